@@ -1,0 +1,12 @@
+//! What every layer may use: ids, time, the kinds of error, limits and metrics. Nothing here knows a protocol or a disk.
+
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod metric;
+
+pub use error::Classify;
+pub use error::Kind;
+pub use ids::Key;

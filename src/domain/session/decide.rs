@@ -1,0 +1,447 @@
+//! The rules: what a command does to a session, or why not.
+
+use crate::base::Classify;
+use crate::base::Kind;
+use crate::base::ids;
+use crate::base::json::Json;
+use crate::base::limits::Limit;
+use crate::base::limits::Limits;
+use crate::base::limits::QUEUED_TURNS_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::Event;
+use crate::domain::session::Message;
+use crate::domain::session::NewMessage;
+use crate::domain::session::Part;
+use crate::domain::session::Role;
+use crate::domain::session::SessionChanges;
+use crate::domain::session::Status;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::domain::session::View;
+
+/// What the rules need of the world.
+pub struct Context<'a> {
+    /// Unix time in milliseconds.
+    pub now_ms: i64,
+    /// Makes an id that nobody has.
+    pub new_id: &'a dyn Fn() -> String,
+    /// The bounds in force.
+    pub limits: &'a Limits,
+}
+
+/// What a command leads to.
+#[derive(Debug, PartialEq)]
+pub struct Decision {
+    /// What happens; empty if the command was carried out before.
+    pub events: Vec<Event>,
+    /// What the caller hears once the events are durable.
+    pub outcome: Outcome,
+}
+
+/// What the caller hears.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// The message of the first event.
+    Added,
+    /// This message, as it is or will be.
+    Message(Box<Message>),
+    /// The session as it is then; `created` if it is new.
+    Session {
+        /// Whether this command made it.
+        created: bool,
+    },
+    /// The turn, and the message that it answers.
+    Turn(Turn),
+    /// Only that it is done.
+    Done,
+}
+
+/// The session's own "no". Nothing changed.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// Nothing ever happened under this id.
+    #[error("there is no such session")]
+    SessionNotFound,
+    /// The session has ended, its id stays taken.
+    #[error("the session was deleted")]
+    Deleted,
+    /// No message has this id.
+    #[error("there is no such message in the session")]
+    MessageNotFound,
+    /// The id belongs to another message.
+    #[error("a message with this id and another content exists")]
+    MessageExists,
+    /// Somebody changed the message since.
+    #[error("the message has version {is}, not {expected}")]
+    VersionConflict {
+        /// The version it has.
+        is: u32,
+        /// The version the caller saw.
+        expected: u32,
+    },
+    /// The model is writing this message, or it is deleted.
+    #[error("a message that is {} cannot be changed", status.as_str())]
+    MessageNotEditable {
+        /// Why not.
+        status: Status,
+    },
+    /// A value is not acceptable.
+    #[error("`{field}` {problem}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A bound was hit.
+    #[error("`{}` is {is}, {max} is allowed", limit.name())]
+    Limit {
+        /// Which bound.
+        limit: Limit,
+        /// What was asked for.
+        is: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The turn is not the one that runs.
+    #[error("the turn is over")]
+    TurnOver,
+}
+
+impl Classify for Rejection {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::SessionNotFound | Self::Deleted | Self::MessageNotFound => Kind::NotFound,
+            Self::MessageExists
+            | Self::VersionConflict { .. }
+            | Self::MessageNotEditable { .. }
+            | Self::TurnOver => Kind::Conflict,
+            Self::Invalid { .. } | Self::Limit { .. } => Kind::Invalid,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::SessionNotFound => "session_not_found",
+            Self::Deleted => "actor.deleted",
+            Self::MessageNotFound => "message_not_found",
+            Self::MessageExists => "message_exists",
+            Self::VersionConflict { .. } => "version_conflict",
+            Self::MessageNotEditable { .. } => "message_not_editable",
+            Self::Invalid { .. } => "invalid",
+            Self::Limit { limit, .. } => limit.code(),
+            Self::TurnOver => "turn_over",
+        }
+    }
+}
+
+/// Why there is no decision.
+#[derive(Debug)]
+pub enum Stop<E> {
+    /// The session refuses.
+    Rejected(Rejection),
+    /// The past could not be read.
+    View(E),
+}
+
+impl<E> From<Rejection> for Stop<E> {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+type Decided<E> = Result<Decision, Stop<E>>;
+
+/// Decides what `command` does. Carried out before, it does nothing, so that a retry is harmless.
+///
+/// # Errors
+///
+/// [`Stop::Rejected`] when the session refuses; [`Stop::View`] when the past could not be read.
+pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided<V::Error> {
+    let head = view.head();
+    if head.deleted {
+        return match command {
+            Command::Delete => Ok(nothing(Outcome::Done)),
+            _ => Err(Rejection::Deleted.into()),
+        };
+    }
+    let creates = matches!(
+        command,
+        Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_)
+    );
+    if !head.exists() && !creates {
+        return Err(Rejection::SessionNotFound.into());
+    }
+    match command {
+        Command::Create { changes, project_id } => create(view, changes, project_id, ctx),
+        Command::Change(changes) => change(view, changes, ctx),
+        Command::Delete => Ok(Decision { events: vec![deleted(view)], outcome: Outcome::Done }),
+        Command::AddMessage(new) => add_message(view, new, ctx),
+        Command::ReplaceParts { message_id, parts, if_version } => {
+            replace_parts(view, message_id, parts, if_version, ctx)
+        }
+        Command::DeleteMessage { message_id } => delete_message(view, message_id),
+        Command::StartTurn(new) => start_turn(view, new, ctx),
+        Command::AppendText { turn_id, text } => append_text(view, &turn_id, text),
+        Command::EndTurn { turn_id, error } => end_turn(view, &turn_id, error, ctx),
+        Command::Reconcile => reconcile(view, ctx),
+    }
+}
+
+fn nothing(outcome: Outcome) -> Decision {
+    Decision { events: Vec::new(), outcome }
+}
+
+fn within(limit: Limit, is: usize, max: usize) -> Result<(), Rejection> {
+    if is > max { Err(Rejection::Limit { limit, is, max }) } else { Ok(()) }
+}
+
+fn check_metadata(metadata: Option<&Json>, limits: &Limits) -> Result<(), Rejection> {
+    let Some(json) = metadata else { return Ok(()) };
+    if !json.is_object() {
+        return Err(Rejection::Invalid { field: "metadata", problem: "must be an object" });
+    }
+    within(Limit::Metadata, json.as_str().len(), limits.metadata_bytes)
+}
+
+fn check_changes(changes: &SessionChanges, limits: &Limits) -> Result<(), Rejection> {
+    let title_bytes = changes.title.as_ref().map_or(0, String::len);
+    within(Limit::Title, title_bytes, limits.title_bytes)?;
+    check_metadata(changes.metadata.as_ref(), limits)
+}
+
+fn check_parts(parts: &[Part], limits: &Limits) -> Result<(), Rejection> {
+    within(Limit::Parts, parts.len(), limits.parts_count)?;
+    let largest = parts.iter().map(|part| part.json().as_str().len()).max().unwrap_or(0);
+    within(Limit::Part, largest, limits.part_bytes)
+}
+
+fn check_message(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
+    within(Limit::Content, new.content.len(), limits.content_bytes)?;
+    check_parts(&new.parts, limits)?;
+    check_metadata(new.metadata.as_ref(), limits)?;
+    if new.id.as_ref().is_some_and(|id| !ids::is_valid(id)) {
+        return Err(Rejection::Invalid {
+            field: "id",
+            problem: "must be 1 to 255 visible ASCII characters",
+        });
+    }
+    Ok(())
+}
+
+fn empty_object() -> Json {
+    Json::parse("{}").expect("an empty object is JSON")
+}
+
+fn create<V: View>(
+    view: &V,
+    changes: SessionChanges,
+    project_id: Option<String>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
+    check_changes(&changes, ctx.limits)?;
+    if project_id.as_ref().is_some_and(|id| !ids::is_valid(id)) {
+        let problem = "must be 1 to 255 visible ASCII characters";
+        return Err(Rejection::Invalid { field: "projectId", problem }.into());
+    }
+    if view.head().exists() {
+        return Ok(nothing(Outcome::Session { created: false }));
+    }
+    let event = Event::Session {
+        title: changes.title.unwrap_or_default(),
+        project_id,
+        metadata: changes.metadata.unwrap_or_else(empty_object),
+        deleted: false,
+    };
+    Ok(Decision { events: vec![event], outcome: Outcome::Session { created: true } })
+}
+
+fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Decided<V::Error> {
+    check_changes(&changes, ctx.limits)?;
+    let head = view.head();
+    let metadata = head.metadata.clone().unwrap_or_else(empty_object);
+    let title = changes.title.unwrap_or_else(|| head.title.clone());
+    let new_metadata = changes.metadata.unwrap_or_else(|| metadata.clone());
+    let outcome = Outcome::Session { created: false };
+    if title == head.title && new_metadata == metadata {
+        return Ok(nothing(outcome));
+    }
+    let project_id = head.project_id.clone();
+    let event = Event::Session { title, project_id, metadata: new_metadata, deleted: false };
+    Ok(Decision { events: vec![event], outcome })
+}
+
+fn deleted<V: View>(view: &V) -> Event {
+    let project_id = view.head().project_id.clone();
+    // What the session held goes with it, its title and metadata too.
+    Event::Session { title: String::new(), project_id, metadata: empty_object(), deleted: true }
+}
+
+fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {
+    Message {
+        id: new.id.unwrap_or_else(|| (ctx.new_id)()),
+        seq,
+        version: 1,
+        role: new.role,
+        content: new.content,
+        parts: new.parts,
+        metadata: new.metadata,
+        turn_id: None,
+        status: Status::Complete,
+        created_at: ctx.now_ms.div_euclid(1000),
+        created_at_ms: ctx.now_ms,
+        updated_at_ms: ctx.now_ms,
+    }
+}
+
+/// The message that `new` made when it was sent before.
+fn sent_before<V: View>(view: &V, new: &NewMessage) -> Result<Option<Message>, Stop<V::Error>> {
+    let Some(id) = &new.id else { return Ok(None) };
+    let Some(old) = view.message(id).map_err(Stop::View)? else { return Ok(None) };
+    let same = old.role == new.role
+        && old.content == new.content
+        && old.metadata == new.metadata
+        && (old.parts == new.parts || old.version > 1);
+    if same { Ok(Some(old)) } else { Err(Rejection::MessageExists.into()) }
+}
+
+fn add_message<V: View>(view: &V, new: NewMessage, ctx: &Context<'_>) -> Decided<V::Error> {
+    check_message(&new, ctx.limits)?;
+    if let Some(old) = sent_before(view, &new)? {
+        return Ok(nothing(Outcome::Message(Box::new(old))));
+    }
+    let message = stored(new, view.head().last_seq + 1, ctx);
+    Ok(Decision { events: vec![Event::Message(message)], outcome: Outcome::Added })
+}
+
+fn replace_parts<V: View>(
+    view: &V,
+    message_id: String,
+    parts: Vec<Part>,
+    if_version: Option<u32>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
+    check_parts(&parts, ctx.limits)?;
+    let mut message = editable(view, &message_id)?;
+    if let Some(expected) = if_version
+        && expected != message.version
+    {
+        return Err(Rejection::VersionConflict { is: message.version, expected }.into());
+    }
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    message.parts.clone_from(&parts);
+    let event = Event::MessageParts { message_id, version: message.version, parts };
+    Ok(Decision { events: vec![event], outcome: Outcome::Message(Box::new(message)) })
+}
+
+fn editable<V: View>(view: &V, id: &str) -> Result<Message, Stop<V::Error>> {
+    let message = view.message(id).map_err(Stop::View)?.ok_or(Rejection::MessageNotFound)?;
+    match message.status {
+        Status::Complete | Status::Interrupted | Status::Failed => Ok(message),
+        status @ (Status::Streaming | Status::Deleted) => {
+            Err(Rejection::MessageNotEditable { status }.into())
+        }
+    }
+}
+
+fn delete_message<V: View>(view: &V, message_id: String) -> Decided<V::Error> {
+    let message = view.message(&message_id).map_err(Stop::View)?;
+    let message = message.ok_or(Rejection::MessageNotFound)?;
+    match message.status {
+        Status::Deleted => Ok(nothing(Outcome::Done)),
+        status @ Status::Streaming => Err(Rejection::MessageNotEditable { status }.into()),
+        Status::Complete | Status::Interrupted | Status::Failed => {
+            let events = vec![Event::MessageDeleted { message_id }];
+            Ok(Decision { events, outcome: Outcome::Done })
+        }
+    }
+}
+
+fn start_turn<V: View>(view: &V, new: NewMessage, ctx: &Context<'_>) -> Decided<V::Error> {
+    check_message(&new, ctx.limits)?;
+    let head = view.head();
+    let waiting = view.queued_turns().map_err(Stop::View)?.len();
+    within(Limit::Turns, waiting + 1, QUEUED_TURNS_MAX)?;
+    let new = NewMessage { role: Role::User, ..new };
+    if sent_before(view, &new)?.is_some() {
+        return Err(Rejection::MessageExists.into());
+    }
+    let message = stored(new, head.last_seq + 1, ctx);
+    let state = match &head.active_turn {
+        Some(_) => TurnState::Queued,
+        None => TurnState::Running,
+    };
+    let turn = Turn {
+        id: (ctx.new_id)(),
+        state,
+        input_id: message.id.clone(),
+        message_id: (ctx.new_id)(),
+        error: None,
+    };
+    let events = vec![Event::Message(message), Event::Turn(turn.clone())];
+    Ok(Decision { events, outcome: Outcome::Turn(turn) })
+}
+
+fn running<V: View>(view: &V, turn_id: &str) -> Result<Turn, Rejection> {
+    let active = view.head().active_turn.as_ref();
+    active.filter(|turn| turn.id == turn_id).cloned().ok_or(Rejection::TurnOver)
+}
+
+fn append_text<V: View>(view: &V, turn_id: &str, delta: String) -> Decided<V::Error> {
+    let turn = running(view, turn_id)?;
+    let offset = view.head().active_text_bytes;
+    let event = Event::PartDelta { message_id: turn.message_id, part: 0, offset, delta };
+    Ok(Decision { events: vec![event], outcome: Outcome::Done })
+}
+
+fn end_turn<V: View>(
+    view: &V,
+    turn_id: &str,
+    error: Option<String>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
+    let turn = running(view, turn_id)?;
+    let (state, status) = match error {
+        None => (TurnState::Completed, Status::Complete),
+        Some(_) => (TurnState::Failed, Status::Failed),
+    };
+    let mut events = finish(view, Turn { state, error, ..turn }, status, ctx)?;
+    events.extend(next_turn(view)?);
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Error> {
+    let mut events = Vec::new();
+    if let Some(turn) = view.head().active_turn.clone() {
+        let turn = Turn { state: TurnState::Interrupted, ..turn };
+        events = finish(view, turn, Status::Interrupted, ctx)?;
+    }
+    events.extend(next_turn(view)?);
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+/// The answer of `turn` as it was in the end, and the turn's own end.
+fn finish<V: View>(
+    view: &V,
+    turn: Turn,
+    status: Status,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
+    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
+    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
+    message.content = view.active_text().map_err(Stop::View)?;
+    message.parts = match message.content.as_str() {
+        "" => Vec::new(),
+        text => vec![Part::text(text)],
+    };
+    message.status = status;
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    Ok(vec![Event::Message(message), Event::Turn(turn)])
+}
+
+fn next_turn<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
+    let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
+    Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
+}

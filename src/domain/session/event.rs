@@ -1,0 +1,286 @@
+//! What happened in a session. An event is stored, journalled, broadcast and replayed as the same bytes: its frame.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::base::json::Json;
+use crate::domain::session::Message;
+use crate::domain::session::Part;
+use crate::domain::session::Turn;
+
+/// Names of the events; also the `type` of their frames. A wire format: add, never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EventKind {
+    /// A message was stored.
+    Message = 1,
+    /// The parts of a message were replaced.
+    MessageParts = 2,
+    /// Text grew.
+    PartDelta = 3,
+    /// The content of a message was removed.
+    MessageDeleted = 4,
+    /// The session was made, changed or deleted.
+    Session = 5,
+    /// A turn changed its state.
+    Turn = 6,
+}
+
+impl EventKind {
+    const ALL: [Self; 6] = [
+        Self::Message,
+        Self::MessageParts,
+        Self::PartDelta,
+        Self::MessageDeleted,
+        Self::Session,
+        Self::Turn,
+    ];
+
+    /// The `type` of its frames.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::MessageParts => "message-parts",
+            Self::PartDelta => "part-delta",
+            Self::MessageDeleted => "message-deleted",
+            Self::Session => "session",
+            Self::Turn => "turn",
+        }
+    }
+
+    /// The kind whose frames have `type` `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind with this number in a journal record.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A message was stored: a new one, or the answer of a turn as it was in the end.
+    Message(Message),
+    /// The parts of a message were replaced.
+    MessageParts {
+        /// Which message.
+        message_id: String,
+        /// Its version from now on.
+        version: u32,
+        /// The parts.
+        parts: Vec<Part>,
+    },
+    /// Text grew.
+    PartDelta {
+        /// Which message.
+        message_id: String,
+        /// Which of its parts.
+        part: usize,
+        /// Bytes of text before this.
+        offset: usize,
+        /// What was added.
+        delta: String,
+    },
+    /// The content of a message was removed.
+    MessageDeleted {
+        /// Which message.
+        message_id: String,
+    },
+    /// The session as it is from now on.
+    Session {
+        /// Shown in lists.
+        title: String,
+        /// The project it belongs to.
+        project_id: Option<String>,
+        /// What the client attached to it.
+        metadata: Json,
+        /// Whether it has ended.
+        deleted: bool,
+    },
+    /// A turn as it is from now on.
+    Turn(Turn),
+}
+
+/// A stored frame could not be read; `source` says where it stops making sense.
+#[derive(Debug, thiserror::Error)]
+#[error("reading a stored {} event", kind.as_str())]
+pub struct Undecodable {
+    kind: EventKind,
+    #[source]
+    source: serde_json::Error,
+}
+
+// One struct per shape. Not an internally tagged enum: serde buffers those, and `RawValue` cannot be read from a buffer.
+#[derive(Serialize, Deserialize)]
+struct MessageFrame<M> {
+    r#type: Tag,
+    seq: u64,
+    message: M,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PartsFrame<I, P> {
+    r#type: Tag,
+    seq: u64,
+    message_id: I,
+    version: u32,
+    parts: P,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeltaFrame<S> {
+    r#type: Tag,
+    seq: u64,
+    message_id: S,
+    part: usize,
+    offset: usize,
+    delta: S,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletedFrame<I> {
+    r#type: Tag,
+    seq: u64,
+    message_id: I,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SessionFrame<S> {
+    r#type: Tag,
+    seq: u64,
+    session: S,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionBody<S, M> {
+    title: S,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    project_id: Option<S>,
+    metadata: M,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TurnFrame<T> {
+    r#type: Tag,
+    seq: u64,
+    turn: T,
+}
+
+/// The `type` of a frame; not looked at when reading, since the kind is stored beside the frame.
+struct Tag(EventKind);
+
+impl Serialize for Tag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        EventKind::from_name(&name)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown event type `{name}`")))
+    }
+}
+
+impl Event {
+    /// Its name.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Message(_) => EventKind::Message,
+            Self::MessageParts { .. } => EventKind::MessageParts,
+            Self::PartDelta { .. } => EventKind::PartDelta,
+            Self::MessageDeleted { .. } => EventKind::MessageDeleted,
+            Self::Session { .. } => EventKind::Session,
+            Self::Turn(_) => EventKind::Turn,
+        }
+    }
+
+    /// Its frame at place `seq`: one line of JSON.
+    #[must_use]
+    pub fn encode(&self, seq: u64) -> String {
+        let tag = Tag(self.kind());
+        let frame = match self {
+            Self::Message(message) => {
+                serde_json::to_string(&MessageFrame { r#type: tag, seq, message })
+            }
+            Self::MessageParts { message_id, version, parts } => {
+                let version = *version;
+                serde_json::to_string(&PartsFrame { r#type: tag, seq, message_id, version, parts })
+            }
+            Self::PartDelta { message_id, part, offset, delta } => {
+                let (part, offset) = (*part, *offset);
+                serde_json::to_string(&DeltaFrame { r#type: tag, seq, message_id, part, offset, delta })
+            }
+            Self::MessageDeleted { message_id } => {
+                serde_json::to_string(&DeletedFrame { r#type: tag, seq, message_id })
+            }
+            Self::Session { title, project_id, metadata, deleted } => {
+                let (project_id, deleted) = (project_id.as_ref(), *deleted);
+                let session = SessionBody { title, project_id, metadata, deleted };
+                serde_json::to_string(&SessionFrame { r#type: tag, seq, session })
+            }
+            Self::Turn(turn) => serde_json::to_string(&TurnFrame { r#type: tag, seq, turn }),
+        };
+        frame.expect("strings, numbers and raw JSON always serialise")
+    }
+
+    /// Reads a frame that [`Event::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecodable`] when it did not.
+    pub fn decode(kind: EventKind, frame: &str) -> Result<Self, Undecodable> {
+        let read = || {
+            Ok(match kind {
+                EventKind::Message => {
+                    Self::Message(serde_json::from_str::<MessageFrame<Message>>(frame)?.message)
+                }
+                EventKind::MessageParts => {
+                    let frame: PartsFrame<String, Vec<Part>> = serde_json::from_str(frame)?;
+                    let PartsFrame { message_id, version, parts, .. } = frame;
+                    Self::MessageParts { message_id, version, parts }
+                }
+                EventKind::PartDelta => {
+                    let frame: DeltaFrame<String> = serde_json::from_str(frame)?;
+                    let DeltaFrame { message_id, part, offset, delta, .. } = frame;
+                    Self::PartDelta { message_id, part, offset, delta }
+                }
+                EventKind::MessageDeleted => {
+                    let frame: DeletedFrame<String> = serde_json::from_str(frame)?;
+                    Self::MessageDeleted { message_id: frame.message_id }
+                }
+                EventKind::Session => {
+                    let frame: SessionFrame<SessionBody<String, Json>> = serde_json::from_str(frame)?;
+                    let SessionBody { title, project_id, metadata, deleted } = frame.session;
+                    Self::Session { title, project_id, metadata, deleted }
+                }
+                EventKind::Turn => {
+                    Self::Turn(serde_json::from_str::<TurnFrame<Turn>>(frame)?.turn)
+                }
+            })
+        };
+        read().map_err(|source| Undecodable { kind, source })
+    }
+}
+
+/// The JSON of the message inside the frame of a `message` event, without decoding it.
+#[must_use]
+pub fn message_of(frame: &str) -> &str {
+    let start = frame.find("\"message\":").map_or(0, |at| at + "\"message\":".len());
+    &frame[start..frame.len() - 1]
+}

@@ -1,0 +1,32 @@
+//! A chat session: its messages and parts, the turns of the model, and the events that are its history.
+
+mod command;
+mod decide;
+mod event;
+mod message;
+mod turn;
+mod view;
+
+pub use command::Command;
+pub use command::NewMessage;
+pub use command::SessionChanges;
+pub use decide::Context;
+pub use decide::Decision;
+pub use decide::Outcome;
+pub use decide::Rejection;
+pub use decide::Stop;
+pub use decide::decide;
+pub use event::Event;
+pub use event::EventKind;
+pub use event::Undecodable;
+pub use message::Message;
+pub use message::Part;
+pub use message::Role;
+pub use message::Status;
+pub use turn::Turn;
+pub use turn::TurnState;
+pub use view::Head;
+pub use view::View;
+
+#[cfg(test)]
+mod tests;

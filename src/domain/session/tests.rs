@@ -1,0 +1,1 @@
+//! Tables of given, when, then for the rules of a session.
