@@ -43,6 +43,12 @@ impl Json {
         serde_json::value::to_raw_value(value).map(Self)
     }
 
+    /// `{}`
+    #[must_use]
+    pub fn empty_object() -> Self {
+        Self(RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"))
+    }
+
     /// Whether it is a JSON object.
     #[must_use]
     pub fn is_object(&self) -> bool {

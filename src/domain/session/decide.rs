@@ -229,10 +229,6 @@ fn check_message(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn empty_object() -> Json {
-    Json::parse("{}").expect("an empty object is JSON")
-}
-
 fn create<V: View>(
     view: &V,
     changes: SessionChanges,
@@ -250,7 +246,7 @@ fn create<V: View>(
     let event = Event::Session {
         title: changes.title.unwrap_or_default(),
         project_id,
-        metadata: changes.metadata.unwrap_or_else(empty_object),
+        metadata: changes.metadata.unwrap_or_else(Json::empty_object),
         deleted: false,
     };
     Ok(Decision { events: vec![event], outcome: Outcome::Session { created: true } })
@@ -259,7 +255,7 @@ fn create<V: View>(
 fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Decided<V::Error> {
     check_changes(&changes, ctx.limits)?;
     let head = view.head();
-    let metadata = head.metadata.clone().unwrap_or_else(empty_object);
+    let metadata = head.metadata.clone().unwrap_or_else(Json::empty_object);
     let title = changes.title.unwrap_or_else(|| head.title.clone());
     let new_metadata = changes.metadata.unwrap_or_else(|| metadata.clone());
     let outcome = Outcome::Session { created: false };
@@ -274,7 +270,7 @@ fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Deci
 fn deleted<V: View>(view: &V) -> Event {
     let project_id = view.head().project_id.clone();
     // What the session held goes with it, its title and metadata too.
-    Event::Session { title: String::new(), project_id, metadata: empty_object(), deleted: true }
+    Event::Session { title: String::new(), project_id, metadata: Json::empty_object(), deleted: true }
 }
 
 fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {

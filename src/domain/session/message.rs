@@ -89,13 +89,23 @@ impl Part {
     /// The text of a model, complete.
     #[must_use]
     pub fn text(content: &str) -> Self {
+        Self::text_in_state(content, "complete")
+    }
+
+    /// The text of a model that is still writing.
+    #[must_use]
+    pub fn growing(content: &str) -> Self {
+        Self::text_in_state(content, "running")
+    }
+
+    fn text_in_state(content: &str, state: &'static str) -> Self {
         #[derive(Serialize)]
         struct Text<'a> {
             r#type: &'static str,
             content: &'a str,
             state: &'static str,
         }
-        let part = Text { r#type: "text", content, state: "complete" };
+        let part = Text { r#type: "text", content, state };
         Self(Json::of(&part).expect("strings are JSON"))
     }
 

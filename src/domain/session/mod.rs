@@ -19,6 +19,7 @@ pub use decide::decide;
 pub use event::Event;
 pub use event::EventKind;
 pub use event::Undecodable;
+pub use event::message_of;
 pub use message::Message;
 pub use message::Part;
 pub use message::Role;
@@ -26,6 +27,7 @@ pub use message::Status;
 pub use turn::Turn;
 pub use turn::TurnState;
 pub use view::Head;
+pub use view::Session;
 pub use view::View;
 
 #[cfg(test)]

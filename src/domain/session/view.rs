@@ -70,3 +70,51 @@ pub trait View {
     /// When the file cannot be read.
     fn active_text(&self) -> Result<String, Self::Error>;
 }
+
+/// A session as clients see it.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The client's id for it, or made by the server.
+    pub id: String,
+    /// Shown in lists; empty if nobody gave one.
+    pub title: String,
+    /// The project it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
+    /// What the client attached to it; an object.
+    #[schema(value_type = Object)]
+    pub metadata: Json,
+    /// Messages, deleted ones included.
+    pub message_count: u64,
+    /// Items that an agent would see.
+    pub item_count: u64,
+    /// Seq of the last event.
+    pub last_seq: u64,
+    /// The turn that is running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_turn: Option<String>,
+    /// Unix time in seconds.
+    pub created_at: i64,
+    /// Unix time of the last event, in seconds.
+    pub updated_at: i64,
+}
+
+impl Head {
+    /// As clients see it.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Session {
+        Session {
+            id: id.to_owned(),
+            title: self.title.clone(),
+            project_id: self.project_id.clone(),
+            metadata: self.metadata.clone().unwrap_or_else(Json::empty_object),
+            message_count: self.message_count,
+            item_count: self.message_count,
+            last_seq: self.last_seq,
+            active_turn: self.active_turn.as_ref().map(|turn| turn.id.clone()),
+            created_at: self.created_at_ms.div_euclid(1_000),
+            updated_at: self.updated_at_ms.div_euclid(1_000),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! One batch of one session: commands become events, events become rows and a journal record; answers wait for it.
+
+use std::collections::VecDeque;
+
+use bytestring::ByteString;
+
+use crate::actor::Answer;
+use crate::actor::Backlog;
+use crate::actor::Error;
+use crate::actor::Frame;
+use crate::actor::Idempotency;
+use crate::actor::Query;
+use crate::actor::Queue;
+use crate::actor::Request;
+use crate::actor::Snapshot;
+use crate::actor::hub::Hub;
+use crate::actor::job::Job;
+use crate::actor::job::Reply;
+use crate::base::clock;
+use crate::base::ids;
+use crate::base::limits::BATCH_BYTES_MAX;
+use crate::base::limits::BATCH_COMMANDS_MAX;
+use crate::base::limits::Limit;
+use crate::base::limits::Limits;
+use crate::base::limits::PAGE_DEFAULT;
+use crate::base::metric;
+use crate::domain::session::Command;
+use crate::domain::session::Context;
+use crate::domain::session::Event;
+use crate::domain::session::Message;
+use crate::domain::session::Outcome;
+use crate::domain::session::Rejection;
+use crate::domain::session::Stop;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::domain::session::View;
+use crate::domain::session::decide;
+use crate::domain::session::message_of;
+use crate::storage;
+use crate::storage::journal::Encoded;
+use crate::storage::journal::Entry;
+use crate::storage::journal::Idempotent;
+use crate::storage::journal::Record;
+use crate::storage::session::Direction;
+use crate::storage::session::SessionFile;
+
+/// What holds while a batch is made.
+pub(super) struct Rules<'a> {
+    pub limits: &'a Limits,
+    pub epoch: u64,
+    /// Why nothing may be written now, if so.
+    pub refuses: Option<Error>,
+}
+
+/// A turn that begins: the model is asked once this is durable.
+pub(super) struct Start {
+    pub turn: Turn,
+    pub text: String,
+}
+
+enum Waiting {
+    /// The answer.
+    Ready(Result<Answer, Error>),
+    /// The message of this event of the batch.
+    Added(usize),
+}
+
+/// Answers and effects that wait for the journal.
+#[derive(Default)]
+pub(super) struct Batch {
+    waiting: Vec<(Reply, Waiting)>,
+    entries: Vec<Entry>,
+    first_seq: u64,
+    /// Turns that begin.
+    pub starts: Vec<Start>,
+    /// The session ended.
+    pub deletes: bool,
+    /// Something was removed that the journal still holds.
+    pub redacts: bool,
+    /// The session is new.
+    pub creates: bool,
+}
+
+/// What came of a batch.
+pub(super) enum Made {
+    /// Nothing has to be durable; everybody was answered.
+    Nothing,
+    /// This must be durable first.
+    Record(Batch, Encoded),
+    /// The file failed; everybody waits for what that means.
+    Failed(Batch, storage::Error),
+}
+
+/// Takes what `jobs` holds, up to the bounds of a batch, and carries it out on `file`.
+pub(super) fn make(
+    file: &mut SessionFile,
+    hub: &mut Hub,
+    jobs: &mut VecDeque<Job>,
+    rules: &Rules<'_>,
+) -> Made {
+    let head = file.head();
+    let (first_seq, previous_hash) = (head.last_seq + 1, head.last_hash);
+    let mut batch = Batch { first_seq, creates: !head.exists(), ..Batch::default() };
+    let (mut commands, mut bytes) = (0, 0);
+    while let Some(job) = jobs.front() {
+        let subscribes = matches!(job.request, Request::Query(Query::Subscribe { .. }));
+        if commands >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX {
+            break;
+        }
+        // A subscriber gets the log up to a durable end and every frame after it.
+        if (subscribes && !batch.entries.is_empty()) || batch.deletes {
+            break;
+        }
+        let Some(job) = jobs.pop_front() else { break };
+        commands += 1;
+        bytes += job.bytes;
+        if let Err(error) = batch.carry_out(file, hub, job, rules) {
+            return Made::Failed(batch, error);
+        }
+    }
+    if batch.entries.is_empty() {
+        return Made::Nothing;
+    }
+    let entries = std::mem::take(&mut batch.entries);
+    let record =
+        Record { key: file.key().clone(), epoch: rules.epoch, first_seq, previous_hash, entries };
+    let encoded = record.encode();
+    batch.entries = record.entries;
+    Made::Record(batch, encoded)
+}
+
+impl Batch {
+    fn carry_out(
+        &mut self,
+        file: &mut SessionFile,
+        hub: &mut Hub,
+        job: Job,
+        rules: &Rules<'_>,
+    ) -> Result<(), storage::Error> {
+        let Job { request, reply, .. } = job;
+        let done = match request {
+            Request::Query(query) => query_file(file, hub, query, rules).map(Waiting::Ready),
+            Request::Command(command, idempotency) => self.command(file, command, idempotency, rules),
+        };
+        match done {
+            Ok(Waiting::Ready(answer)) if self.entries.is_empty() => {
+                drop(reply.send(answer));
+                Ok(())
+            }
+            Ok(waiting) => {
+                self.waiting.push((reply, waiting));
+                Ok(())
+            }
+            Err(error) => {
+                self.waiting.push((reply, Waiting::Ready(Err(Error::Reset))));
+                Err(error)
+            }
+        }
+    }
+
+    fn command(
+        &mut self,
+        file: &mut SessionFile,
+        command: Command,
+        idempotency: Option<Idempotency>,
+        rules: &Rules<'_>,
+    ) -> Result<Waiting, storage::Error> {
+        let ready = |answer| Ok(Waiting::Ready(answer));
+        if let Some(idempotency) = &idempotency
+            && let Some(earlier) = file.answered(&idempotency.key)?
+        {
+            if earlier.request != idempotency.request {
+                return ready(Err(Error::KeyReused));
+            }
+            let mut json = earlier.response.unwrap_or_default();
+            if matches!(command, Command::Create { .. } | Command::Change(_)) {
+                let session = file.head().session(file.key().id());
+                json = serde_json::to_string(&session).expect("a session is always JSON");
+            }
+            return ready(Ok(Answer::Replayed { status: earlier.status, json: json.into() }));
+        }
+        let name = command.name();
+        let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
+        let context =
+            Context { now_ms: clock::now_ms(), new_id: &ids::fresh, limits: rules.limits };
+        let decision = match decide(file, command, &context) {
+            Ok(decision) => decision,
+            Err(Stop::Rejected(rejection)) => {
+                metric::counters().commands(name, "rejected").inc();
+                return ready(Err(rejection.into()));
+            }
+            Err(Stop::View(error)) => return Err(error),
+        };
+        if let Some(error) = &rules.refuses
+            && !decision.events.is_empty()
+            && !(frees && matches!(error, Error::SessionFull))
+        {
+            return ready(Err(error.clone()));
+        }
+        let first = self.entries.len();
+        let idempotent = idempotency.map(|it| answer_to_keep(it, &decision.outcome));
+        self.apply(file, &decision.events, context.now_ms, idempotent)?;
+        self.answer(file, decision.outcome, first, !decision.events.is_empty())
+    }
+
+    fn apply(
+        &mut self,
+        file: &mut SessionFile,
+        events: &[Event],
+        now_ms: i64,
+        mut idempotent: Option<Idempotent>,
+    ) -> Result<(), storage::Error> {
+        for event in events {
+            let frame = event.encode(file.head().last_seq + 1);
+            let idempotent = idempotent.take();
+            let entry = Entry { kind: event.kind(), recorded_at_ms: now_ms, frame, idempotent };
+            file.apply(event, &entry)?;
+            self.entries.push(entry);
+            match event {
+                Event::Turn(turn) if turn.state == TurnState::Running => {
+                    let input = file.message(&turn.input_id)?;
+                    let text = input.map(|message| message.content).unwrap_or_default();
+                    self.starts.push(Start { turn: turn.clone(), text });
+                }
+                Event::Session { deleted: true, .. } => self.deletes = true,
+                Event::MessageDeleted { .. } => self.redacts = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &self,
+        file: &SessionFile,
+        outcome: Outcome,
+        first: usize,
+        changed: bool,
+    ) -> Result<Waiting, storage::Error> {
+        let seq = if changed { self.first_seq + first as u64 } else { file.head().last_seq };
+        let answer = match outcome {
+            Outcome::Added => return Ok(Waiting::Added(first)),
+            Outcome::Message(message) => Answer::Message {
+                json: to_json(&message),
+                seq,
+                created: false,
+                replayed: false,
+            },
+            Outcome::Session { created } => {
+                Answer::Session { head: Box::new(file.head().clone()), created }
+            }
+            Outcome::Turn(turn) => Answer::Turn { turn, input_seq: seq },
+            Outcome::Done => Answer::Done { seq },
+        };
+        Ok(Waiting::Ready(Ok(answer)))
+    }
+
+    /// The gate: what was made is durable. Answers the callers, then gives the frames to the subscribers.
+    pub fn release(self, hub: &mut Hub) -> Vec<Start> {
+        metric::counters().events_appended.inc_by(self.entries.len() as u64);
+        let frames: Vec<Frame> = (self.first_seq..)
+            .zip(self.entries)
+            .map(|(seq, entry)| Frame {
+                seq: Some(seq),
+                kind: Some(entry.kind),
+                text: entry.frame.into(),
+            })
+            .collect();
+        for (reply, waiting) in self.waiting {
+            let answer = match waiting {
+                Waiting::Ready(answer) => answer,
+                Waiting::Added(at) => {
+                    let frame = &frames[at];
+                    let json = frame.text.slice_ref(message_of(&frame.text));
+                    let seq = self.first_seq + at as u64;
+                    Ok(Answer::Message { json, seq, created: true, replayed: false })
+                }
+            };
+            // A caller that went away does not care.
+            drop(reply.send(answer));
+        }
+        if !hub.is_empty() {
+            for frame in &frames {
+                hub.publish(frame);
+            }
+        }
+        self.starts
+    }
+
+    /// Tells everybody that it came to nothing, or that nobody knows.
+    pub fn refuse(self, error: &Error) {
+        for (reply, waiting) in self.waiting {
+            let answer = match waiting {
+                Waiting::Ready(Err(own)) if !matches!(own, Error::Reset) => Err(own),
+                Waiting::Ready(_) | Waiting::Added(_) => Err(error.clone()),
+            };
+            drop(reply.send(answer));
+        }
+    }
+}
+
+/// What a repeat of this request will be answered.
+fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome) -> Idempotent {
+    let (status, response) = match outcome {
+        Outcome::Added => (201, None),
+        Outcome::Message(message) => (200, Some(to_json(message).to_string())),
+        // Setting the same title twice is the same; who repeats it is shown the session as it is.
+        Outcome::Session { created } => (if *created { 201 } else { 200 }, Some(String::new())),
+        Outcome::Turn(_) => (202, Some(String::new())),
+        Outcome::Done => (204, Some(String::new())),
+    };
+    Idempotent { key: idempotency.key, request: idempotency.request, status, response }
+}
+
+fn to_json(message: &Message) -> ByteString {
+    serde_json::to_string(message).expect("a message is always JSON").into()
+}
+
+fn query_file(
+    file: &SessionFile,
+    hub: &mut Hub,
+    query: Query,
+    rules: &Rules<'_>,
+) -> Result<Result<Answer, Error>, storage::Error> {
+    let head = file.head();
+    if !head.exists() && !matches!(query, Query::Subscribe { absent_ok: true, .. }) {
+        return Ok(Err(Rejection::SessionNotFound.into()));
+    }
+    let answer = match query {
+        Query::Session | Query::Wake => {
+            Answer::Session { head: Box::new(head.clone()), created: false }
+        }
+        Query::Count => Answer::Count(head.message_count),
+        Query::Message(id) => match file.message(&id)? {
+            Some(message) => Answer::Found(Box::new(message)),
+            None => return Ok(Err(Rejection::MessageNotFound.into())),
+        },
+        Query::Page { direction, limit, settled } => {
+            Answer::Page(file.page(direction, limit, settled)?)
+        }
+        Query::PageFrom { id, newer, limit, settled } => match file.seq_of_message(&id)? {
+            Some(seq) if newer => Answer::Page(file.page(Direction::After(seq), limit, settled)?),
+            Some(seq) => Answer::Page(file.page(Direction::Before(seq), limit, settled)?),
+            None => return Ok(Err(Rejection::MessageNotFound.into())),
+        },
+        Query::Events { after } => {
+            Answer::Subscribed(Box::new(backlog(file, Some(after))?))
+        }
+        Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
+        Query::Ephemeral(text) => {
+            hub.publish(&Frame { seq: None, kind: None, text });
+            Answer::Done { seq: head.last_seq }
+        }
+    };
+    Ok(Ok(answer))
+}
+
+fn subscribe(
+    file: &SessionFile,
+    hub: &mut Hub,
+    after: Option<u64>,
+    queue: &std::sync::Arc<Queue>,
+    rules: &Rules<'_>,
+) -> Result<Result<Answer, Error>, storage::Error> {
+    if hub.len() >= rules.limits.subscribers_count && !hub.has(queue) {
+        hub.prune();
+        if hub.len() >= rules.limits.subscribers_count {
+            metric::counters().limit_hit(Limit::Subscribers);
+            return Ok(Err(Error::Overloaded(Limit::Subscribers)));
+        }
+    }
+    let backlog = backlog(file, after)?;
+    if !backlog.more {
+        hub.add(queue);
+    }
+    Ok(Ok(Answer::Subscribed(Box::new(backlog))))
+}
+
+/// The log after `after`, or the session as it is where the log does not reach back that far.
+fn backlog(file: &SessionFile, after: Option<u64>) -> Result<Backlog, storage::Error> {
+    let head = file.head();
+    let last_seq = head.last_seq;
+    let mut backlog = Backlog { last_seq, snapshot: None, events: Vec::new(), more: false };
+    let Some(after) = after else { return Ok(backlog) };
+    let reason = if after < head.log_start {
+        Some("log_trimmed")
+    } else if after > last_seq {
+        Some("ahead_of_log")
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        let page = file.page(Direction::Before(u64::MAX), PAGE_DEFAULT, false)?;
+        backlog.snapshot = Some(Snapshot { reason, head: Box::new(head.clone()), page });
+        return Ok(backlog);
+    }
+    backlog.events = file.events(after)?;
+    let reached = backlog.events.last().map_or(after, |event| event.seq);
+    backlog.more = reached < last_seq;
+    Ok(backlog)
+}

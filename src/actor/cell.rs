@@ -1,0 +1,153 @@
+//! A session's actor: its mailbox, its file while it is awake, its subscribers, the turn that runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::actor::Error;
+use crate::actor::batch::Batch;
+use crate::actor::hub::Hub;
+use crate::actor::job::Job;
+use crate::base::Key;
+use crate::base::clock;
+use crate::base::limits::Limit;
+use crate::base::limits::Limits;
+use crate::base::metric;
+use crate::storage::session::SessionFile;
+
+/// Where a session's file is.
+pub(super) enum State {
+    /// Closed; opened when something comes.
+    Asleep,
+    /// With a thread that opens it.
+    Waking,
+    /// Here.
+    Awake(Box<SessionFile>),
+    /// With a thread that writes or closes it.
+    Away,
+    /// Cannot be used; tried again after a while.
+    Quarantined { why: Arc<str>, until: Instant },
+    /// The session was deleted.
+    Gone,
+}
+
+/// First pause before a quarantined session is tried again; doubled each time.
+const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
+const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A session's actor.
+pub(super) struct Cell {
+    pub key: Key,
+    pub state: State,
+    pub jobs: VecDeque<Job>,
+    job_bytes: usize,
+    /// What waits for the journal.
+    pub in_flight: Option<Batch>,
+    pub hub: Hub,
+    /// Id of the turn that a task of this process is writing.
+    pub writing: Option<String>,
+    pub last_used: Instant,
+    /// The last pause of a session that is or was in quarantine.
+    pause: Option<Duration>,
+    /// When it became awake.
+    pub awake_since: Instant,
+    /// Bytes of events committed to the file since its log was last moved into it.
+    pub log_bytes: usize,
+    /// Whether its file has reached the largest size.
+    pub full: bool,
+    /// When its next timer is due, in milliseconds since the Unix epoch.
+    pub next_timer_ms: Option<i64>,
+}
+
+impl Cell {
+    pub fn new(key: Key) -> Self {
+        let now = clock::instant();
+        Self {
+            key,
+            state: State::Asleep,
+            jobs: VecDeque::new(),
+            job_bytes: 0,
+            in_flight: None,
+            hub: Hub::default(),
+            writing: None,
+            last_used: now,
+            pause: None,
+            awake_since: now,
+            log_bytes: 0,
+            full: false,
+            next_timer_ms: None,
+        }
+    }
+
+    /// Puts a job into the mailbox, or answers it at once if there is no room.
+    pub fn push(&mut self, job: Job, limits: &Limits) {
+        let limit = if self.jobs.len() >= limits.mailbox_count {
+            Limit::MailboxCount
+        } else if self.job_bytes + job.bytes > limits.mailbox_bytes {
+            Limit::MailboxBytes
+        } else {
+            self.job_bytes += job.bytes;
+            self.jobs.push_back(job);
+            return;
+        };
+        metric::counters().limit_hit(limit);
+        job.answer(Err(Error::Overloaded(limit)));
+    }
+
+    /// Refuses jobs that waited too long.
+    pub fn drop_old(&mut self, limits: &Limits) {
+        let age = Duration::from_millis(limits.mailbox_age_ms);
+        while self.jobs.front().is_some_and(|job| job.at.elapsed() > age) {
+            let Some(job) = self.jobs.pop_front() else { break };
+            metric::counters().limit_hit(Limit::MailboxAge);
+            job.answer(Err(Error::Overloaded(Limit::MailboxAge)));
+        }
+    }
+
+    /// Notes how many bytes wait after jobs were taken.
+    pub fn recount(&mut self) {
+        self.job_bytes = match self.jobs.is_empty() {
+            true => 0,
+            false => self.jobs.iter().map(|job| job.bytes).sum(),
+        };
+    }
+
+    /// Refuses everything that waits.
+    pub fn refuse_all(&mut self, error: &Error) {
+        for job in self.jobs.drain(..) {
+            job.answer(Err(error.clone()));
+        }
+        self.job_bytes = 0;
+    }
+
+    /// Takes the session out of use for a while.
+    pub fn quarantine(&mut self, why: Arc<str>) {
+        let pause = self.pause.map_or(QUARANTINE_PAUSE, |pause| (pause * 2).min(QUARANTINE_PAUSE_MAX));
+        self.pause = Some(pause);
+        tracing::error!(session.id = %self.key.id(), "session {:?} is quarantined: {why}", self.key);
+        let until = clock::instant() + pause;
+        self.refuse_all(&Error::Quarantined(Arc::clone(&why)));
+        self.state = State::Quarantined { why, until };
+    }
+
+    /// Whether nothing is left of it but a name.
+    pub fn is_empty(&self) -> bool {
+        let idle = matches!(self.state, State::Asleep | State::Gone);
+        idle && self.jobs.is_empty() && self.hub.is_empty() && self.in_flight.is_none()
+    }
+
+    /// Whether it may be put to sleep.
+    pub fn may_sleep(&self) -> bool {
+        let State::Awake(file) = &self.state else { return false };
+        let idle = self.jobs.is_empty() && self.in_flight.is_none();
+        idle && self.writing.is_none() && file.head().active_turn.is_none()
+    }
+
+    /// Whether a batch could be made now.
+    pub fn is_ready(&self) -> bool {
+        !self.jobs.is_empty()
+            && self.in_flight.is_none()
+            && matches!(self.state, State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone)
+    }
+}

@@ -1,0 +1,46 @@
+//! The runtime: sessions as actors, each with one writer, and nothing leaves one before it is durable.
+//!
+//! **Shape.** A shard is an actix actor on a thread of its own. It holds the cells of the sessions whose hash falls to
+//! it; a cell is the session's actor: its mailbox, its file, its subscribers. Cells share the mailbox machinery of
+//! their shard because that is what makes them cheap: everything that came in while the shard was busy is one turn of
+//! the shard, and the batches of all its cells go to the journal as one submission and come back with one wake-up.
+//!
+//! **The write path**, as the code has it (`shard.rs`, `cell.rs`):
+//!
+//! ```text
+//! deliver -> cell's mailbox -> [turn of the shard] decide + apply each command -> journal
+//!   -> [durable] gate: answer callers, publish frames, start effects -> commit, about once a second
+//! ```
+//!
+//! While a batch is on its way to the journal its cell takes nothing else, reads included: what they would see is not
+//! durable yet. What arrives meanwhile is the next batch.
+//!
+//! **Failure.** If the journal refuses or does not know, the cell forgets its file and everything applied since the
+//! last commit; the next command wakes it from the file and the journal, which together know what is true. A panic
+//! or a damaged file puts one cell into quarantine and leaves the others alone.
+//!
+//! **Sleep.** A cell without work for some seconds moves its log into its file and closes it; what stays is its
+//! subscribers, if it has any. Sockets belong to the front and keep nothing awake.
+
+mod batch;
+mod cell;
+mod hub;
+mod job;
+mod node;
+mod shard;
+mod turn;
+mod wake;
+
+pub use hub::Close;
+pub use hub::Frame;
+pub use hub::Next;
+pub use hub::Queue;
+pub use job::Answer;
+pub use job::Backlog;
+pub use job::Error;
+pub use job::Idempotency;
+pub use job::Query;
+pub use job::Request;
+pub use job::Snapshot;
+pub use node::Node;
+pub use node::Options;

@@ -1,0 +1,87 @@
+//! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
+
+use std::fs;
+
+use crate::actor::node::Shared;
+use crate::base::Classify;
+use crate::base::Key;
+use crate::base::Kind;
+use crate::storage::Error;
+use crate::storage::journal::Record;
+use crate::storage::session::SessionFile;
+
+/// What there is of a session.
+pub(super) enum Found {
+    /// Nothing ever happened under this id.
+    Absent,
+    /// It was deleted.
+    Gone,
+    /// Here it is.
+    File(Box<SessionFile>),
+}
+
+/// Finds the session `key`, brings its file up to date from the journal and verifies both.
+pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
+    let (folder, hash) = (&shared.folder, key.hash());
+    let pending = shared.journal.pending(hash)?;
+    if folder.has(&folder.tombstone(hash))? {
+        finish_deletion(shared, key)?;
+        return Ok(Found::Gone);
+    }
+    let path = folder.session(hash);
+    let has_file = folder.has(&path)?;
+    let whole_in_journal = pending.first().is_some_and(|record| record.first_seq == 1);
+    if !has_file && pending.is_empty() {
+        return Ok(Found::Absent);
+    }
+    let opened = match has_file {
+        true => open_file(key, &path, !pending.is_empty()),
+        false => SessionFile::create(key),
+    };
+    let mut file = match opened {
+        // A new file that a power cut left half written: the journal has everything that should be in it.
+        Err(error) if whole_in_journal && error.kind() == Kind::Corrupt => {
+            tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
+            for extension in ["db", "db-wal", "db-shm"] {
+                drop(fs::remove_file(path.with_extension(extension)));
+            }
+            SessionFile::create(key)?
+        }
+        other => other?,
+    };
+    if replay(&mut file, &pending)? {
+        drop(file);
+        finish_deletion(shared, key)?;
+        return Ok(Found::Gone);
+    }
+    shared.journal.ledger().applied(hash, committed(&file));
+    Ok(Found::File(Box::new(file)))
+}
+
+fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
+    if after_crash {
+        SessionFile::check(path)?;
+    }
+    SessionFile::open(key, path)
+}
+
+/// Applies what the file lacks; true if the session ended in it.
+fn replay(file: &mut SessionFile, pending: &[Record]) -> Result<bool, Error> {
+    for record in pending {
+        file.replay(record)?;
+    }
+    Ok(file.head().deleted)
+}
+
+/// The last event that the file itself holds.
+fn committed(file: &SessionFile) -> u64 {
+    let open = file.open_transaction().map_or(0, |open| open.events as u64);
+    if file.is_in_memory() { 0 } else { file.head().last_seq - open }
+}
+
+/// Removes the file of a session that was deleted; safe to repeat.
+pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
+    shared.folder.remove_session(key.hash())?;
+    shared.journal.ledger().applied(key.hash(), u64::MAX);
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! What the server counts: names are an enum in code, units are in the names, labels are closed sets.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::exponential_buckets;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::base::limits::Limit;
+
+type Label = &'static str;
+
+/// `{limit}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabel {
+    limit: Label,
+}
+
+/// `{kind, state}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ActorLabel {
+    kind: Label,
+    state: Label,
+}
+
+/// `{kind, cause}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    kind: Label,
+    cause: Label,
+}
+
+/// `{kind, command, outcome}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommandLabel {
+    kind: Label,
+    command: Label,
+    outcome: Label,
+}
+
+/// `{transport}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TransportLabel {
+    transport: Label,
+}
+
+/// `{action}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ActionLabel {
+    action: Label,
+}
+
+/// `{provider, outcome}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TurnLabel {
+    provider: Label,
+    outcome: Label,
+}
+
+/// `{http_request_method, http_route, http_response_status_code}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HttpLabel {
+    /// The method.
+    pub http_request_method: String,
+    /// The pattern of the route, never the path.
+    pub http_route: String,
+    /// The status.
+    pub http_response_status_code: u16,
+}
+
+/// The process's counters.
+pub struct Counters {
+    registry: Registry,
+    /// Durable records of the journal that could not be read at start.
+    pub journal_damaged: Counter,
+    /// Failed writes and syncs of the journal.
+    pub journal_errors: Counter,
+    /// Time of one write and sync of the journal.
+    pub journal_sync: Histogram,
+    /// Time of one commit of a session file.
+    pub commit: Histogram,
+    /// Events that became durable.
+    pub events_appended: Counter,
+    /// Frames of events that were given to a transport, before they were sent.
+    pub frames_sent: Family<TransportLabel, Counter>,
+    /// Time from asking for a session to having it.
+    pub activation: Histogram,
+    limit_hits: Family<LimitLabel, Counter>,
+    actors: Family<ActorLabel, Gauge>,
+    activations: Family<CauseLabel, Counter>,
+    commands: Family<CommandLabel, Counter>,
+    subscribers: Family<TransportLabel, Gauge>,
+    slow_consumers: Family<ActionLabel, Counter>,
+    turns: Family<TurnLabel, Counter>,
+    http: Family<HttpLabel, Histogram, fn() -> Histogram>,
+}
+
+fn fine() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 18))
+}
+
+fn http_buckets() -> Histogram {
+    // Source: OpenTelemetry's advice for http.server.request.duration.
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0])
+}
+
+/// The process's counters.
+pub fn counters() -> &'static Counters {
+    static COUNTERS: OnceLock<Counters> = OnceLock::new();
+    COUNTERS.get_or_init(Counters::new)
+}
+
+impl Counters {
+    fn new() -> Self {
+        let counters = Self {
+            registry: Registry::default(),
+            journal_damaged: Counter::default(),
+            journal_errors: Counter::default(),
+            journal_sync: fine(),
+            commit: fine(),
+            events_appended: Counter::default(),
+            frames_sent: Family::default(),
+            activation: fine(),
+            limit_hits: Family::default(),
+            actors: Family::default(),
+            activations: Family::default(),
+            commands: Family::default(),
+            subscribers: Family::default(),
+            slow_consumers: Family::default(),
+            turns: Family::default(),
+            http: Family::new_with_constructor(http_buckets),
+        };
+        counters.register()
+    }
+
+    fn register(mut self) -> Self {
+        let mut registry = Registry::with_prefix("sessile");
+        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", info);
+        registry.register("actors", "Sessions in memory by state", self.actors.clone());
+        registry.register("activations", "Sessions woken, by cause", self.activations.clone());
+        registry.register(
+            "activation_duration_seconds",
+            "Time to wake a session",
+            self.activation.clone(),
+        );
+        registry.register("commands", "Commands by outcome", self.commands.clone());
+        registry.register("journal_sync_seconds", "Time to write and sync the journal", self.journal_sync.clone());
+        registry.register("journal_errors", "Failed writes of the journal", self.journal_errors.clone());
+        registry.register(
+            "journal_damaged_records",
+            "Damaged places found in the journal at start",
+            self.journal_damaged.clone(),
+        );
+        registry.register("sqlite_commit_seconds", "Time to commit a session file", self.commit.clone());
+        registry.register("events_appended", "Events that became durable", self.events_appended.clone());
+        registry.register("subscribers", "Open subscriptions", self.subscribers.clone());
+        registry.register("frames_sent", "Frames given to subscribers", self.frames_sent.clone());
+        registry.register("slow_consumers", "Subscribers that fell behind", self.slow_consumers.clone());
+        registry.register("turns", "Turns by outcome", self.turns.clone());
+        registry.register("limit_hits", "Requests beyond a limit", self.limit_hits.clone());
+        let http = self.http.clone();
+        registry
+            .sub_registry_with_prefix("http")
+            .register("server_request_duration_seconds", "Time to answer a request", http);
+        self.registry = registry;
+        self
+    }
+
+    /// Counts a request beyond `limit`.
+    pub fn limit_hit(&self, limit: Limit) {
+        self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() }).inc();
+    }
+
+    /// The number of sessions in `state`.
+    pub fn actors(&self, state: Label) -> Gauge {
+        self.actors.get_or_create(&ActorLabel { kind: "session", state }).clone()
+    }
+
+    /// Counts a wake.
+    pub fn activated(&self, cause: Label) {
+        self.activations.get_or_create(&CauseLabel { kind: "session", cause }).inc();
+    }
+
+    /// The counter of commands called `command` with `outcome`.
+    pub fn commands(&self, command: Label, outcome: Label) -> Counter {
+        self.commands.get_or_create(&CommandLabel { kind: "session", command, outcome }).clone()
+    }
+
+    /// The number of open subscriptions over `transport`.
+    pub fn subscribers(&self, transport: Label) -> Gauge {
+        self.subscribers.get_or_create(&TransportLabel { transport }).clone()
+    }
+
+    /// The counter of frames sent over `transport`.
+    pub fn frames(&self, transport: Label) -> Counter<u64, AtomicU64> {
+        self.frames_sent.get_or_create(&TransportLabel { transport }).clone()
+    }
+
+    /// Counts a subscriber that fell behind.
+    pub fn slow_consumer(&self, action: Label) {
+        self.slow_consumers.get_or_create(&ActionLabel { action }).inc();
+    }
+
+    /// Counts a turn that ended.
+    pub fn turn(&self, provider: Label, outcome: Label) {
+        self.turns.get_or_create(&TurnLabel { provider, outcome }).inc();
+    }
+
+    /// Counts an answered request.
+    pub fn http(&self, label: &HttpLabel, seconds: f64) {
+        self.http.get_or_create(label).observe(seconds);
+    }
+
+    /// Everything, in the OpenMetrics text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to a string");
+        out
+    }
+}

@@ -1,0 +1,255 @@
+//! The node's list of sessions: what `GET /v1/sessions` shows and which sleeping session must wake when.
+//!
+//! One file that many threads read, through a pool. It may lag behind what happened and it may be lost: what it says
+//! is in the session files and in the journal as well.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+use rusqlite::Row;
+use rusqlite::params;
+use rusqlite_migration::M;
+use rusqlite_migration::Migrations;
+
+use crate::base::Key;
+use crate::base::ids::KeyHash;
+use crate::storage::Error;
+use crate::storage::While;
+
+const STEPS: &[M<'static>] = &[M::up(include_str!("../../schema/node/0001_create_catalogue.sql"))];
+/// Readers at the same time; more wait.
+const READERS_MAX: u32 = 4;
+/// How long a reader waits for its turn.
+const READER_WAIT: Duration = Duration::from_secs(5);
+
+/// What the catalogue knows of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Card {
+    /// Whose.
+    pub key: Key,
+    /// Shown in lists.
+    pub title: String,
+    /// The project it belongs to.
+    pub project_id: Option<String>,
+    /// What the client attached to it, as JSON.
+    pub metadata: String,
+    /// Messages in it.
+    pub message_count: u64,
+    /// Seq of its last event.
+    pub last_seq: u64,
+    /// The turn that is running.
+    pub active_turn: Option<String>,
+    /// Unix time in milliseconds.
+    pub created_at_ms: i64,
+    /// Unix time of the last event, in milliseconds.
+    pub updated_at_ms: i64,
+    /// When it must wake.
+    pub next_timer_ms: Option<i64>,
+    /// Whether it has ended and must go from the list.
+    pub deleted: bool,
+}
+
+/// Where a page of the list begins: behind the session with this time and hash.
+pub type ListCursor = (i64, KeyHash);
+
+/// The catalogue of a node.
+pub struct Catalogue {
+    readers: Pool<SqliteConnectionManager>,
+    writer: Mutex<Connection>,
+    dirty: Mutex<HashMap<KeyHash, Card>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Catalogue {
+    /// Opens the catalogue at `path`, making it anew when it is missing or damaged; then the second value is true and
+    /// the caller must fill it from the session files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made.
+    pub fn open(path: &Path) -> Result<(Self, bool), Error> {
+        let mut empty = !path.try_exists().while_("looking for the catalogue")?;
+        let writer = match open_writer(path) {
+            Ok(writer) => writer,
+            Err(error) if !empty => {
+                tracing::warn!(error = %error, "the catalogue cannot be read and is made anew from the session files");
+                for extension in ["db", "db-wal", "db-shm"] {
+                    drop(fs::remove_file(path.with_extension(extension)));
+                }
+                empty = true;
+                open_writer(path)?
+            }
+            Err(error) => return Err(error),
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let manager = SqliteConnectionManager::file(path)
+            .with_flags(flags)
+            .with_init(|connection| connection.pragma_update(None, "query_only", true));
+        let readers = Pool::builder()
+            .max_size(READERS_MAX)
+            .min_idle(Some(0))
+            .connection_timeout(READER_WAIT)
+            .test_on_check_out(false)
+            .build(manager)?;
+        let (writer, dirty) = (Mutex::new(writer), Mutex::default());
+        Ok((Self { readers, writer, dirty }, empty))
+    }
+
+    /// Notes what a session is like now; written with the next [`Catalogue::flush`].
+    pub fn note(&self, card: Card) {
+        locked(&self.dirty).insert(card.key.hash(), card);
+    }
+
+    /// Writes what was noted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; it is noted still.
+    pub fn flush(&self) -> Result<(), Error> {
+        let mut writer = locked(&self.writer);
+        let cards = std::mem::take(&mut *locked(&self.dirty));
+        if cards.is_empty() {
+            return Ok(());
+        }
+        let result = write(&mut writer, cards.values());
+        if result.is_err() {
+            let mut dirty = locked(&self.dirty);
+            for (hash, card) in cards {
+                dirty.entry(hash).or_insert(card);
+            }
+        }
+        result
+    }
+
+    /// A page of a workspace's sessions, newest activity first, as of the last flush.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn list(
+        &self,
+        workspace: &str,
+        behind: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<Card>, Error> {
+        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        let reader = self.readers.get()?;
+        let doing = "listing sessions";
+        let mut statement = reader
+            .prepare_cached(
+                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
+                        created_at_ms, updated_at_ms, next_timer_ms
+                   FROM session
+                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
+                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
+            )
+            .while_(doing)?;
+        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
+        cards.and_then(Iterator::collect).while_(doing)
+    }
+
+    /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn due(&self, now_ms: i64, limit: usize) -> Result<Vec<Key>, Error> {
+        let reader = self.readers.get()?;
+        let doing = "looking for due timers";
+        let mut statement = reader
+            .prepare_cached(
+                "SELECT workspace, name FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
+            )
+            .while_(doing)?;
+        let keys = statement.query_map(params![now_ms, limit], |row| {
+            Ok(Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?))
+        });
+        keys.and_then(Iterator::collect).while_(doing)
+    }
+}
+
+fn open_writer(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;
+             PRAGMA secure_delete = ON; PRAGMA cache_size = -1024;",
+        )
+        .while_("setting up the catalogue")?;
+    Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => {
+            Error::Sqlite { doing: "migrating the catalogue", source: err }
+        }
+        other => Error::FileCorrupt { problem: other.to_string() },
+    })?;
+    Ok(connection)
+}
+
+fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> Result<(), Error> {
+    let doing = "writing the catalogue";
+    let transaction = writer.transaction().while_(doing)?;
+    for card in cards {
+        let hash = card.key.hash().0;
+        if card.deleted {
+            let sql = "DELETE FROM session WHERE hash = ?1";
+            transaction.prepare_cached(sql).and_then(|mut s| s.execute([hash])).while_(doing)?;
+            continue;
+        }
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO session (hash, workspace, name, title, project_id, metadata, message_count,
+                                                 last_seq, active_turn, created_at_ms, updated_at_ms, next_timer_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    hash,
+                    card.key.workspace(),
+                    card.key.id(),
+                    card.title,
+                    card.project_id,
+                    card.metadata,
+                    i64::try_from(card.message_count).unwrap_or(i64::MAX),
+                    i64::try_from(card.last_seq).unwrap_or(i64::MAX),
+                    card.active_turn,
+                    card.created_at_ms,
+                    card.updated_at_ms,
+                    card.next_timer_ms
+                ])
+            })
+            .while_(doing)?;
+    }
+    transaction.commit().while_(doing)
+}
+
+fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
+    let count = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
+    Ok(Card {
+        key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
+        title: row.get(2)?,
+        project_id: row.get(3)?,
+        metadata: row.get(4)?,
+        message_count: count(5)?,
+        last_seq: count(6)?,
+        active_turn: row.get(7)?,
+        created_at_ms: row.get(8)?,
+        updated_at_ms: row.get(9)?,
+        next_timer_ms: row.get(10)?,
+        deleted: false,
+    })
+}

@@ -1,0 +1,156 @@
+//! Why storage failed, and what was being done.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::Classify;
+use crate::base::Kind;
+use crate::domain::session::Undecodable;
+use crate::storage::journal::Damage;
+
+/// Why storage failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite refused.
+    #[error("{doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The operating system refused.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file was written by a newer program.
+    #[error("the file has schema version {is}, this program knows versions up to {known}: start a newer sessile")]
+    TooNew {
+        /// Version of the file.
+        is: i64,
+        /// Latest version that this program knows.
+        known: i64,
+    },
+    /// An event is not what it was when it was written.
+    #[error("event {seq} of the session does not match its checksum")]
+    EventCorrupt {
+        /// Which event.
+        seq: u64,
+    },
+    /// A stored event makes no sense.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// The journal goes on later than the file ends.
+    #[error("the file ends at event {file}, the journal goes on at event {journal}")]
+    Gap {
+        /// Last event in the file.
+        file: u64,
+        /// First event in the journal.
+        journal: u64,
+    },
+    /// The file is not a whole database.
+    #[error("the file is damaged: {problem}")]
+    FileCorrupt {
+        /// What the check said.
+        problem: String,
+    },
+    /// The file belongs to another session.
+    #[error("the file says that it belongs to another session")]
+    WrongFile,
+    /// A record of the journal is not what it was when it was written.
+    #[error("the record at byte {offset} of journal segment {segment} does not match its checksum")]
+    JournalCorrupt {
+        /// Number of the segment.
+        segment: u64,
+        /// Where.
+        offset: u64,
+    },
+    /// Durable records of the journal are missing.
+    #[error(
+        "journal segment {} is damaged at byte {}: {} durable records are missing. Restore it from a copy, or start \
+         with --accept-journal-damage to go on without them",
+        .0.segment.display(), .0.offset, .0.missing.1 - .0.missing.0
+    )]
+    JournalDamaged(Box<Damage>),
+    /// Another server uses the folder.
+    #[error("another sessile uses the data folder {}", folder.display())]
+    Locked {
+        /// Which folder.
+        folder: PathBuf,
+    },
+    /// A connection of the pool could not be had.
+    #[error("waiting for a connection to the catalogue")]
+    Pool(#[from] r2d2::Error),
+}
+
+impl Error {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite { source, .. } => match source.sqlite_error_code() {
+                Some(
+                    rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase,
+                ) => Kind::Corrupt,
+                _ => Kind::Unavailable,
+            },
+            Self::Io { .. } | Self::Pool(_) | Self::Locked { .. } => Kind::Unavailable,
+            Self::TooNew { .. }
+            | Self::EventCorrupt { .. }
+            | Self::Undecodable(_)
+            | Self::Gap { .. }
+            | Self::FileCorrupt { .. }
+            | Self::WrongFile
+            | Self::JournalCorrupt { .. }
+            | Self::JournalDamaged(_) => Kind::Corrupt,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self.kind() {
+            Kind::Corrupt => "quarantined",
+            _ if self.is_full() => "storage_full",
+            _ => "actor.reset",
+        }
+    }
+}
+
+/// Says what was being done when a driver failed.
+pub trait While<T> {
+    /// Adds `doing`, as in "committing an append".
+    ///
+    /// # Errors
+    ///
+    /// The same, as [`Error`].
+    fn while_(self, doing: &'static str) -> Result<T, Error>;
+}
+
+impl<T> While<T> for Result<T, rusqlite::Error> {
+    fn while_(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Sqlite { doing, source })
+    }
+}
+
+impl<T> While<T> for Result<T, io::Error> {
+    fn while_(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { doing, source })
+    }
+}

@@ -1,0 +1,49 @@
+//! The journal: one append-only log for all sessions of the node, one fsync for all that wait.
+//!
+//! **Problem.** An acknowledged message must survive a power cut. One fsync per commit per file caps a node at the
+//! disk's fsync rate, and a chat session writes a few rows now and then, which is the worst case for that.
+//!
+//! **Answer.** Everything that happens is first appended here, by one thread, for all sessions at once; whoever comes
+//! while an fsync runs shares the next one. Only then do the callers hear of it. Session files are written without
+//! fsync and brought up to date from here after a crash.
+//!
+//! **On disk.** Segments `journal/NNNNNNNNNNNN.seg` of a fixed size, written with zeros beforehand, so that an append
+//! changes no file length and an fsync no metadata. A segment is a header and records. Each record carries its place
+//! in the log (`lsn`), the segment it was written for, checksums of header and payload, and the last `lsn` that was
+//! already durable when it was written. The last one tells a torn tail from damage: a record that a later record
+//! knew to be durable must be there.
+//!
+//! **Failure.** After a write or fsync fails nobody knows what the disk holds behind the last durable record, and the
+//! page cache cannot be asked. So that tail is never appended to again: the next segment's header declares it void,
+//! and the records in flight are written once more behind that header. If that works they are durable and nobody
+//! notices; if not, callers hear `outcome_unknown` (or `storage_full`), and nothing is accepted until a header that
+//! voids the tail is durable. A process that starts does the same with the tail that it finds.
+//!
+//! **Retirement.** A sealed segment goes when every record in it is in its session's file and one `syncfs` has made
+//! the files durable. That happens on a thread of its own; shards and the writer do not wait for it.
+//!
+//! What breaks if you change it: a reply before the fsync loses messages (tests `power`), appending behind a failed
+//! write resurrects or loses them (tests `faults`), unlinking before `syncfs` loses what the files did not keep.
+
+mod keeper;
+mod ledger;
+mod record;
+mod recover;
+mod segment;
+mod writer;
+
+pub use keeper::Hooks;
+pub use ledger::Ledger;
+pub use record::Encoded;
+pub use record::Entry;
+pub use record::Idempotent;
+pub use record::Record;
+pub use record::chain;
+pub use recover::Damage;
+pub use recover::DamagePolicy;
+pub use writer::AppendError;
+pub use writer::Journal;
+pub use writer::Options;
+
+#[cfg(test)]
+mod tests;

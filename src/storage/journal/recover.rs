@@ -1,0 +1,149 @@
+//! What a process that starts finds in the journal: whole records, a torn tail that is cut, or damage that is reported.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::base::Key;
+use crate::storage::journal::Record;
+use crate::storage::journal::ledger::Place;
+use crate::storage::journal::segment;
+use crate::storage::journal::segment::Frame;
+use crate::storage::journal::segment::HEADER_BYTES;
+use crate::storage::journal::segment::Header;
+
+/// Durable records that cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment that should hold them.
+    pub segment: PathBuf,
+    /// Where it stops making sense.
+    pub offset: u64,
+    /// Places in the log that are missing: first and one behind the last.
+    pub missing: (u64, u64),
+}
+
+/// What to do about [`Damage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamagePolicy {
+    /// Refuse to start.
+    Refuse,
+    /// Start without the records; the files may hold what they said.
+    Accept,
+}
+
+/// What the journal held.
+pub(super) struct Recovered {
+    /// Every record, in the order of the log.
+    pub records: Vec<(Key, Place)>,
+    /// Place of the next record.
+    pub next_lsn: u64,
+    /// Number of the next segment.
+    pub next_segment: u64,
+    /// The life of the node that begins.
+    pub epoch: u64,
+    /// Segments that are there.
+    pub segments: Vec<u64>,
+    /// What is missing.
+    pub damage: Vec<Damage>,
+}
+
+struct Found {
+    path: PathBuf,
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+/// Reads every segment in `dir` and makes what it found durable, so that it may be shown.
+pub(super) fn scan(dir: &Path) -> io::Result<Recovered> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        numbers.extend(segment::number_of(&entry?.path()));
+    }
+    numbers.sort_unstable();
+    let mut recovered = Recovered {
+        records: Vec::new(),
+        next_lsn: 1,
+        next_segment: 1,
+        epoch: 1,
+        segments: Vec::new(),
+        damage: Vec::new(),
+    };
+    let mut found = Vec::new();
+    for number in numbers {
+        let path = segment::path(dir, number);
+        let bytes = fs::read(&path)?;
+        match Header::decode(&bytes).filter(|header| header.number == number) {
+            Some(header) => found.push(Found { path, header, bytes }),
+            None => match headless(&bytes, number) {
+                Some(missing) => {
+                    recovered.next_segment = number + 1;
+                    recovered.damage.push(Damage { segment: path, offset: 0, missing });
+                }
+                // Prepared and never used, or cut off while its first record was written.
+                None => fs::remove_file(&path)?,
+            },
+        }
+    }
+    for (at, current) in found.iter().enumerate() {
+        let limit = found.get(at + 1).map(|next| next.header.first_lsn);
+        scan_segment(current, limit, &mut recovered);
+        File::open(&current.path)?.sync_data()?;
+        recovered.segments.push(current.header.number);
+        recovered.next_segment = recovered.next_segment.max(current.header.number + 1);
+        recovered.epoch = recovered.epoch.max(current.header.epoch + 1);
+    }
+    Ok(recovered)
+}
+
+fn scan_segment(current: &Found, limit: Option<u64>, recovered: &mut Recovered) {
+    let Found { path, header, bytes } = current;
+    let (mut offset, mut lsn) = (HEADER_BYTES, header.first_lsn);
+    while limit.is_none_or(|limit| lsn < limit) {
+        let Some((frame, payload)) = bytes.get(offset..).and_then(Frame::read) else { break };
+        if frame.segment != header.number || frame.lsn != lsn {
+            break;
+        }
+        let Some(record) = Record::decode(payload) else { break };
+        let last_seq = record.first_seq + record.entries.len() as u64 - 1;
+        let place = Place { segment: header.number, offset: offset as u64, last_seq };
+        recovered.records.push((record.key, place));
+        offset += frame.stride();
+        lsn += 1;
+    }
+    recovered.next_lsn = lsn;
+    let durable = match limit {
+        Some(limit) => limit - 1,
+        None => known_durable(bytes, offset, header.number),
+    };
+    if durable >= lsn {
+        let missing = (lsn, durable + 1);
+        recovered.damage.push(Damage { segment: path.clone(), offset: offset as u64, missing });
+        recovered.next_lsn = durable + 1;
+    }
+}
+
+/// The highest place that any later frame of the segment knew to be durable; 0 if there is none.
+fn known_durable(bytes: &[u8], from: usize, number: u64) -> u64 {
+    let (mut at, mut highest) = (from, 0);
+    while let Some(next) = segment::find(bytes, at) {
+        if let Some((frame, _)) = Frame::read(&bytes[next..]) {
+            if frame.segment == number {
+                // What such a frame knew about itself and later ones is nothing: they may be the torn tail.
+                highest = highest.max(frame.durable);
+            }
+            at = next + frame.stride();
+        }
+    }
+    highest
+}
+
+/// Records of a segment without a header that were durable: their places.
+fn headless(bytes: &[u8], number: u64) -> Option<(u64, u64)> {
+    let first = segment::find(bytes, HEADER_BYTES)?;
+    let (frame, _) = Frame::read(&bytes[first..])?;
+    let durable = known_durable(bytes, first, number);
+    (frame.segment == number && durable >= frame.lsn).then_some((frame.lsn, durable + 1))
+}

@@ -1,0 +1,378 @@
+//! The thread that writes: takes whatever waits, writes it in one go, syncs once, and answers everybody.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::TrySendError;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::base::clock;
+use crate::base::ids::KeyHash;
+use crate::base::metric;
+use crate::storage::Error;
+use crate::storage::journal::Damage;
+use crate::storage::journal::DamagePolicy;
+use crate::storage::journal::Encoded;
+use crate::storage::journal::Ledger;
+use crate::storage::journal::Record;
+use crate::storage::journal::keeper::Keeper;
+use crate::storage::journal::keeper::Prepared;
+use crate::storage::journal::keeper::Shared;
+use crate::storage::journal::ledger::Place;
+use crate::storage::journal::recover;
+use crate::storage::journal::segment;
+use crate::storage::journal::segment::FRAME_BYTES;
+use crate::storage::journal::segment::Frame;
+use crate::storage::journal::segment::Header;
+
+/// Submissions that wait for the writer; each shard has a few at most.
+const SUBMISSIONS_MAX: usize = 1_024;
+/// Bytes that are written before a sync, however much waits.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// How long the writer waits for a segment before callers hear that there is none.
+const SEGMENT_WAIT: Duration = Duration::from_secs(2);
+/// After a failure nothing is tried for this long, so that a sick disk is not hammered.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a journal is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of the segments.
+    pub dir: PathBuf,
+    /// Any folder on the file system of the session files.
+    pub files_dir: PathBuf,
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Size of all segments at which writers wait.
+    pub max_bytes: u64,
+    /// What to do about damage.
+    pub damage: DamagePolicy,
+}
+
+/// Why an append was not carried out, as far as one can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The disk failed in the middle: the records may or may not come back after a crash.
+    #[error("the journal could not be written; whether the change was kept is not known yet")]
+    Unknown,
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// Too much waits, or the journal is closed.
+    #[error("the journal takes no more at the moment")]
+    Busy,
+}
+
+/// What an append comes to.
+pub type Appended = oneshot::Receiver<Result<(), AppendError>>;
+
+enum Submission {
+    Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
+    Seal,
+}
+
+/// The journal of a node. Cheap to clone; the last clone to go ends its threads.
+#[derive(Clone)]
+pub struct Journal {
+    submissions: SyncSender<Submission>,
+    ledger: Arc<Ledger>,
+    shared: Arc<Shared>,
+    dir: Arc<PathBuf>,
+    epoch: u64,
+    // Last, so that the threads end after the channel is closed.
+    _keeper: Arc<Keeper>,
+}
+
+impl Journal {
+    /// Opens the journal in `options.dir`, reads what is there and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the folder cannot be read or written; [`Error::JournalDamaged`] when durable records are
+    /// missing and `options.damage` does not accept that. Nothing is changed then.
+    pub fn open(options: &Options) -> Result<(Self, Vec<Damage>), Error> {
+        let doing = |what| move |source| Error::Io { doing: what, source };
+        fs::create_dir_all(&options.dir).map_err(doing("creating the journal folder"))?;
+        let found = recover::scan(&options.dir).map_err(doing("reading the journal"))?;
+        for damage in &found.damage {
+            tracing::error!(
+                segment = %damage.segment.display(),
+                "durable journal records {} to {} cannot be read from byte {} on",
+                damage.missing.0, damage.missing.1 - 1, damage.offset
+            );
+            metric::counters().journal_damaged.inc();
+        }
+        if let (Some(first), DamagePolicy::Refuse) = (found.damage.first(), options.damage) {
+            return Err(Error::JournalDamaged(Box::new(first.clone())));
+        }
+        let ledger = Arc::new(Ledger::default());
+        for number in &found.segments {
+            ledger.open_segment(*number);
+        }
+        ledger.add(found.records.into_iter());
+        let shared = Arc::new(Shared::new(found.next_segment));
+        let (keeper, prepared) =
+            Keeper::start(options, found.next_segment, Arc::clone(&ledger), Arc::clone(&shared));
+        let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
+        let mut writer = Writer {
+            prepared,
+            current: None,
+            next_lsn: found.next_lsn,
+            epoch: found.epoch,
+            ledger: Arc::clone(&ledger),
+            shared: Arc::clone(&shared),
+            buffer: Vec::new(),
+            failed: None,
+        };
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(doing("starting the journal thread"))?;
+        let dir = Arc::new(options.dir.clone());
+        let journal =
+            Self { submissions, ledger, shared, dir, epoch: found.epoch, _keeper: Arc::new(keeper) };
+        Ok((journal, found.damage))
+    }
+
+    /// Appends `records` as a whole; resolves once all of them are durable.
+    ///
+    /// One append is in flight per session: the order between two appends of one session is the caller's to keep.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Busy`] at once, with nothing written.
+    pub fn append(&self, records: Vec<Encoded>) -> Result<Appended, AppendError> {
+        let (done, appended) = oneshot::channel();
+        match self.submissions.try_send(Submission::Append(records, done)) {
+            Ok(()) => Ok(appended),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(AppendError::Busy),
+        }
+    }
+
+    /// Ends the current segment, so that what it holds can be retired; used after something was deleted.
+    pub fn seal(&self) {
+        // A full queue means that segments fill quickly anyway.
+        drop(self.submissions.try_send(Submission::Seal));
+    }
+
+    /// The records of `hash` that its file may not hold, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when a segment cannot be read; [`Error::JournalCorrupt`] when a record in it was damaged since.
+    pub fn pending(&self, hash: KeyHash) -> Result<Vec<Record>, Error> {
+        self.ledger.places(hash).into_iter().map(|place| read(&self.dir, place)).collect()
+    }
+
+    /// The books.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The life of the node: grows with each start.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Sets what is called before segments go (`flush`) and when they cannot go because of sessions (`urge`).
+    pub fn set_hooks(&self, hooks: crate::storage::journal::Hooks) {
+        self.shared.set_hooks(hooks);
+    }
+}
+
+fn read(dir: &Path, place: Place) -> Result<Record, Error> {
+    let path = segment::path(dir, place.segment);
+    let io = |source| Error::Io { doing: "reading a journal record", source };
+    let file = File::open(&path).map_err(io)?;
+    let mut head = [0; FRAME_BYTES];
+    file.read_exact_at(&mut head, place.offset).map_err(io)?;
+    let length = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
+    let whole = file.metadata().map_err(io)?.len().saturating_sub(place.offset);
+    let corrupt = || Error::JournalCorrupt { segment: place.segment, offset: place.offset };
+    let bytes = FRAME_BYTES as u64 + u64::from(length);
+    if bytes > whole {
+        return Err(corrupt());
+    }
+    let mut buffer = vec![0; usize::try_from(bytes).map_err(|_| corrupt())?];
+    file.read_exact_at(&mut buffer, place.offset).map_err(io)?;
+    let (_, payload) = Frame::read(&buffer).ok_or_else(corrupt)?;
+    Record::decode(payload).ok_or_else(corrupt)
+}
+
+struct Segment {
+    number: u64,
+    file: File,
+    bytes: u64,
+    /// Where the next frame goes; 0 while the header is not written.
+    offset: u64,
+}
+
+struct Writer {
+    prepared: Receiver<Prepared>,
+    current: Option<Segment>,
+    next_lsn: u64,
+    epoch: u64,
+    ledger: Arc<Ledger>,
+    shared: Arc<Shared>,
+    buffer: Vec<u8>,
+    failed: Option<(Instant, AppendError)>,
+}
+
+impl Writer {
+    fn run(&mut self, submissions: &Receiver<Submission>) {
+        while let Ok(first) = submissions.recv() {
+            let (mut records, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let (mut next, mut seal) = (Some(first), false);
+            while let Some(submission) = next.take() {
+                match submission {
+                    Submission::Seal => seal = true,
+                    Submission::Append(new, done) => {
+                        bytes += new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
+                        records.extend(new);
+                        waiting.push(done);
+                    }
+                }
+                if bytes >= GROUP_BYTES_MAX {
+                    break;
+                }
+                next = match submissions.try_recv() {
+                    Ok(submission) => Some(submission),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+                };
+            }
+            let result = self.write_all(&records);
+            for done in waiting {
+                // A caller that went away does not care.
+                let _gone = done.send(result);
+            }
+            if seal {
+                self.seal();
+            }
+        }
+    }
+
+    fn write_all(&mut self, mut records: &[Encoded]) -> Result<(), AppendError> {
+        if let Some((since, error)) = self.failed
+            && since.elapsed() < FAILURE_PAUSE
+        {
+            return Err(error);
+        }
+        self.failed = None;
+        let mut tries = 2;
+        while !records.is_empty() {
+            let result = self.write_some(records);
+            match result {
+                Ok(written) => records = &records[written..],
+                Err(error) => {
+                    // What the disk holds of it is unknown, so the segment is never touched again: the header of the
+                    // next one declares everything behind the last durable record void.
+                    self.abandon();
+                    tries -= 1;
+                    tracing::error!(error = %error, "writing the journal failed");
+                    metric::counters().journal_errors.inc();
+                    if tries == 0 {
+                        let error = match error.kind() {
+                            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
+                            _ => AppendError::Unknown,
+                        };
+                        self.failed = Some((clock::instant(), error));
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes as many of `records` as the segment takes, at least one, and syncs; returns how many.
+    fn write_some(&mut self, records: &[Encoded]) -> io::Result<usize> {
+        let first = segment::stride(records[0].payload.len()) as u64;
+        if self.current.as_ref().is_some_and(|s| s.offset > 0 && s.offset + first > s.bytes) {
+            self.seal();
+        }
+        if self.current.is_none() {
+            self.current = Some(self.next_segment()?);
+        }
+        let Some(segment) = &mut self.current else { unreachable!("it was just opened") };
+        self.buffer.clear();
+        if segment.offset == 0 {
+            let (number, epoch, first_lsn) = (segment.number, self.epoch, self.next_lsn);
+            self.buffer.extend_from_slice(&Header { number, epoch, first_lsn }.encode());
+        }
+        let mut places = Vec::with_capacity(records.len());
+        for record in records {
+            let offset = segment.offset + self.buffer.len() as u64;
+            let end = offset + segment::stride(record.payload.len()) as u64;
+            // A record that is larger than a whole segment makes its file grow, which is slow but right.
+            if end > segment.bytes && !places.is_empty() {
+                break;
+            }
+            let frame = Frame {
+                length: u32::try_from(record.payload.len()).map_err(io::Error::other)?,
+                crc: record.crc,
+                lsn: self.next_lsn + places.len() as u64,
+                durable: self.next_lsn - 1,
+                segment: segment.number,
+            };
+            frame.put(&record.payload, &mut self.buffer);
+            let place = Place { segment: segment.number, offset, last_seq: record.last_seq };
+            places.push((record.key.clone(), place));
+        }
+        let started = clock::instant();
+        segment.file.write_all_at(&self.buffer, segment.offset)?;
+        segment.file.sync_data()?;
+        metric::counters().journal_sync.observe(started.elapsed().as_secs_f64());
+        segment.offset += self.buffer.len() as u64;
+        let written = places.len();
+        self.next_lsn += written as u64;
+        self.ledger.add(places.into_iter());
+        Ok(written)
+    }
+
+    fn next_segment(&mut self) -> io::Result<Segment> {
+        let deadline = clock::instant() + SEGMENT_WAIT;
+        let prepared = loop {
+            if let Ok(prepared) = self.prepared.recv_timeout(Duration::from_millis(20)) {
+                break prepared;
+            }
+            if let Some(error) = self.shared.preparing_fails() {
+                return Err(error.into());
+            }
+            if clock::instant() > deadline {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        };
+        let Prepared { number, file, bytes } = prepared;
+        self.ledger.open_segment(number);
+        self.shared.active.store(number, Ordering::Release);
+        Ok(Segment { number, file, bytes, offset: 0 })
+    }
+
+    fn seal(&mut self) {
+        if self.current.as_ref().is_some_and(|segment| segment.offset > 0) {
+            self.abandon();
+            self.shared.wake();
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some(segment) = self.current.take() {
+            self.shared.active.store(segment.number + 1, Ordering::Release);
+        }
+    }
+}

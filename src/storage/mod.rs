@@ -1,0 +1,15 @@
+//! Everything on disk: the journal, the session files, the node's catalogue. The only user of SQLite.
+//!
+//! What is durable is decided by the journal alone; a session file may lag behind it and is brought up to date from
+//! it. Nothing here awaits: callers choose the thread.
+
+pub mod catalogue;
+pub mod disk;
+mod error;
+pub mod folder;
+pub mod journal;
+pub mod session;
+
+pub use error::Error;
+pub use error::While;
+pub use folder::Folder;

@@ -1,0 +1,327 @@
+//! Opening, writing through and closing a session's file.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+use rusqlite::OptionalExtension;
+
+use crate::base::Key;
+use crate::base::clock;
+use crate::base::json::Json;
+use crate::domain::session::Event;
+use crate::domain::session::Head;
+use crate::storage::Error;
+use crate::storage::Folder;
+use crate::storage::While;
+use crate::storage::journal::Entry;
+use crate::storage::journal::Record;
+use crate::storage::journal::chain;
+use crate::storage::session::apply;
+use crate::storage::session::read;
+use crate::storage::session::template;
+
+/// What holds for every connection to a session file.
+///
+/// `synchronous = NORMAL`: a commit is not synced, the journal has it. No automatic checkpoint: it would sync on the
+/// thread of a shard. No spilling: a page in the file before its transaction's commit helps nobody.
+const SETTINGS: &str = "
+    PRAGMA synchronous = NORMAL;
+    PRAGMA wal_autocheckpoint = 0;
+    PRAGMA cache_size = -64;
+    PRAGMA cache_spill = OFF;
+    PRAGMA secure_delete = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;
+    PRAGMA temp_store = MEMORY;
+";
+const SETTINGS_IN_MEMORY: &str = "
+    PRAGMA journal_mode = OFF;
+    PRAGMA cache_size = -64;
+    PRAGMA secure_delete = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA temp_store = MEMORY;
+";
+/// How long a statement waits for another process that holds the file, as `sqlite3` of a curious person.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Size of a page; SQLite's default, which the template has.
+const PAGE_BYTES: u64 = 4_096;
+/// Prepared statements that a connection keeps.
+const STATEMENTS_MAX: usize = 24;
+
+/// Events that are applied and not yet committed.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenTransaction {
+    /// How many.
+    pub events: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// An open session file, or the database in memory that becomes one.
+#[derive(Debug)]
+pub struct SessionFile {
+    pub(super) connection: Connection,
+    pub(super) key: Key,
+    pub(super) head: Head,
+    in_memory: bool,
+    open: Option<OpenTransaction>,
+}
+
+impl SessionFile {
+    /// Makes the database of a new session, in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when memory does not suffice.
+    pub fn create(key: &Key) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let doing = "making a session in memory";
+        let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
+        let template = template::bytes()?;
+        connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
+        connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let (key, head) = (key.clone(), Head::default());
+        Ok(Self { connection, key, head, in_memory: true, open: None })
+    }
+
+    /// Opens the file of `key` at `path`, migrates it, and verifies whose it is and how it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooNew`], [`Error::WrongFile`], [`Error::EventCorrupt`] for files that must not be touched;
+    /// [`Error::Sqlite`] otherwise. The file is unchanged, but for whole migration steps.
+    pub fn open(key: &Key, path: &Path) -> Result<Self, Error> {
+        let mut connection = connect(path)?;
+        template::migrate(&mut connection)?;
+        let head = read::head(&connection, key)?;
+        Ok(Self { connection, key: key.clone(), head, in_memory: false, open: None })
+    }
+
+    /// Checks the whole file, as after a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FileCorrupt`] with what SQLite found.
+    pub fn check(path: &Path) -> Result<(), Error> {
+        let connection = connect(path)?;
+        let problem: String = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .while_("checking a session file")?;
+        if problem == "ok" { Ok(()) } else { Err(Error::FileCorrupt { problem }) }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What is known without looking at the messages.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Whether there is no file yet.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
+    /// What is applied and not committed.
+    #[must_use]
+    pub fn open_transaction(&self) -> Option<OpenTransaction> {
+        self.open
+    }
+
+    /// Applies the next event; `entry` is how the journal will hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; the session in memory may then be half changed and must be dropped.
+    pub fn apply(&mut self, event: &Event, entry: &Entry) -> Result<(), Error> {
+        if self.open.is_none() {
+            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
+        }
+        let seq = self.head.last_seq + 1;
+        let hash =
+            chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
+        apply::insert(&self.connection, seq, entry, &hash)?;
+        apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
+        self.head.last_seq = seq;
+        self.head.last_hash = hash;
+        self.head.updated_at_ms = entry.recorded_at_ms;
+        let now = || OpenTransaction { events: 0, bytes: 0, since: clock::instant() };
+        let open = self.open.get_or_insert_with(now);
+        open.events += 1;
+        open.bytes += entry.frame.len();
+        Ok(())
+    }
+
+    /// Applies what of `record` the file does not hold yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gap`] when the record begins too late; [`Error::EventCorrupt`] when it does not continue what the
+    /// file holds; otherwise as [`SessionFile::apply`].
+    pub fn replay(&mut self, record: &Record) -> Result<(), Error> {
+        let next = self.head.last_seq + 1;
+        if record.first_seq > next {
+            return Err(Error::Gap { file: self.head.last_seq, journal: record.first_seq });
+        }
+        if record.first_seq == next && record.previous_hash != self.head.last_hash {
+            return Err(Error::EventCorrupt { seq: self.head.last_seq });
+        }
+        for (seq, entry) in (record.first_seq..).zip(&record.entries) {
+            if seq > self.head.last_seq {
+                self.apply(&Event::decode(entry.kind, &entry.frame)?, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what is applied. Not synced: the journal has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; the file may then hold all of it or nothing, and this must be dropped.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        apply::save_head(&self.connection, &self.key, &self.head)?;
+        self.execute("COMMIT", "committing to a session file")?;
+        self.open = None;
+        Ok(())
+    }
+
+    /// Writes the file of a session that is in memory and goes on with the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Sqlite`]; there is no file then, or a whole one.
+    pub fn into_file(mut self, folder: &Folder) -> Result<Self, Error> {
+        self.commit()?;
+        if !self.in_memory {
+            return Ok(self);
+        }
+        let path = self.write(folder)?;
+        let connection = connect(&path)?;
+        Ok(Self { connection, in_memory: false, ..self })
+    }
+
+    /// Writes the database that is in memory to the session's file, in one go.
+    fn write(&self, folder: &Folder) -> Result<PathBuf, Error> {
+        let path = folder.session(self.key.hash());
+        let mut bytes = self.connection.serialize("main").while_("serialising a session")?.to_vec();
+        template::set_wal(&mut bytes);
+        folder.write_whole(&path, &bytes)?;
+        Ok(path)
+    }
+
+    /// Commits, moves the write-ahead log into the file and closes it, leaving one file; none if nothing ever happened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] or [`Error::Io`]; what was committed stays readable in file and log together.
+    pub fn close(mut self, folder: &Folder) -> Result<(), Error> {
+        if !self.head.exists() {
+            return Ok(());
+        }
+        if self.in_memory {
+            self.commit()?;
+            return self.write(folder).map(|_| ());
+        }
+        self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        self.connection.close().map_err(|(_, source)| source).while_("closing a session file")
+    }
+
+    /// Commits and moves the write-ahead log into the file, as far as other readers let it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; nothing is lost.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.checkpoint_with("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    fn checkpoint_with(&mut self, sql: &str) -> Result<(), Error> {
+        self.commit()?;
+        self.connection
+            .query_row(sql, [], |_| Ok(()))
+            .while_("moving the write-ahead log into a session file")
+    }
+
+    /// Size of the database, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        let count = |sql| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([], |row| row.get::<_, u64>(0))
+        };
+        let pages = count("PRAGMA page_count").while_("measuring a session file")?;
+        Ok(pages * PAGE_BYTES)
+    }
+
+    pub(super) fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
+        self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
+        Ok(())
+    }
+
+    /// Removes the deltas of finished answers from the log up to `seq`, which are in the messages as well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; this must be dropped then.
+    pub fn compact(&mut self) -> Result<(), Error> {
+        if self.head.active_turn.is_some() {
+            return Ok(());
+        }
+        if self.open.is_none() {
+            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
+            self.open = Some(OpenTransaction { events: 0, bytes: 0, since: clock::instant() });
+        }
+        if let Some(last) = apply::compact(&self.connection)? {
+            self.head.log_start = self.head.log_start.max(last);
+        }
+        Ok(())
+    }
+
+    /// When the next timer is due, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn next_timer_ms(&self) -> Result<Option<i64>, Error> {
+        let sql = "SELECT min(fire_at_ms) FROM timer";
+        let mut statement = self.connection.prepare_cached(sql).while_("looking for timers")?;
+        let due = statement.query_row([], |row| row.get(0)).optional();
+        Ok(due.while_("looking for timers")?.flatten())
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).while_("opening a session file")?;
+    connection.busy_timeout(BUSY_TIMEOUT).while_("setting up a session file")?;
+    connection.execute_batch(SETTINGS).while_("setting up a session file")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// The metadata of a session that has none.
+pub(super) fn metadata_or_empty(head: &Head) -> &str {
+    head.metadata.as_ref().map_or("{}", Json::as_str)
+}

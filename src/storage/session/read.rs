@@ -1,0 +1,368 @@
+//! Reading a session: its head, one message, the log.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
+use rusqlite::params;
+
+use crate::base::Key;
+use crate::base::json::Json;
+use crate::base::limits::REPLAY_BYTES_MAX;
+use crate::base::limits::REPLAY_EVENTS_MAX;
+use crate::domain::session::EventKind;
+use crate::domain::session::Head;
+use crate::domain::session::Message;
+use crate::domain::session::Part;
+use crate::domain::session::Role;
+use crate::domain::session::Status;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::domain::session::View;
+use crate::domain::session::message_of;
+use crate::storage::Error;
+use crate::storage::While;
+use crate::storage::catalogue::Card;
+use crate::storage::journal::Idempotent;
+use crate::storage::journal::chain;
+use crate::storage::session::SessionFile;
+
+/// A seq as SQLite holds it.
+pub(super) fn sql_seq(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+fn seq_at(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn unknown(column: usize, value: &str) -> rusqlite::Error {
+    let problem = format!("`{value}` is not a value that this program knows");
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, problem.into())
+}
+
+fn json_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
+    let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
+    Json::parse(text).map(Some).map_err(|_| unknown(column, text))
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub seq: u64,
+    /// Its kind.
+    pub kind: EventKind,
+    /// Its frame.
+    pub frame: String,
+}
+
+/// Reads what is known of the session and verifies whose file it is and that its last event is what was written.
+pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
+    let doing = "reading the head of a session file";
+    let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, log_start,
+                      created_at_ms, updated_at_ms FROM meta";
+    let row = connection
+        .query_row(sql, [], |row| {
+            let mine = row.get_ref(0)?.as_str()? == key.workspace() && row.get_ref(1)?.as_str()? == key.id();
+            let head = Head {
+                title: row.get(2)?,
+                project_id: row.get(3)?,
+                metadata: json_at(row, 4)?,
+                message_count: seq_at(row, 5)?,
+                last_seq: seq_at(row, 6)?,
+                log_start: seq_at(row, 7)?,
+                created_at_ms: row.get(8)?,
+                updated_at_ms: row.get(9)?,
+                ..Head::default()
+            };
+            Ok((mine, head))
+        })
+        .optional()
+        .while_(doing)?;
+    let Some((mine, mut head)) = row else {
+        return Err(Error::FileCorrupt { problem: "it has no meta row".to_owned() });
+    };
+    if !mine {
+        return Err(Error::WrongFile);
+    }
+    head.last_hash = last_hash(connection, &head)?;
+    let turn = connection
+        .query_row(
+            "SELECT id, state, input_id, message_id, error,
+                    (SELECT coalesce(sum(octet_length(body)), 0) FROM part JOIN message ON message.seq = message_seq
+                      WHERE message.id = turn.message_id)
+               FROM turn WHERE state = 'running'",
+            [],
+            |row| Ok((turn_at(row)?, seq_at(row, 5)?)),
+        )
+        .optional()
+        .while_(doing)?;
+    if let Some((turn, bytes)) = turn {
+        head.active_turn = Some(turn);
+        head.active_text_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    Ok(head)
+}
+
+/// What the catalogue should know of the session in the file at `path`.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when it cannot be read or is no session file.
+pub fn card(path: &Path) -> Result<Card, Error> {
+    let doing = "reading a session file for the catalogue";
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).while_(doing)?;
+    let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, created_at_ms,
+                      updated_at_ms, (SELECT min(fire_at_ms) FROM timer),
+                      (SELECT id FROM turn WHERE state = 'running') FROM meta";
+    let card = connection.query_row(sql, [], |row| {
+        Ok(Card {
+            key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
+            title: row.get(2)?,
+            project_id: row.get(3)?,
+            metadata: row.get(4)?,
+            message_count: seq_at(row, 5)?,
+            last_seq: seq_at(row, 6)?,
+            created_at_ms: row.get(7)?,
+            updated_at_ms: row.get(8)?,
+            next_timer_ms: row.get(9)?,
+            active_turn: row.get(10)?,
+            deleted: false,
+        })
+    });
+    card.while_(doing)
+}
+
+fn last_hash(connection: &Connection, head: &Head) -> Result<[u8; 16], Error> {
+    let sql = "SELECT seq, recorded_at_ms, kind, body, hash, redacted FROM event WHERE seq >= ?1 ORDER BY seq";
+    let from = sql_seq(head.last_seq.saturating_sub(1));
+    let mut chain = Chain { previous: None, seq: head.last_seq.saturating_sub(2) };
+    let doing = "reading the last event";
+    let mut statement = connection.prepare(sql).while_(doing)?;
+    let mut rows = statement.query([from]).while_(doing)?;
+    let mut last = 0;
+    while let Some(row) = rows.next().while_(doing)? {
+        last = chain.verify(row)?.seq;
+    }
+    match chain.previous {
+        Some(hash) if last == head.last_seq => Ok(hash),
+        _ => Err(Error::EventCorrupt { seq: head.last_seq }),
+    }
+}
+
+/// Verifies events as they are read.
+struct Chain {
+    /// Checksum of the event before; `None` where it is not known.
+    previous: Option<[u8; 16]>,
+    /// Its seq.
+    seq: u64,
+}
+
+impl Chain {
+    /// Verifies the event in `row` (seq, recorded_at_ms, kind, body, hash, redacted).
+    fn verify(&mut self, row: &Row<'_>) -> Result<StoredEvent, Error> {
+        let doing = "reading an event";
+        let seq = seq_at(row, 0).while_(doing)?;
+        let corrupt = || Error::EventCorrupt { seq };
+        let at_ms = row.get(1).while_(doing)?;
+        let kind: String = row.get(2).while_(doing)?;
+        let frame: String = row.get(3).map_err(|_| corrupt())?;
+        let hash: [u8; 16] = row.get(4).map_err(|_| corrupt())?;
+        let redacted: bool = row.get(5).map_err(|_| corrupt())?;
+        let kind = EventKind::from_name(&kind).ok_or_else(corrupt)?;
+        let previous = self.previous.filter(|_| seq == self.seq + 1);
+        if let Some(previous) = previous
+            && !redacted
+            && chain(&previous, seq, at_ms, kind, &frame) != hash
+        {
+            return Err(corrupt());
+        }
+        (self.previous, self.seq) = (Some(hash), seq);
+        Ok(StoredEvent { seq, kind, frame })
+    }
+}
+
+fn turn_at(row: &Row<'_>) -> rusqlite::Result<Turn> {
+    let state: String = row.get(1)?;
+    Ok(Turn {
+        id: row.get(0)?,
+        state: TurnState::from_name(&state).ok_or_else(|| unknown(1, &state))?,
+        input_id: row.get(2)?,
+        message_id: row.get(3)?,
+        error: row.get(4)?,
+    })
+}
+
+/// The columns that [`message_at`] reads.
+pub(super) const MESSAGE_COLUMNS: usize = 11;
+
+/// A message without its parts, and how many those are.
+pub(super) fn message_at(row: &Row<'_>) -> rusqlite::Result<(Message, usize)> {
+    let (role, status) = (row.get_ref(2)?.as_str()?, row.get_ref(4)?.as_str()?);
+    let created_at_ms: i64 = row.get(9)?;
+    let message = Message {
+        seq: seq_at(row, 0)?,
+        id: row.get(1)?,
+        role: Role::from_name(role).ok_or_else(|| unknown(2, role))?,
+        content: row.get(3)?,
+        status: Status::from_name(status).ok_or_else(|| unknown(4, status))?,
+        version: row.get(5)?,
+        parts: Vec::new(),
+        metadata: json_at(row, 7)?,
+        turn_id: row.get(8)?,
+        created_at: created_at_ms.div_euclid(1_000),
+        created_at_ms,
+        updated_at_ms: row.get(10)?,
+    };
+    debug_assert!(row.as_ref().column_count() == MESSAGE_COLUMNS, "the columns of `message`");
+    Ok((message, row.get(6)?))
+}
+
+impl SessionFile {
+    /// Adds the parts to `message`; of one that is being written, the text so far.
+    pub(super) fn load_parts(&self, message: &mut Message, count: usize) -> Result<(), Error> {
+        let streaming = message.status == Status::Streaming;
+        if count == 0 && !streaming {
+            return Ok(());
+        }
+        let doing = "reading the parts of a message";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT body FROM part WHERE message_seq = ?1 ORDER BY position")
+            .while_(doing)?;
+        let mut rows = statement.query([sql_seq(message.seq)]).while_(doing)?;
+        while let Some(row) = rows.next().while_(doing)? {
+            let body = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).while_(doing)?;
+            if streaming {
+                message.content.push_str(body);
+                message.parts.push(Part::growing(body));
+            } else {
+                let part = serde_json::from_str(body).map_err(|_| unknown(0, body));
+                message.parts.push(part.while_(doing)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The seq of the message called `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn seq_of_message(&self, id: &str) -> Result<Option<u64>, Error> {
+        self.connection
+            .prepare_cached("SELECT seq FROM message WHERE id = ?1")
+            .and_then(|mut s| s.query_row([id], |row| seq_at(row, 0)).optional())
+            .while_("looking for a message")
+    }
+
+    /// Events after `after`, oldest first, at most [`REPLAY_EVENTS_MAX`] and about [`REPLAY_BYTES_MAX`] bytes; each is
+    /// verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EventCorrupt`] when one is not what was written; [`Error::Sqlite`] when the file cannot be read.
+    pub fn events(&self, after: u64) -> Result<Vec<StoredEvent>, Error> {
+        let doing = "reading the log";
+        let previous = match after {
+            0 => Some([0; 16]),
+            after => self
+                .connection
+                .prepare_cached("SELECT hash FROM event WHERE seq = ?1")
+                .and_then(|mut s| s.query_row([sql_seq(after)], |row| row.get(0)).optional())
+                .while_(doing)?,
+        };
+        let mut chain = Chain { previous, seq: after };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT seq, recorded_at_ms, kind, body, hash, redacted FROM event WHERE seq > ?1
+                  ORDER BY seq LIMIT ?2",
+            )
+            .while_(doing)?;
+        let mut rows = statement.query(params![sql_seq(after), REPLAY_EVENTS_MAX]).while_(doing)?;
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next().while_(doing)? {
+            let event = chain.verify(row)?;
+            bytes += event.frame.len();
+            if bytes > REPLAY_BYTES_MAX && !events.is_empty() {
+                break;
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// What was answered to the request with idempotency key `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn answered(&self, key: &str) -> Result<Option<Idempotent>, Error> {
+        self.connection
+            .prepare_cached(
+                "SELECT request, status, response, body FROM idempotency JOIN event USING (seq) WHERE key = ?1",
+            )
+            .and_then(|mut statement| {
+                let answer = statement.query_row([key], |row| {
+                    let response: Option<String> = row.get(2)?;
+                    let response = match response {
+                        Some(response) => response,
+                        None => message_of(row.get_ref(3)?.as_str()?).to_owned(),
+                    };
+                    let (request, status) = (row.get(0)?, row.get(1)?);
+                    Ok(Idempotent { key: key.to_owned(), request, status, response: Some(response) })
+                });
+                answer.optional()
+            })
+            .while_("looking for an earlier answer")
+    }
+}
+
+impl View for SessionFile {
+    type Error = Error;
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn message(&self, id: &str) -> Result<Option<Message>, Error> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT * FROM message WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([id], message_at).optional())
+            .while_("reading a message")?;
+        let Some((mut message, count)) = found else { return Ok(None) };
+        self.load_parts(&mut message, count)?;
+        Ok(Some(message))
+    }
+
+    fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
+        self.connection
+            .prepare_cached(
+                "SELECT id, state, input_id, message_id, error FROM turn
+                  WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY seq",
+            )
+            .and_then(|mut statement| statement.query_map([], turn_at)?.collect())
+            .while_("reading the turns that wait")
+    }
+
+    fn active_text(&self) -> Result<String, Error> {
+        let Some(turn) = &self.head.active_turn else { return Ok(String::new()) };
+        self.connection
+            .prepare_cached(
+                "SELECT body FROM part JOIN message ON message.seq = message_seq
+                  WHERE message.id = ?1 AND position = 0",
+            )
+            .and_then(|mut s| s.query_row([&turn.message_id], |row| row.get(0)).optional())
+            .while_("reading the text of a turn")
+            .map(Option::unwrap_or_default)
+    }
+}

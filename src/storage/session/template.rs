@@ -1,0 +1,69 @@
+//! The empty session file that every new one is a copy of, and the migrations that make it.
+
+use std::sync::OnceLock;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+use rusqlite_migration::M;
+use rusqlite_migration::Migrations;
+
+use crate::storage::Error;
+use crate::storage::While;
+
+/// Steps from nothing to the present schema; `user_version` counts them.
+const STEPS: &[M<'static>] = &[M::up(include_str!("../../../schema/session/0001_create_session.sql"))];
+
+/// The version that this program writes.
+pub(super) fn version() -> i64 {
+    i64::try_from(STEPS.len()).expect("a handful of steps")
+}
+
+/// Brings a file to the present schema, step by step, each in a transaction of its own.
+///
+/// # Errors
+///
+/// [`Error::TooNew`] for a file of a newer program; [`Error::Sqlite`] when a step fails, the file then keeps the
+/// version before it.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let is: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("reading the schema version")?;
+    let known = version();
+    if is > known {
+        return Err(Error::TooNew { is, known });
+    }
+    if is == known {
+        return Ok(());
+    }
+    Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => {
+            Error::Sqlite { doing: "migrating the schema", source: err }
+        }
+        other => Error::FileCorrupt { problem: other.to_string() },
+    })
+}
+
+/// The bytes of an empty session file in the present schema, made once per process.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
+pub(super) fn bytes() -> Result<&'static [u8], Error> {
+    static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
+    if let Some(bytes) = TEMPLATE.get() {
+        return Ok(bytes);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection =
+        Connection::open_in_memory_with_flags(flags).while_("opening a database in memory")?;
+    migrate(&mut connection)?;
+    let bytes = connection.serialize("main").while_("serialising the template")?.to_vec();
+    Ok(TEMPLATE.get_or_init(|| bytes))
+}
+
+/// Marks a serialised database as one in WAL mode; in memory SQLite only knows the other mode.
+///
+/// Bytes 18 and 19 are the write and read version: 1 rollback journal, 2 WAL. Source: SQLite's file format, 1.3.
+pub(super) fn set_wal(bytes: &mut [u8]) {
+    bytes[18..20].fill(2);
+}

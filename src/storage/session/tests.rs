@@ -1,0 +1,1 @@
+//! Properties of session files that need no server.
