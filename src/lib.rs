@@ -2,8 +2,21 @@
 //!
 //! Modules are layers, lowest first; imports point down only (ARCHITECTURE.md, "Layers").
 
-pub mod actor;
 pub mod base;
+
+pub mod auth;
+pub mod config;
 pub mod domain;
 pub mod model;
+
 pub mod storage;
+pub mod wire;
+
+pub mod actor;
+
+pub mod protocol;
+pub mod router;
+
+pub mod http;
+
+pub mod app;

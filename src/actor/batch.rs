@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use bytestring::ByteString;
 
-use crate::actor::Answer;
-use crate::actor::Backlog;
-use crate::actor::Error;
-use crate::actor::Frame;
-use crate::actor::Idempotency;
-use crate::actor::Query;
-use crate::actor::Queue;
-use crate::actor::Request;
-use crate::actor::Snapshot;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Backlog;
+use crate::wire::envelope::Error;
+use crate::wire::feed::Frame;
+use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Query;
+use crate::wire::feed::Queue;
+use crate::wire::envelope::Request;
+use crate::wire::envelope::Snapshot;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Reply;
@@ -41,7 +41,7 @@ use crate::storage::journal::Encoded;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
-use crate::storage::session::Direction;
+use crate::domain::session::Direction;
 use crate::storage::session::SessionFile;
 
 /// What holds while a batch is made.

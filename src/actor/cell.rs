@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::actor::Error;
+use crate::wire::envelope::Error;
 use crate::actor::batch::Batch;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;

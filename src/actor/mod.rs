@@ -31,16 +31,5 @@ mod shard;
 mod turn;
 mod wake;
 
-pub use hub::Close;
-pub use hub::Frame;
-pub use hub::Next;
-pub use hub::Queue;
-pub use job::Answer;
-pub use job::Backlog;
-pub use job::Error;
-pub use job::Idempotency;
-pub use job::Query;
-pub use job::Request;
-pub use job::Snapshot;
 pub use node::Node;
 pub use node::Options;

@@ -10,17 +10,19 @@ use actix::Actor;
 use actix::Arbiter;
 use futures_util::future::join_all;
 
-use crate::actor::Answer;
-use crate::actor::Error;
-use crate::actor::Query;
-use crate::actor::Request;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
 use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
 use crate::actor::shard::Stop;
 use crate::base::Key;
 use crate::base::clock;
+use crate::base::json::Json;
 use crate::base::limits::Limits;
+use crate::domain::session::Session;
 use crate::storage;
 use crate::storage::Folder;
 use crate::storage::catalogue::Card;
@@ -169,20 +171,28 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`storage::Error`] when the catalogue cannot be read.
+    /// [`Error::Reset`] when the catalogue cannot be read.
     pub async fn list(
         &self,
         workspace: String,
         behind: Option<ListCursor>,
         limit: usize,
-    ) -> Result<Vec<Card>, storage::Error> {
+    ) -> Result<Vec<(Session, ListCursor)>, Error> {
         join_all(self.shards.iter().map(Sender::note_all)).await;
         let shared = Arc::clone(&self.shared);
         let list = move || {
             shared.catalogue.flush()?;
             shared.catalogue.list(&workspace, behind, limit)
         };
-        tokio::task::spawn_blocking(list).await.unwrap_or_else(|_| Ok(Vec::new()))
+        let cards = match tokio::task::spawn_blocking(list).await {
+            Ok(Ok(cards)) => cards,
+            Ok(Err(error)) => {
+                tracing::error!(error = %error, "listing sessions");
+                return Err(Error::Reset);
+            }
+            Err(_) => return Err(Error::Reset),
+        };
+        Ok(cards.iter().map(|card| (session(card), (card.updated_at_ms, card.key.hash()))).collect())
     }
 
     /// The life of the node: grows with each start.
@@ -269,4 +279,20 @@ fn rebuild_catalogue(shared: &Shared) -> Result<(), storage::Error> {
         }
     }
     shared.catalogue.flush()
+}
+
+/// A session as clients see it, from what the catalogue knows.
+fn session(card: &Card) -> Session {
+    Session {
+        id: card.key.id().to_owned(),
+        title: card.title.clone(),
+        project_id: card.project_id.clone(),
+        metadata: Json::parse(&card.metadata).unwrap_or_else(|_| Json::empty_object()),
+        message_count: card.message_count,
+        item_count: card.message_count,
+        last_seq: card.last_seq,
+        active_turn: card.active_turn.clone(),
+        created_at: card.created_at_ms.div_euclid(1_000),
+        updated_at: card.updated_at_ms.div_euclid(1_000),
+    }
 }

@@ -19,12 +19,12 @@ use actix::ResponseActFuture;
 use actix::WrapFuture;
 use tokio::sync::oneshot;
 
-use crate::actor::Answer;
-use crate::actor::Close;
-use crate::actor::Error;
-use crate::actor::Frame;
-use crate::actor::Query;
-use crate::actor::Request;
+use crate::wire::envelope::Answer;
+use crate::wire::feed::Close;
+use crate::wire::envelope::Error;
+use crate::wire::feed::Frame;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
 use crate::actor::batch;
 use crate::actor::batch::Made;
 use crate::actor::batch::Rules;
@@ -101,8 +101,9 @@ impl Sender {
     where
         Shard: Handler<M>,
     {
-        // A shard that is gone has nothing left to do.
-        drop(self.0.send(message).await);
+        if self.0.send(message).await.is_err() {
+            tracing::debug!("a shard is gone and has nothing left to do");
+        }
     }
 }
 
@@ -415,7 +416,7 @@ impl Shard {
         for &hash in hashes {
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             if let Some(batch) = cell.in_flight.take() {
-                batch.refuse(&error.into());
+                batch.refuse(&refusal(error));
             }
             self.drop_file(hash);
             self.make_ready(hash, ctx);
@@ -724,6 +725,15 @@ impl Shard {
             Ok(()) => self.commit(hash),
             Err(error) => self.failed(hash, &error),
         }
+    }
+}
+
+/// What callers hear when the journal does not take a batch.
+fn refusal(error: AppendError) -> Error {
+    match error {
+        AppendError::Unknown => Error::OutcomeUnknown,
+        AppendError::Full => Error::DiskFull,
+        AppendError::Busy => Error::Overloaded(Limit::MailboxCount),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::actor::Answer;
-use crate::actor::Error;
-use crate::actor::Request;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Request;
 use crate::actor::batch::Start;
 use crate::actor::shard::Sender;
 use crate::base::Key;

@@ -118,7 +118,7 @@ fn a_broken_session_file_harms_only_its_session() {
                 assert_eq!(bench.post(other), 201, "{other} is harmed by the file of another ({harm:?})");
             }
             assert_eq!(bench.post(&format!("other-{round}")), 201, "a new session is harmed ({harm:?})");
-            bench.pause_until_asleep();
+            bench.pause_until_asleep(4);
         }
         heals(&mut bench);
     }

@@ -10,6 +10,8 @@ mod workload;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -21,6 +23,7 @@ use crate::support::fault::disk::Loss;
 use crate::support::fault::scratch;
 use crate::support::fault::trace::Op;
 use crate::support::ledger::CANARY;
+use crate::support::ledger::Entry;
 use crate::support::ledger::Kind;
 use crate::support::ledger::Logs;
 use crate::support::ledger::chance::Chance;
@@ -31,6 +34,9 @@ use crate::support::ledger::writer::Ledger;
 use crate::support::ledger::writer::read_logs;
 use facts::Facts;
 use workload::Recording;
+
+/// How many images that failed are kept to look at.
+const IMAGES_KEPT_MAX: usize = 5;
 
 /// One image and where it is from.
 struct Case {
@@ -122,14 +128,14 @@ fn cases(count: usize, seed: u64) -> impl Iterator<Item = Case> {
             while disk.now() < cut {
                 disk.step(&recording.trace);
             }
-            let loss = *chance.of(&[Loss::Everything, Loss::Tail, Loss::Anything, Loss::Anything]);
+            let loss = *chance.of(&[Loss::Everything, Loss::Tail, Loss::Writes, Loss::Anything, Loss::Anything]);
             let image = disk.image(loss, &mut chance);
             Case { recording, cut, loss, image, chance: chance.fork() }
         })
     })
 }
 
-/// Where to cut the power: right after something was told, around syncs, anywhere.
+/// Where to cut the power: right after something was told, around syncs, after files came or went, anywhere.
 fn cuts(recording: &Recording, count: usize, chance: &mut Chance) -> Vec<usize> {
     let ops = &recording.trace.ops;
     let telling = |op: &Op| match op {
@@ -141,10 +147,12 @@ fn cuts(recording: &Recording, count: usize, chance: &mut Chance) -> Vec<usize> 
     };
     let told = after(&telling);
     let synced = after(&|op| matches!(op, Op::SyncEnd { .. } | Op::SyncBegin { .. }));
+    let named = after(&|op| matches!(op, Op::Unlink { .. } | Op::Rename { .. } | Op::Open { created: true, .. }));
     let mut cuts: Vec<usize> = (0..count)
-        .map(|_| match chance.below(10) {
+        .map(|_| match chance.below(12) {
             0..=3 => *chance.of(&told),
             4..=5 => (*chance.of(&synced)).saturating_sub(chance.below(2)),
+            6..=7 => (*chance.of(&named) + chance.below(30)).min(ops.len()),
             _ => chance.below(ops.len()),
         })
         .collect();
@@ -182,18 +190,21 @@ fn recover_all(
 
 /// Recovers on one image and says what is wrong.
 fn recover(mut case: Case, dir: &Path) -> Vec<String> {
+    static KEPT: AtomicUsize = AtomicUsize::new(0);
     let data = write_image(&case.image, dir);
     let mut broken = check_recovery(&mut case, &data);
-    if !broken.is_empty() {
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}-{}", case.recording.name, case.cut));
-        std::fs::create_dir_all(&kept).unwrap();
-        write_image(&case.image, &kept);
-        let place = format!("{} cut at {} ({:?})", case.recording.name, case.cut, case.loss);
-        broken.truncate(5);
-        broken.insert(0, format!("{place}, image kept in {}", kept.display()));
-        return vec![broken.join("\n  ")];
+    if broken.is_empty() {
+        return broken;
     }
-    broken
+    let mut place = format!("{} cut at {} ({:?})", case.recording.name, case.cut, case.loss);
+    if KEPT.fetch_add(1, Ordering::Relaxed) < IMAGES_KEPT_MAX {
+        let kept = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+        write_image(&case.image, &kept);
+        place += &format!(", image kept in {}", kept.display());
+    }
+    broken.truncate(5);
+    broken.insert(0, place);
+    vec![broken.join("\n  ")]
 }
 
 fn check_recovery(case: &mut Case, data: &Path) -> Vec<String> {
@@ -230,7 +241,13 @@ fn check_second_life(case: &Case, data: &Path, before: &Logs, ledger: &Ledger) -
     let names: Vec<String> = before.keys().cloned().collect();
     let logs = read_logs(&mut Client::new(&server.base), &names);
     let mut facts = Facts::before(case.recording, case.cut);
-    facts.entries.extend(ledger.entries().iter().cloned());
+    // Its clock starts again; all of it was after the cut.
+    let later = |time: u64| time + u64::try_from(case.cut).unwrap();
+    facts.entries.extend(ledger.entries().iter().cloned().map(|entry| Entry {
+        invoked: later(entry.invoked),
+        answered: later(entry.answered),
+        ..entry
+    }));
     let mut broken: Vec<String> = facts.check(&logs).iter().map(|broken| format!("second life: {broken}")).collect();
     for (session, log) in before {
         if !logs.get(session).is_some_and(|now| now.starts_with(log)) {

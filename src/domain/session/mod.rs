@@ -3,6 +3,7 @@
 mod command;
 mod decide;
 mod event;
+mod history;
 mod message;
 mod turn;
 mod view;
@@ -20,6 +21,9 @@ pub use event::Event;
 pub use event::EventKind;
 pub use event::Undecodable;
 pub use event::message_of;
+pub use history::Direction;
+pub use history::Page;
+pub use history::StoredEvent;
 pub use message::Message;
 pub use message::Part;
 pub use message::Role;

@@ -15,9 +15,6 @@ mod template;
 
 pub use file::OpenTransaction;
 pub use file::SessionFile;
-pub use page::Direction;
-pub use page::Page;
-pub use read::StoredEvent;
 pub use read::card;
 
 #[cfg(test)]

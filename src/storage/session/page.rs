@@ -1,28 +1,11 @@
 //! Pages of history, by keyset: the cost of a page does not depend on how deep it lies.
 
-use crate::domain::session::Message;
+use crate::domain::session::Direction;
+use crate::domain::session::Page;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
 use crate::storage::session::read;
-
-/// Where a page lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Messages with a lower seq, the nearest first.
-    Before(u64),
-    /// Messages with a higher seq, the nearest first.
-    After(u64),
-}
-
-/// A page of history.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// Its messages, oldest first.
-    pub messages: Vec<Message>,
-    /// Whether there are more in the same direction.
-    pub more: bool,
-}
 
 impl SessionFile {
     /// The page of at most `limit` messages in `direction`; without those that are being written or were deleted

@@ -18,6 +18,7 @@ use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
 use crate::domain::session::Status;
+use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
@@ -47,17 +48,6 @@ fn unknown(column: usize, value: &str) -> rusqlite::Error {
 fn json_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
     let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
     Json::parse(text).map(Some).map_err(|_| unknown(column, text))
-}
-
-/// An event as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredEvent {
-    /// Its place.
-    pub seq: u64,
-    /// Its kind.
-    pub kind: EventKind,
-    /// Its frame.
-    pub frame: String,
 }
 
 /// Reads what is known of the session and verifies whose file it is and that its last event is what was written.

@@ -1,8 +1,6 @@
 //! One life of the server under load: writers, turns and listeners that work until it is killed.
 
 use std::net::TcpStream;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,18 +32,16 @@ pub enum Way {
 
 /// Bears load for `load`, then is killed in the middle of it.
 pub fn bear(run: &mut Run, server: &mut Server, load: Duration) {
-    let over = AtomicBool::new(false);
     let base = server.base.clone();
     let (hot, chats): (Vec<String>, Vec<String>) = (run.hot().collect(), run.chats().collect());
     let (era, talked) = (run.era, run.talk());
-    let (ledger, over) = (&run.ledger, &over);
+    let ledger = &run.ledger;
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let (mut chance, mut client, hot) = (run.chance.fork(), Client::new(&base), &hot);
             scope.spawn(move || {
-                while !over.load(Ordering::Relaxed) {
-                    ledger.post(&mut client, &choose(hot, era, &mut chance), &mut chance);
-                }
+                // No answer: the server is gone.
+                while ledger.post(&mut client, &choose(hot, era, &mut chance), &mut chance) != 0 {}
             });
         }
         let (mut chance, client) = (run.chance.fork(), Client::new(&base));
@@ -53,9 +49,7 @@ pub fn bear(run: &mut Run, server: &mut Server, load: Duration) {
         for session in &chats {
             let (mut chance, client) = (run.chance.fork(), Client::new(&base));
             scope.spawn(move || {
-                while !over.load(Ordering::Relaxed) {
-                    chat(&client, session, ledger, &mut chance);
-                }
+                while chat(&client, session, ledger, &mut chance).is_some() {}
             });
         }
         for listener in &mut run.listeners {
@@ -65,7 +59,6 @@ pub fn bear(run: &mut Run, server: &mut Server, load: Duration) {
         // How long there is load is one of the random choices; nothing is waited for.
         std::thread::sleep(load);
         server.kill();
-        over.store(true, Ordering::Relaxed);
     });
 }
 
@@ -120,11 +113,11 @@ fn answer_to(socket: &mut WebSocket<TcpStream>, key: &str) -> Option<Value> {
     }
 }
 
-/// Runs one echo turn and hears its answer.
-fn chat(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) {
+/// Runs one echo turn and hears its answer; `None` if there was none.
+fn chat(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) -> Option<()> {
     let number = ledger.invoke(session, "!slow 20 3\n", chance);
     let body = json!({"content": ledger.entry(number).content});
-    let Ok(mut events) = client.stream("POST", &format!("/chat/{session}"), Some(&body)) else { return };
+    let mut events = client.stream("POST", &format!("/chat/{session}"), Some(&body)).ok()?;
     match events.status {
         200 => {
             while let Some(event) = events.next() {
@@ -137,6 +130,7 @@ fn chat(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) {
         400..=499 => ledger.answer(number, Outcome::Refused),
         _ => {}
     }
+    Some(())
 }
 
 fn last_seq(listener: &Seen) -> u64 {

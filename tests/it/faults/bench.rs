@@ -1,9 +1,11 @@
 //! A server on a faulty disk, its clients and what they know; the phases in which faults are injected.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -130,6 +132,7 @@ impl Bench {
 
     /// Brings the phase to where the fault is to hit; the disk is healthy meanwhile.
     pub fn prepare(&mut self) {
+        self.injector.disarm();
         if self.phase == Phase::Open {
             if self.server.is_none() {
                 self.restart();
@@ -188,16 +191,31 @@ impl Bench {
         file.strip_suffix(".db").unwrap().to_owned()
     }
 
-    /// Gives sessions time to go to sleep, as far as they can.
-    pub fn pause_until_asleep(&self) {
-        self.background(|bench| open_session_files(bench.server.as_ref().unwrap()) == 0);
+    /// Gives sessions that were just written to time to go to sleep, as far as they can.
+    pub fn pause_until_asleep(&self, sessions: usize) {
+        let before = self.written_last();
+        self.background(|bench| {
+            let asleep = open_session_files(bench.server.as_ref().unwrap()) == 0;
+            let newer = |(file, time): (&PathBuf, &SystemTime)| before.get(file).is_none_or(|before| time > before);
+            asleep && bench.written_last().iter().filter(|file| newer(*file)).count() >= sessions
+        });
     }
 
+    /// When each session file was written last.
+    fn written_last(&self) -> BTreeMap<PathBuf, SystemTime> {
+        let time = |path: PathBuf| Some((path.clone(), path.metadata().ok()?.modified().ok()?));
+        self.paths().filter_map(time).collect()
+    }
+
+    /// The names of the session files.
     fn files(&self) -> BTreeSet<String> {
+        self.paths().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> + use<> {
         let folders = std::fs::read_dir(self.data.join("sessions")).into_iter().flatten().map(Result::unwrap);
         let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten());
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".db")).collect()
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|ext| ext == "db"))
     }
 
     fn log(&self) -> String {
@@ -257,7 +275,7 @@ impl Bench {
             for session in ["append-0", "append-1", "append-2"] {
                 self.post(session);
             }
-            self.pause_until_asleep();
+            self.pause_until_asleep(3);
             if self.hit() {
                 return;
             }

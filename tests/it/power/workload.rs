@@ -1,5 +1,7 @@
 //! The workloads whose traces are cut: each stresses another part of the way to the disk.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -187,26 +189,31 @@ fn listen(client: &Client, session: &str, number: usize) {
     }
 }
 
-/// Messages of 8 KiB, until segments are full and retired.
+/// Messages of 8 KiB until the first segments are full and retired, then some more.
 fn rotate(stage: &mut Stage, chance: &mut Chance) {
     let stage = &*stage;
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            let mut chance = chance.fork();
-            scope.spawn(move || {
-                let (mut client, filling) = (stage.client(), "f".repeat(8_000));
-                for _ in 0..150 {
-                    let session = format!("rotate-{}", chance.below(6));
-                    let number = stage.ledger.invoke(&session, &filling, &mut chance);
-                    stage.ledger.send(&mut client, number);
-                }
-            });
-        }
-    });
-    eventually("a segment to be retired", || {
-        let segments = std::fs::read_dir(stage.data.join("journal")).unwrap().count();
-        (segments <= 3).then_some(())
-    });
+    let segments = || -> BTreeSet<OsString> {
+        let files = std::fs::read_dir(stage.data.join("journal")).unwrap();
+        files.map(|file| file.unwrap().file_name()).collect()
+    };
+    let first = segments();
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let mut chance = chance.fork();
+                scope.spawn(move || {
+                    let (mut client, filling) = (stage.client(), "f".repeat(8_000));
+                    for _ in 0..150 {
+                        let session = format!("rotate-{}", chance.below(6));
+                        let number = stage.ledger.invoke(&session, &filling, &mut chance);
+                        stage.ledger.send(&mut client, number);
+                    }
+                });
+            }
+        });
+        eventually("the first segment to be retired", || (!first.is_subset(&segments())).then_some(()));
+    }
+    stage.post(chance, "rotate", 6, [20, 20, 0, 0]);
 }
 
 /// All sessions write, sleep, wake and write again.

@@ -236,7 +236,7 @@ static struct slot *look(int fd) {
             bind_fd(fd, n, (int)syscall(SYS_fcntl, fd, F_GETFL));
             if (!n->folder) note(OPEN, 0, n->id, 0, n->path, NULL, 0, 0);
         } else if (S_ISSOCK(st.st_mode)) {
-            s->id = next_id++;
+            s->id = (uint32_t)st.st_ino; /* the same for its duplicates */
             atomic_store(&s->kind, SOCKET);
         } else {
             atomic_store(&s->kind, OTHER);

@@ -29,6 +29,8 @@ pub enum Loss {
     Everything,
     /// What came last is lost.
     Tail,
+    /// All writes are lost, no change of names or sizes is: as when a file system's own journal is ahead of the data.
+    Writes,
     /// Any part is lost, and writes are torn.
     Anything,
 }
@@ -140,6 +142,7 @@ impl Disk {
         let oldest = self.oldest_pending();
         let kept_until = match loss {
             Loss::Everything => 0,
+            Loss::Writes => self.now,
             Loss::Tail | Loss::Anything => chance.between(oldest.saturating_sub(1), self.now),
         };
         let mut names = self.durable.clone();
@@ -154,6 +157,7 @@ impl Disk {
             let mut content = inode.durable.clone();
             for (time, change) in &inode.pending {
                 match change {
+                    Change::Write { .. } if loss == Loss::Writes => {}
                     Change::Write { at, data } if loss == Loss::Anything => tear(&mut content, *at, data, chance),
                     change if *time <= kept_until => change.apply(&mut content),
                     _ => {}

@@ -135,6 +135,19 @@ fn a_synced_file_brings_the_folders_that_lead_to_it() {
 }
 
 #[test]
+fn lost_writes_leave_the_names() {
+    leaves(Loss::Writes, &[("a", b"old"), ("b", b"")], |pen| {
+        pen.create(1, "a");
+        pen.write(1, 0, b"old");
+        pen.create(2, "c");
+        pen.sync(Synced::Everything);
+        pen.write(1, 0, b"new");
+        pen.write(2, 0, b"new");
+        pen.rename("c", "b");
+    });
+}
+
+#[test]
 fn a_lost_tail_is_every_prefix() {
     let disk = disk(|pen| {
         pen.create(1, "a");

@@ -1,0 +1,78 @@
+//! The command line: `serve`, which is also what no verb means, and `bench`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::app;
+use crate::app::bench;
+use crate::config;
+
+/// The stateful backend of AI chat: one durable actor and one SQLite file per conversation.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve sessions over HTTP, WebSocket and SSE. The same as no verb.
+    Serve(Serve),
+    /// Measure this build on this machine: bounded, on loopback, with a server of its own.
+    Bench(bench::Options),
+}
+
+/// Every setting is also a key of the file and an environment variable, as SESSILE__HTTP__LISTEN. Flags win over the
+/// environment, the environment over the file, the file over the defaults.
+#[derive(Args, Debug, Default)]
+struct Serve {
+    /// Address to accept on; port 0 takes a free one [default: 127.0.0.1:8080] [env: SESSILE__HTTP__LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The data folder, made if it is new [default: ./data] [env: SESSILE__STORAGE__DATA]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Start although durable records are missing from a damaged journal [env: SESSILE__JOURNAL__ACCEPT_DAMAGE]
+    #[arg(long)]
+    accept_journal_damage: bool,
+    /// Open the address in a browser once the server accepts
+    #[arg(long)]
+    open: bool,
+}
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+///
+/// Whatever it fails with, with what to do about it.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let system = actix_web::rt::System::new();
+    match cli.verb {
+        Some(Verb::Bench(options)) => system.block_on(bench::run(&options)),
+        Some(Verb::Serve(serve)) => system.block_on(start(serve)),
+        None => system.block_on(start(cli.serve)),
+    }
+}
+
+async fn start(serve: Serve) -> anyhow::Result<()> {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    let flags = [
+        ("http.listen", serve.listen.map(|address| address.to_string())),
+        ("storage.data", serve.data.map(text)),
+        ("journal.accept_damage", serve.accept_journal_damage.then(|| "true".to_owned())),
+    ];
+    let config = config::load(serve.config.as_deref(), &flags).context("reading the settings")?;
+    app::init(&config.log);
+    app::serve(config, serve.open).await
+}

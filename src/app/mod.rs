@@ -1,0 +1,9 @@
+//! Composition: settings become actors and a server; how both start and stop; the verbs of the command line.
+
+pub mod bench;
+pub mod cli;
+mod run;
+mod telemetry;
+
+pub use run::serve;
+pub use telemetry::init;

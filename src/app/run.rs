@@ -1,0 +1,124 @@
+//! The life of a server: start, serve, stop.
+
+use std::io::Write;
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::actor::Node;
+use crate::actor::Options;
+use crate::config::Config;
+use crate::http;
+use crate::router::Router;
+
+/// How often a node looks after itself.
+const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long files may be written when the server stops; the journal has what is not.
+const STOP_PATIENCE: Duration = Duration::from_secs(4);
+/// When the process ends whatever happens. Source: semantics.md, section 8, and the 10 s.
+const STOP_MAX: Duration = Duration::from_secs(9);
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+///
+/// When the data folder or the address cannot be used; the text says what to do.
+pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
+    raise_file_limit();
+    let node = Node::start(options(&config)).context("starting the sessions")?;
+    let router = Router::new(node.clone());
+    let workers = or_cores(config.http.workers_count);
+    let listen = config.http.listen;
+    let server = http::bind(listen, workers, router)
+        .with_context(|| format!("listening on {listen}: is another server there?"))?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    announce(&config, &server).context("writing to standard output")?;
+    if open {
+        open_browser(server.address);
+    }
+    let keeper = actix_web::rt::spawn(keep(node.clone()));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: telling every socket, finishing what is in flight");
+    keeper.abort();
+    let stop = async {
+        node.stop(STOP_PATIENCE).await;
+        server.handle.stop(true).await;
+    };
+    if tokio::time::timeout(STOP_MAX, stop).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn keep(node: Node) {
+    let housekeeping = async {
+        let mut every = tokio::time::interval(HOUSEKEEP_EVERY);
+        loop {
+            every.tick().await;
+            node.housekeep().await;
+        }
+    };
+    tokio::join!(node.recover(), housekeeping);
+}
+
+fn or_cores(count: usize) -> usize {
+    match count {
+        0 => thread::available_parallelism().map_or(2, NonZero::get),
+        count => count,
+    }
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        data: config.storage.data.clone(),
+        shards: or_cores(config.actor.shards_count),
+        awake_max: config.storage.open_files_count,
+        sleep_after: Duration::from_millis(config.actor.sleep_after_ms),
+        commit_delay: Duration::from_millis(config.storage.commit_delay_ms),
+        file_delay: Duration::from_millis(config.storage.file_delay_ms),
+        min_free_bytes: config.storage.min_free_bytes,
+        segment_bytes: config.journal.segment_bytes,
+        journal_bytes: config.journal.max_bytes,
+        accept_damage: config.journal.accept_damage,
+        placeholder: config.chat.placeholder,
+        limits: config.limits.clone(),
+    }
+}
+
+fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
+    let data = config.storage.data.canonicalize()?;
+    tracing::info!("sessile {}, data in {}", env!("CARGO_PKG_VERSION"), data.display());
+    tracing::info!("no credentials are configured: dev mode, everything is workspace `default`, user `dev`");
+    tracing::warn!("whoever can reach {} can read and write every session", server.address);
+    tracing::info!("model: echo, no key needed; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'", server.address);
+    let mut out = std::io::stdout();
+    writeln!(out, "sessile listening on http://{}", server.address)?;
+    out.flush()
+}
+
+fn open_browser(address: std::net::SocketAddr) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let url = format!("http://{address}/openapi.json");
+    if let Err(error) = std::process::Command::new(opener).arg(&url).spawn() {
+        tracing::warn!(error = %error, "no browser could be opened; see {url}");
+    }
+}
+
+/// Sockets and session files need descriptors; the default of 1,024 is for other programs.
+fn raise_file_limit() {
+    use rustix::process::Resource;
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(error = %error, "the limit on open files could not be raised");
+    }
+}

@@ -1,0 +1,143 @@
+//! The settings of each component, with what they do and what they are if nobody says anything.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::base::limits::Limits;
+
+/// All settings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How clients reach the server.
+    pub http: Http,
+    /// Where and how sessions are stored.
+    pub storage: Storage,
+    /// The log that makes writes durable.
+    pub journal: Journal,
+    /// The life of a session in memory.
+    pub actor: Actor,
+    /// The chat route.
+    pub chat: Chat,
+    /// What is bounded.
+    pub limits: Limits,
+    /// What the server says about itself.
+    pub log: Log,
+}
+
+/// How clients reach the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address to accept on; port 0 takes a free one. Without credentials only a loopback address is allowed.
+    pub listen: SocketAddr,
+    /// Threads that speak HTTP; 0: one per core.
+    pub workers_count: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080), workers_count: 0 }
+    }
+}
+
+/// Where and how sessions are stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// The data folder; made if it is new.
+    pub data: PathBuf,
+    /// How long what was stored may take to appear in the session's file, in milliseconds. It is durable before.
+    pub commit_delay_ms: u64,
+    /// How long a new session may be without a file, in milliseconds.
+    pub file_delay_ms: u64,
+    /// Session files that are open at most.
+    pub open_files_count: usize,
+    /// Free disk space below which nothing is stored, in bytes; absent: 512 MiB or 3 % of the disk, whichever is less.
+    pub min_free_bytes: Option<u64>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            commit_delay_ms: 1_000,
+            file_delay_ms: 2_000,
+            open_files_count: 2_000,
+            min_free_bytes: None,
+        }
+    }
+}
+
+/// The log that makes writes durable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// Size of one segment file, in bytes.
+    pub segment_bytes: u64,
+    /// Size of all segments at which writers wait, in bytes; four segments at least.
+    pub max_bytes: u64,
+    /// Start although durable records are missing from it.
+    pub accept_damage: bool,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, max_bytes: 1 << 30, accept_damage: false }
+    }
+}
+
+/// The life of a session in memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Actor {
+    /// Time without requests after which a session leaves memory and closes its file, in milliseconds.
+    pub sleep_after_ms: u64,
+    /// Threads that sessions run on; 0: one per core.
+    pub shards_count: usize,
+}
+
+impl Default for Actor {
+    fn default() -> Self {
+        Self { sleep_after_ms: 10_000, shards_count: 0 }
+    }
+}
+
+/// The chat route.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Chat {
+    /// Answer with the fixed sentence of the first version of the chat route instead of asking a model.
+    pub placeholder: bool,
+}
+
+/// What the server says about itself, on standard error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What to show, as `info` or `info,sessile::actor=debug`.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object per line.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,200 @@
+//! `/chat/{id}`: the chat route of source 001, in its own shapes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+
+use crate::base::limits::PAGE_DEFAULT;
+use crate::base::limits::PAGE_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::NewMessage;
+use crate::domain::session::Rejection;
+use crate::domain::session::Role;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::error::ChatError;
+use crate::http::events::stream_response;
+use crate::http::follow::Follower;
+use crate::http::follow::Step;
+use crate::http::messages::Query;
+use crate::http::messages::page_query;
+use crate::http::reply;
+use crate::protocol::chat::ChatMessage;
+use crate::protocol::chat::NewChatMessage;
+use crate::protocol::chat::Say;
+use crate::protocol::chat::Stream;
+use crate::protocol::chat::parse_parts;
+use crate::router::Router;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Request;
+
+type Response = Result<HttpResponse, ChatError>;
+
+/// Stores what the user says, then streams the answer.
+#[utoipa::path(
+    post, path = "/chat/{id}", request_body = Say, params(("id" = String, Path)), tag = "chat",
+    responses((status = 200, description = "a stream of server-sent events"), (status = 400))
+)]
+pub(super) async fn say(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let Say { content } = body::parse(&bytes)?;
+    let content = content.unwrap_or_default();
+    if content.trim().is_empty() {
+        return Err(ApiError::invalid("Message content required").into());
+    }
+    let message =
+        NewMessage { id: None, role: Role::User, content, parts: Vec::new(), metadata: None };
+    let answer = router.ask(&target, Request::Command(Command::StartTurn(message), None)).await?;
+    let Answer::Turn { turn, input_seq } = answer else { return Ok(reply::unexpected(&answer)) };
+    let (encoder, first) = Stream::begin(&turn);
+    let (mut follower, backlog) =
+        Follower::begin(&router, &target, Some(input_seq), false, "chat").await?;
+    let frames = follower.frames(backlog);
+    let keep_alive = Duration::from_millis(router.limits().ping_ms);
+    let mut watcher = Watcher { encoder, follower, keep_alive, first: Some(first) };
+    let ready = watcher.encode(frames);
+    watcher.first = watcher.first.map(|first| first + &ready);
+    // The turn goes on if nobody watches: this only looks.
+    let body = stream::unfold(watcher, |mut watcher| async move {
+        let chunk = watcher.chunk().await?;
+        Some((Ok::<_, Infallible>(chunk), watcher))
+    });
+    Ok(stream_response().streaming(body))
+}
+
+struct Watcher {
+    encoder: Stream,
+    follower: Follower,
+    keep_alive: Duration,
+    first: Option<String>,
+}
+
+impl Watcher {
+    fn encode(&mut self, frames: impl IntoIterator<Item = crate::wire::feed::Frame>) -> String {
+        let mut out = String::new();
+        for frame in frames {
+            if let Some(kind) = frame.kind {
+                out.push_str(&self.encoder.push(kind, &frame.text));
+            }
+            if self.encoder.is_done() {
+                break;
+            }
+        }
+        out
+    }
+
+    async fn chunk(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first.into());
+        }
+        loop {
+            if self.encoder.is_done() {
+                return None;
+            }
+            let Ok(next) = tokio::time::timeout(self.keep_alive, self.follower.wait()).await else {
+                return Some(Bytes::from_static(b": keep-alive\n\n"));
+            };
+            let Ok(Step::Frames(frames)) = self.follower.take(next).await else { return None };
+            let out = self.encode(frames);
+            if !out.is_empty() {
+                return Some(out.into());
+            }
+        }
+    }
+}
+
+/// `?limit&before`
+#[derive(Deserialize, utoipa::IntoParams)]
+pub(super) struct ChatQuery {
+    /// 25 if absent, 0 or no number; at most 200.
+    limit: Option<String>,
+    /// The id of a message: older ones only. An unknown one is ignored.
+    before: Option<String>,
+}
+
+/// Reads a page of messages, oldest first.
+#[utoipa::path(
+    get, path = "/chat/{id}/messages", params(("id" = String, Path), ChatQuery), tag = "chat",
+    responses((status = 200, body = Vec<ChatMessage>))
+)]
+pub(super) async fn messages(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Query(query): Query<ChatQuery>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let limit = query.limit.and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
+    let limit = limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
+    let ask = |before| Request::Query(page_query(&target, before, false, limit, true));
+    let mut ignored = false;
+    let mut answer = router.ask(&target, ask(query.before)).await;
+    if let Err(Error::Rejected(rejection)) = &answer
+        && **rejection == Rejection::MessageNotFound
+    {
+        ignored = true;
+        answer = router.ask(&target, ask(None)).await;
+    }
+    let messages = match answer {
+        Ok(Answer::Page(page)) => page.messages,
+        Ok(other) => return Ok(reply::unexpected(&other)),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let messages: Vec<ChatMessage> = messages.into_iter().map(ChatMessage::from).collect();
+    let mut response = reply::json(StatusCode::OK, &messages);
+    if ignored {
+        let yes = actix_web::http::header::HeaderValue::from_static("true");
+        let name = actix_web::http::header::HeaderName::from_static("x-cursor-ignored");
+        response.headers_mut().insert(name, yes);
+    }
+    Ok(response)
+}
+
+/// Stores a message.
+#[utoipa::path(
+    post, path = "/chat/{id}/messages", request_body = NewChatMessage, params(("id" = String, Path)), tag = "chat",
+    responses((status = 200, body = ChatMessage), (status = 400))
+)]
+pub(super) async fn store(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let NewChatMessage { role, content, parts } = body::parse(&bytes)?;
+    let parts = parts.as_deref().map(parse_parts).transpose();
+    let parts = parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
+    let parts = parts.unwrap_or_default();
+    let message = NewMessage { id: None, role, content, parts, metadata: None };
+    let request = Request::Command(Command::AddMessage(message), None);
+    match router.ask(&target, request).await? {
+        Answer::Message { json, .. } => {
+            let message: crate::domain::session::Message = serde_json::from_str(&json)
+                .map_err(|error| ApiError::new("internal", format!("a stored message: {error}")))?;
+            Ok(reply::json(StatusCode::OK, &ChatMessage::from(message)))
+        }
+        other => Ok(reply::unexpected(&other)),
+    }
+}
+
+/// Whatever else is asked of the chat route.
+pub(super) async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("Not found")
+}

@@ -1,0 +1,127 @@
+//! The one place where errors become bytes.
+
+use std::fmt;
+
+use actix_web::HttpResponse;
+use actix_web::ResponseError;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+
+use crate::base::Classify;
+use crate::base::ids;
+use crate::domain::session::Rejection;
+use crate::wire::envelope;
+use crate::wire::problem;
+use crate::wire::problem::Problem;
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    code: &'static str,
+    detail: String,
+}
+
+impl ApiError {
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The request is not acceptable.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new("invalid", detail)
+    }
+
+    /// Its HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(problem::find(self.code).status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The problem document; logged here, once.
+    pub fn problem(&self) -> Problem {
+        let correlation_id = ids::fresh();
+        let status = self.status();
+        if status.is_server_error() {
+            tracing::warn!(error.code = self.code, request.id = correlation_id, "{}", self.detail);
+        } else {
+            tracing::debug!(error.code = self.code, request.id = correlation_id, "{}", self.detail);
+        }
+        Problem::new(self.code, self.detail.clone(), correlation_id)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        if problem::find(self.code).overloaded {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        response.content_type("application/problem+json").json_body(&self.problem())
+    }
+}
+
+/// `json` of actix sets a content type of its own.
+trait JsonBody {
+    fn json_body(&mut self, value: &impl serde::Serialize) -> HttpResponse;
+}
+
+impl JsonBody for actix_web::HttpResponseBuilder {
+    fn json_body(&mut self, value: &impl serde::Serialize) -> HttpResponse {
+        self.body(serde_json::to_string(value).expect("problems are plain JSON"))
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        Self::new(rejection.code(), rejection.to_string())
+    }
+}
+
+impl From<envelope::Error> for ApiError {
+    fn from(error: envelope::Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// An error in the shape of source 001: `{"error": "..."}`.
+#[derive(Debug)]
+pub(super) struct ChatError(pub ApiError);
+
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl ResponseError for ChatError {
+    fn status_code(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let problem = self.0.problem();
+        let mut response = HttpResponse::build(self.0.status());
+        if problem.overloaded {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        let body = serde_json::json!({
+            "error": problem.detail, "code": problem.code, "correlationId": problem.correlation_id,
+        });
+        response.json(body)
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for ChatError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}

@@ -1,0 +1,246 @@
+//! `/v1/sessions/{id}/messages`: add, read, change and redact messages.
+
+use std::future::Ready;
+use std::future::ready;
+
+use actix_web::FromRequest;
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::web;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::limits::PAGE_DEFAULT;
+use crate::base::limits::PAGE_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::Direction;
+use crate::domain::session::Message;
+use crate::domain::session::NewMessage;
+use crate::domain::session::Page;
+use crate::domain::session::Rejection;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::reply;
+use crate::router::Router;
+use crate::router::Target;
+use crate::wire::cursor;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+use crate::wire::problem::Problem;
+use crate::wire::rest::Count;
+use crate::wire::rest::MessagePage;
+use crate::wire::rest::ReplaceParts;
+
+type Response = Result<HttpResponse, ApiError>;
+
+/// A query string.
+pub(super) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let query = web::Query::<T>::from_query(request.query_string());
+        ready(match query {
+            Ok(query) => Ok(Self(query.into_inner())),
+            Err(error) => Err(ApiError::invalid(format!("the query is not acceptable: {error}"))),
+        })
+    }
+}
+
+/// Adds a message; creates the session if it is new.
+///
+/// Safe to repeat: with the same `Idempotency-Key` or the same `id` nothing is added twice.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/messages", request_body = NewMessage, tag = "messages",
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    responses((status = 201, body = Message), (status = 200, body = Message), (status = "4XX", body = Problem))
+)]
+pub(super) async fn add(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let command = Command::AddMessage(body::parse(&bytes)?);
+    let idempotency = reply::idempotency(&request, &bytes)?;
+    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    Ok(reply::changed(answer, target.id()))
+}
+
+/// `?limit&before&after&order`
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// 1 to 200; 25 if absent.
+    limit: Option<usize>,
+    /// A message id or a cursor: the page of older messages that ends before it.
+    before: Option<String>,
+    /// A message id or a cursor: the page of newer messages that begins behind it.
+    after: Option<String>,
+    /// `asc`: oldest first, which is the default; `desc`: newest first.
+    #[param(inline)]
+    order: Option<Order>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Order {
+    Asc,
+    Desc,
+}
+
+/// Reads a page of history; by default the latest.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/messages", params(("id" = String, Path), PageQuery), tag = "messages",
+    responses((status = 200, body = MessagePage), (status = "4XX", body = Problem))
+)]
+pub(super) async fn page(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Query(query): Query<PageQuery>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let PageQuery { limit, before, after, order } = query;
+    let limit = limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(ApiError::invalid(format!("`limit` must be 1 to {PAGE_MAX}")));
+    }
+    let (anchor, newer) = match (before, after) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid("`before` and `after` cannot be used together"));
+        }
+        (None, Some(after)) => (Some(after), true),
+        (before, None) => (before, false),
+    };
+    let ask = page_query(&target, anchor, newer, limit, false);
+    let page = match router.ask(&target, Request::Query(ask)).await {
+        Ok(Answer::Page(page)) => page,
+        Ok(other) => return Ok(reply::unexpected(&other)),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::MessageNotFound => {
+            let detail = "`before` and `after` take the id of a message of this session, or a cursor from a page of it";
+            return Err(ApiError::new("cursor_unknown", detail));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(reply::json(StatusCode::OK, &to_page(&target, page, newer, order)))
+}
+
+/// The query for the page at `anchor`, which is a message id or a cursor.
+pub(super) fn page_query(
+    target: &Target,
+    anchor: Option<String>,
+    newer: bool,
+    limit: usize,
+    settled: bool,
+) -> Ask {
+    let Some(anchor) = anchor else {
+        let direction = Direction::Before(u64::MAX);
+        return Ask::Page { direction, limit, settled };
+    };
+    match cursor::decode(target.key(), &anchor) {
+        Some(seq) if newer => Ask::Page { direction: Direction::After(seq), limit, settled },
+        Some(seq) => Ask::Page { direction: Direction::Before(seq), limit, settled },
+        None => Ask::PageFrom { id: anchor, newer, limit, settled },
+    }
+}
+
+fn to_page(target: &Target, page: Page, newer: bool, order: Option<Order>) -> MessagePage {
+    let Page { messages: mut items, more } = page;
+    let token = |message: &Message| cursor::encode(target.key(), message.seq);
+    // A page at either end still has a cursor towards newer messages: more may come.
+    let next_cursor = items.last().map(token);
+    let prev_cursor = items.first().filter(|_| more || newer).map(token);
+    if order == Some(Order::Desc) {
+        items.reverse();
+    }
+    MessagePage { items, has_more: more, next_cursor, prev_cursor }
+}
+
+/// Counts the messages.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/messages/count", params(("id" = String, Path)), tag = "messages",
+    responses((status = 200, body = Count), (status = "4XX", body = Problem))
+)]
+pub(super) async fn count(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    match router.ask(&target, Request::Query(Ask::Count)).await? {
+        Answer::Count(count) => Ok(reply::json(StatusCode::OK, &Count { count })),
+        other => Ok(reply::unexpected(&other)),
+    }
+}
+
+/// Reads a message.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages",
+    responses((status = 200, body = Message), (status = "4XX", body = Problem))
+)]
+pub(super) async fn read(
+    Authenticated(caller): Authenticated,
+    path: Path<(String, String)>,
+    router: Data<Router>,
+) -> Response {
+    let (id, message_id) = path.into_inner();
+    let target = router.target(&caller, &id)?;
+    match router.ask(&target, Request::Query(Ask::Message(message_id))).await? {
+        Answer::Found(message) => Ok(reply::json(StatusCode::OK, &message)),
+        other => Ok(reply::unexpected(&other)),
+    }
+}
+
+/// Replaces the parts of a message.
+#[utoipa::path(
+    put, path = "/v1/sessions/{id}/messages/{mid}/parts", request_body = ReplaceParts, tag = "messages",
+    params(("id" = String, Path), ("mid" = String, Path)),
+    responses((status = 200, body = Message), (status = "4XX", body = Problem))
+)]
+pub(super) async fn replace_parts(
+    Authenticated(caller): Authenticated,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let (id, message_id) = path.into_inner();
+    let target = router.target(&caller, &id)?;
+    let ReplaceParts { parts, if_version } = body::parse(&bytes)?;
+    let command = Command::ReplaceParts { message_id, parts, if_version };
+    let idempotency = reply::idempotency(&request, &bytes)?;
+    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    Ok(reply::changed(answer, target.id()))
+}
+
+/// Redacts a message: its content goes everywhere, its place in the order stays.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages",
+    responses((status = 204), (status = "4XX", body = Problem))
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    router: Data<Router>,
+) -> Response {
+    let (id, message_id) = path.into_inner();
+    let target = router.target(&caller, &id)?;
+    let idempotency = reply::idempotency(&request, &[])?;
+    let command = Command::DeleteMessage { message_id };
+    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    Ok(reply::changed(answer, target.id()))
+}

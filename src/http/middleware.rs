@@ -1,0 +1,41 @@
+//! What happens to every request: who may send it from a browser, and how long it took.
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header;
+use actix_web::middleware::Next;
+
+use crate::auth::Origin;
+use crate::base::clock;
+use crate::base::metric;
+use crate::base::metric::HttpLabel;
+use crate::http::error::ApiError;
+
+/// Refuses pages of other machines while there are no credentials, and measures the request.
+pub(super) async fn watch<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let headers = request.headers();
+    let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
+    if text(header::ORIGIN).is_some_and(|origin| !Origin::is_local(origin)) {
+        let detail = "this page may not use the server: it has no credentials and serves this machine only";
+        return Err(ApiError::new("forbidden_origin", detail).into());
+    }
+    if text(header::HOST).is_some_and(|host| !Origin::is_local_host(host)) {
+        let detail = "the server has no credentials and answers to names of this machine only, as localhost";
+        return Err(ApiError::new("forbidden_origin", detail).into());
+    }
+    let method = request.method().as_str().to_owned();
+    let started = clock::instant();
+    let response = next.call(request).await?;
+    let label = HttpLabel {
+        http_request_method: method,
+        http_route: response.request().match_pattern().unwrap_or_else(|| "other".to_owned()),
+        http_response_status_code: response.status().as_u16(),
+    };
+    metric::counters().http(&label, started.elapsed().as_secs_f64());
+    Ok(response)
+}

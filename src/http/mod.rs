@@ -1,0 +1,25 @@
+//! The front: routes, bodies, streams and sockets. Stateless: whatever it holds is gone with the connection.
+//!
+//! Handlers extract, translate, route and translate back; they decide nothing. Errors become bytes in `error.rs` only.
+
+mod body;
+mod caller;
+mod chat;
+mod error;
+mod events;
+mod follow;
+mod guard;
+mod health;
+mod messages;
+mod middleware;
+mod openapi;
+mod reply;
+mod routes;
+mod server;
+mod sessions;
+mod socket;
+mod throttle;
+
+pub use openapi::document;
+pub use server::Server;
+pub use server::bind;

@@ -1,0 +1,46 @@
+//! The OpenAPI document, generated from the handlers and the types that they take and give.
+
+use utoipa::OpenApi;
+
+use crate::http::chat;
+use crate::http::events;
+use crate::http::health;
+use crate::http::messages;
+use crate::http::sessions;
+use crate::http::socket;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(description = "Durable chat sessions: one actor and one SQLite file per conversation."),
+    paths(
+        health::live,
+        health::ready,
+        health::version,
+        health::metrics,
+        health::document,
+        health::explain,
+        sessions::create,
+        sessions::list,
+        sessions::read,
+        sessions::change,
+        sessions::delete,
+        messages::add,
+        messages::page,
+        messages::count,
+        messages::read,
+        messages::replace_parts,
+        messages::delete,
+        events::events,
+        socket::open,
+        chat::say,
+        chat::messages,
+        chat::store,
+    )
+)]
+struct Document;
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

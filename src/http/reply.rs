@@ -1,0 +1,83 @@
+//! From what an actor answers to a response.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::HttpResponseBuilder;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use serde::Serialize;
+
+use crate::base::ids;
+use crate::http::error::ApiError;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Idempotency;
+
+/// Header that marks the stored answer to an earlier request.
+const REPLAYED: &str = "Idempotent-Replayed";
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(value) {
+        Ok(body) => builder(status).body(body),
+        Err(error) => actix_web::ResponseError::error_response(&ApiError::new("internal", error.to_string())),
+    }
+}
+
+fn builder(status: StatusCode) -> HttpResponseBuilder {
+    let mut builder = HttpResponse::build(status);
+    builder.insert_header((header::CONTENT_TYPE, "application/json"));
+    builder
+}
+
+/// The response to a change of the session `id`.
+pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
+    match answer {
+        Answer::Message { json, created, replayed, .. } => {
+            let mut builder =
+                builder(if created { StatusCode::CREATED } else { StatusCode::OK });
+            if replayed {
+                builder.insert_header((REPLAYED, "true"));
+            }
+            builder.body(json.into_bytes())
+        }
+        Answer::Replayed { status, json } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            let mut builder = builder(status);
+            builder.insert_header((REPLAYED, "true"));
+            if status == StatusCode::NO_CONTENT { builder.finish() } else { builder.body(json.into_bytes()) }
+        }
+        Answer::Session { head, created } => {
+            json(if created { StatusCode::CREATED } else { StatusCode::OK }, &head.session(id))
+        }
+        Answer::Done { .. } => HttpResponse::NoContent().finish(),
+        other => unexpected(&other),
+    }
+}
+
+/// The response to an answer of a kind that the request cannot have.
+pub(super) fn unexpected(answer: &Answer) -> HttpResponse {
+    let error = ApiError::new("internal", "the session gave an answer of the wrong kind");
+    tracing::error!("an answer of the wrong kind: {answer:?}");
+    actix_web::ResponseError::error_response(&error)
+}
+
+/// The idempotency key of `request`, whose body is `body`.
+///
+/// The header may be quoted, as the expired draft has it, or bare, as everybody sends it.
+pub(super) fn idempotency(request: &HttpRequest, body: &[u8]) -> Result<Option<Idempotency>, ApiError> {
+    let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or_default();
+    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+    if !ids::is_valid(key) {
+        return Err(ApiError::invalid("`Idempotency-Key` must be 1 to 255 visible ASCII characters"));
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(request.method().as_str().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(request.path().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(body);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Ok(Some(Idempotency { key: key.to_owned(), request: hash }))
+}

@@ -1,0 +1,80 @@
+//! Every route.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::ResponseError;
+use actix_web::http::header;
+use actix_web::web;
+use actix_web::web::ServiceConfig;
+use actix_web::web::delete;
+use actix_web::web::get;
+use actix_web::web::patch;
+use actix_web::web::post;
+use actix_web::web::put;
+
+use crate::http::chat;
+use crate::http::error::ApiError;
+use crate::http::events;
+use crate::http::health;
+use crate::http::messages;
+use crate::http::sessions;
+use crate::http::socket;
+
+/// Every route on one screen.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let path = |path: &str, allow: &'static str, routes: Vec<actix_web::Route>| {
+        let resource = routes.into_iter().fold(web::resource(path), actix_web::Resource::route);
+        resource.default_service(web::route().to(move || method_not_allowed(allow)))
+    };
+    config
+        .service(path("/livez", "GET", vec![get().to(health::live)]))
+        .service(path("/readyz", "GET", vec![get().to(health::ready)]))
+        .service(path("/healthz", "GET", vec![get().to(health::ready)]))
+        .service(path("/version", "GET", vec![get().to(health::version)]))
+        .service(path("/metrics", "GET", vec![get().to(health::metrics)]))
+        .service(path("/openapi.json", "GET", vec![get().to(health::document)]))
+        .service(path("/problems/{code}", "GET", vec![get().to(health::explain)]))
+        .service(path("/v1/sessions", "GET, POST", vec![
+            post().to(sessions::create),
+            get().to(sessions::list),
+        ]))
+        .service(path("/v1/sessions/{id}/messages", "GET, POST", vec![
+            post().to(messages::add),
+            get().to(messages::page),
+        ]))
+        .service(path("/v1/sessions/{id}/messages/count", "GET", vec![get().to(messages::count)]))
+        .service(path("/v1/sessions/{id}/messages/{mid}", "GET, DELETE", vec![
+            get().to(messages::read),
+            delete().to(messages::delete),
+        ]))
+        .service(path("/v1/sessions/{id}/messages/{mid}/parts", "PUT", vec![
+            put().to(messages::replace_parts),
+        ]))
+        .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
+        .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
+        .service(path("/v1/sessions/{id}", "GET, PATCH, DELETE", vec![
+            get().to(sessions::read),
+            patch().to(sessions::change),
+            delete().to(sessions::delete),
+        ]))
+        .service(
+            web::scope("/chat")
+                .route("/{id}", post().to(chat::say))
+                .route("/{id}/messages", get().to(chat::messages))
+                .route("/{id}/messages", post().to(chat::store))
+                .route("/{id}/websocket", get().to(socket::open_chat))
+                .default_service(web::route().to(chat::not_found)),
+        )
+        .default_service(web::route().to(route_not_found));
+}
+
+async fn route_not_found(request: HttpRequest) -> HttpResponse {
+    ApiError::new("route_not_found", format!("there is nothing at {}", request.path())).error_response()
+}
+
+async fn method_not_allowed(allow: &'static str) -> HttpResponse {
+    let error = ApiError::new("method_not_allowed", format!("use {allow}"));
+    let mut response = error.error_response();
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    response
+}

@@ -1,0 +1,140 @@
+//! `/v1/sessions`: make, list, read, change and delete sessions.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use serde::Deserialize;
+
+use crate::base::ids;
+use crate::base::limits::PAGE_DEFAULT;
+use crate::base::limits::PAGE_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::Session;
+use crate::domain::session::SessionChanges;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::messages::Query;
+use crate::http::reply;
+use crate::router::Router;
+use crate::wire::cursor;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+use crate::wire::problem::Problem;
+use crate::wire::rest::CreateSession;
+use crate::wire::rest::SessionPage;
+
+type Response = Result<HttpResponse, ApiError>;
+
+/// Makes a session, or finds the one that has this id.
+#[utoipa::path(
+    post, path = "/v1/sessions", request_body = CreateSession, tag = "sessions",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    responses((status = 201, body = Session), (status = 200, body = Session), (status = "4XX", body = Problem))
+)]
+pub(super) async fn create(
+    Authenticated(caller): Authenticated,
+    request: HttpRequest,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let CreateSession { id, title, project_id, metadata } = body::parse(&bytes)?;
+    let idempotency = reply::idempotency(&request, &bytes)?;
+    // Without an id the key names the session, so that a repeat finds the one that it made.
+    let id = match (&id, &idempotency) {
+        (Some(id), _) => id.clone(),
+        (None, Some(it)) => ids::derived(&[caller.workspace(), caller.user(), &it.key]),
+        (None, None) => ids::fresh(),
+    };
+    let target = router.target(&caller, &id)?;
+    let command = Command::Create { changes: SessionChanges { title, metadata }, project_id };
+    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    Ok(reply::changed(answer, target.id()))
+}
+
+/// `?limit&cursor`
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// 1 to 200; 25 if absent.
+    limit: Option<usize>,
+    /// `nextCursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Lists sessions, newest activity first.
+#[utoipa::path(
+    get, path = "/v1/sessions", params(ListQuery), tag = "sessions",
+    responses((status = 200, body = SessionPage), (status = "4XX", body = Problem))
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    Query(query): Query<ListQuery>,
+    router: Data<Router>,
+) -> Response {
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(ApiError::invalid(format!("`limit` must be 1 to {PAGE_MAX}")));
+    }
+    let unknown = || ApiError::new("cursor_unknown", "the cursor is not one of this list");
+    let behind = query.cursor.map(|token| cursor::decode_list(&token).ok_or_else(unknown)).transpose()?;
+    let mut found = router.list(&caller, behind, limit + 1).await?;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor =
+        found.last().filter(|_| has_more).map(|(_, place)| cursor::encode_list(place.0, place.1));
+    let items = found.into_iter().map(|(session, _)| session).collect();
+    Ok(reply::json(StatusCode::OK, &SessionPage { items, next_cursor, has_more }))
+}
+
+/// Reads a session.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    responses((status = 200, body = Session), (status = "4XX", body = Problem))
+)]
+pub(super) async fn read(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let answer = router.ask(&target, Request::Query(Ask::Session)).await?;
+    Ok(reply::changed(answer, target.id()))
+}
+
+/// Changes title or metadata.
+#[utoipa::path(
+    patch, path = "/v1/sessions/{id}", params(("id" = String, Path)), request_body = SessionChanges, tag = "sessions",
+    responses((status = 200, body = Session), (status = "4XX", body = Problem))
+)]
+pub(super) async fn change(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let command = Command::Change(body::parse(&bytes)?);
+    let idempotency = reply::idempotency(&request, &bytes)?;
+    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    Ok(reply::changed(answer, target.id()))
+}
+
+/// Deletes a session: its file goes, its subscribers are told, its id stays taken.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    responses((status = 204), (status = "4XX", body = Problem))
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let answer = router.ask(&target, Request::Command(Command::Delete, None)).await?;
+    Ok(reply::changed(answer, target.id()))
+}

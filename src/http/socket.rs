@@ -1,0 +1,456 @@
+//! Sockets: events out, commands in, one task each. The task only moves bytes; what they mean is elsewhere.
+//!
+//! Rules that a socket of this stack needs, each learnt from a measurement (ecosystem.md, 2; reliability.md, 0):
+//! a guard before the codec, since actix keeps a whole frame before it looks at its length; a deadline on every send,
+//! since a peer that stops reading suspends the sender; `TCP_USER_TIMEOUT` on the listener, since `close` is itself a
+//! message behind the others and cannot end such a connection.
+
+use std::time::Duration;
+
+use actix_web::FromRequest;
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use actix_ws::AggregatedMessage;
+use actix_ws::AggregatedMessageStream;
+use actix_ws::CloseCode;
+use actix_ws::CloseReason;
+use actix_ws::Session;
+use bytestring::ByteString;
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesOrdered;
+use serde::Deserialize;
+
+use crate::auth::Caller;
+use crate::base::clock;
+use crate::base::json::Json;
+use crate::base::limits::CLOSE_REASON_BYTES_MAX;
+use crate::base::limits::Limit;
+use crate::base::limits::Limits;
+use crate::base::metric;
+use crate::domain::session::Command;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::error::ChatError;
+use crate::http::follow::Follower;
+use crate::http::follow::Step;
+use crate::http::guard::Guard;
+use crate::http::guard::Verdict;
+use crate::http::messages::Query;
+use crate::http::throttle::Throttle;
+use crate::protocol::chat;
+use crate::protocol::native;
+use crate::protocol::native::ClientFrame;
+use crate::router::Router;
+use crate::router::Target;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Backlog;
+use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+use crate::wire::feed::Close;
+use crate::wire::feed::Frame;
+use crate::wire::feed::Next;
+
+/// Commands of one socket that may be on their way; then it is not read.
+const PENDING_MAX: usize = 32;
+/// Frames beyond the rate that are answered with an error; then the socket is closed.
+const STRIKES_MAX: u32 = 60;
+
+/// `?after`
+#[derive(Deserialize, utoipa::IntoParams)]
+pub(super) struct SocketQuery {
+    /// The last seq that the client has; absent: only what happens from now on.
+    after: Option<u64>,
+}
+
+/// Opens a socket: events of the session from `after` on, and commands (api.md, section 3).
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events",
+    responses((status = 101), (status = 426, body = crate::wire::problem::Problem), (status = "4XX", body = crate::wire::problem::Problem))
+)]
+pub(super) async fn open(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Query(query): Query<SocketQuery>,
+    request: HttpRequest,
+    payload: web::Payload,
+    router: Data<Router>,
+) -> Result<HttpResponse, ApiError> {
+    let target = router.target(&caller, &id)?;
+    let upgrade = Upgrade { request: &request, payload, router: &router };
+    upgrade.run(caller, target, query.after, Dialect::Native).await
+}
+
+/// Opens a socket of the chat route: frames of source 001 only.
+pub(super) async fn open_chat(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+    router: Data<Router>,
+) -> Result<HttpResponse, ChatError> {
+    let target = router.target(&caller, &id)?;
+    let upgrade = Upgrade { request: &request, payload, router: &router };
+    Ok(upgrade.run(caller, target, None, Dialect::Chat).await?)
+}
+
+/// What a socket speaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Dialect {
+    Native,
+    Chat,
+}
+
+struct Upgrade<'a> {
+    request: &'a HttpRequest,
+    payload: web::Payload,
+    router: &'a Router,
+}
+
+impl Upgrade<'_> {
+    async fn run(
+        self,
+        caller: Caller,
+        target: Target,
+        after: Option<u64>,
+        dialect: Dialect,
+    ) -> Result<HttpResponse, ApiError> {
+        let upgrade = self.request.headers().get(header::UPGRADE);
+        let is_websocket = upgrade
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
+        if !is_websocket {
+            return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`"));
+        }
+        let limits = self.router.limits();
+        let absent_ok = dialect == Dialect::Chat;
+        // Before the upgrade, so that a refusal is an HTTP answer.
+        let (follower, backlog) =
+            Follower::begin(self.router, &target, after, absent_ok, "websocket").await?;
+        let (payload, verdict) = Guard::new(
+            self.payload.into_inner(),
+            limits.socket_frame_bytes,
+            limits.socket_fragments_count,
+        );
+        let payload = repack(self.request, payload)?;
+        let (response, session, stream) =
+            actix_ws::handle_with_protocols(self.request, payload, &["sessile.v1"])
+                .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))?;
+        let stream = stream
+            .max_frame_size(limits.socket_frame_bytes)
+            .aggregate_continuations()
+            .max_continuation_size(limits.socket_frame_bytes);
+        let now = clock::instant();
+        let socket = Socket {
+            session,
+            follower,
+            caller,
+            target,
+            router: self.router.clone(),
+            dialect,
+            verdict,
+            messages: Throttle::new(limits.socket_messages_per_minute, limits.socket_burst_count, now),
+            controls: Throttle::new(
+                limits.socket_controls_per_minute,
+                limits.socket_controls_per_minute,
+                now,
+            ),
+            strikes: 0,
+            pending: FuturesOrdered::new(),
+        };
+        actix_web::rt::spawn(socket.run(stream, backlog));
+        Ok(response)
+    }
+}
+
+/// Why a socket ends.
+enum End {
+    /// The client is gone, or does not take a close any more.
+    Gone,
+    /// With this close.
+    Close(u16, String),
+}
+
+struct Socket {
+    session: Session,
+    follower: Follower,
+    caller: Caller,
+    target: Target,
+    router: Router,
+    dialect: Dialect,
+    verdict: Verdict,
+    messages: Throttle,
+    controls: Throttle,
+    strikes: u32,
+    pending: FuturesOrdered<LocalBoxFuture<'static, String>>,
+}
+
+impl Socket {
+    async fn run(
+        mut self,
+        stream: AggregatedMessageStream,
+        backlog: Backlog,
+    ) {
+        let end = match self.talk(stream, backlog).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        if let End::Close(code, mut reason) = end {
+            reason.truncate(CLOSE_REASON_BYTES_MAX);
+            let reason = CloseReason { code: CloseCode::from(code), description: Some(reason) };
+            let close = self.session.close(Some(reason));
+            // A peer that does not read does not take a close either; the kernel ends that connection.
+            drop(tokio::time::timeout(Duration::from_secs(1), close).await);
+        }
+    }
+
+    async fn talk(
+        &mut self,
+        mut stream: AggregatedMessageStream,
+        backlog: Backlog,
+    ) -> Result<std::convert::Infallible, End> {
+        let limits: Limits = self.router.limits().clone();
+        if self.dialect == Dialect::Native {
+            let after = self.follower.seen();
+            let ready =
+                native::ready(self.target.id(), self.router.epoch(), backlog.last_seq, after);
+            self.send(ready.into(), &limits).await?;
+        }
+        let frames = self.follower.frames(backlog);
+        self.send_frames(frames, &limits).await?;
+        let (ping, pong) =
+            (Duration::from_millis(limits.ping_ms), Duration::from_millis(limits.pong_ms));
+        let mut heard = clock::instant();
+        let mut pinged = false;
+        loop {
+            let quiet = if pinged { ping + pong } else { ping };
+            let deadline = tokio::time::Instant::from_std(heard + quiet);
+            tokio::select! {
+                next = self.follower.wait() => self.follow(next, &limits).await?,
+                Some(answer) = self.pending.next(), if !self.pending.is_empty() => {
+                    self.send(answer.into(), &limits).await?;
+                }
+                message = stream.recv(), if self.pending.len() < PENDING_MAX => {
+                    (heard, pinged) = (clock::instant(), false);
+                    self.hear(message, &limits).await?;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    if pinged {
+                        return Err(End::Gone);
+                    }
+                    pinged = true;
+                    let ping = self.session.ping(b"");
+                    within(&limits, ping, self.follower.seen()).await?;
+                }
+            }
+        }
+    }
+
+    async fn follow(&mut self, next: Next, limits: &Limits) -> Result<(), End> {
+        match self.follower.take(next).await {
+            Ok(Step::Frames(frames)) => self.send_frames(frames, limits).await,
+            Ok(Step::Closed(Close::Deleted)) => {
+                Err(End::Close(4404, "the session was deleted".to_owned()))
+            }
+            Ok(Step::Closed(Close::Restarting)) => {
+                Err(End::Close(1012, format!("restarting; resume after {}", self.follower.seen())))
+            }
+            Err(error) => {
+                let error = ApiError::from(error);
+                let frame = native::error(None, &error.problem());
+                self.send(frame.into(), limits).await?;
+                Err(End::Close(1013, format!("resume after {}", self.follower.seen())))
+            }
+        }
+    }
+
+    async fn send_frames(
+        &mut self,
+        frames: std::collections::VecDeque<Frame>,
+        limits: &Limits,
+    ) -> Result<(), End> {
+        metric::counters().frames("websocket").inc_by(frames.len() as u64);
+        for frame in frames {
+            let text = match self.dialect {
+                Dialect::Native => frame.text,
+                Dialect::Chat => {
+                    let Some(kind) = frame.kind else { continue };
+                    let Some(text) = chat::socket_frame(kind, &frame.text) else { continue };
+                    text.into()
+                }
+            };
+            self.send(text, limits).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, text: ByteString, limits: &Limits) -> Result<(), End> {
+        let seen = self.follower.seen();
+        within(limits, self.session.text(text), seen).await
+    }
+
+    async fn hear(
+        &mut self,
+        message: Option<Result<AggregatedMessage, actix_ws::ProtocolError>>,
+        limits: &Limits,
+    ) -> Result<(), End> {
+        let now = clock::instant();
+        match message {
+            Some(Ok(AggregatedMessage::Text(text))) => {
+                if self.messages.take(now) {
+                    return self.obey(&text, limits).await;
+                }
+                self.strike("too many messages")?;
+                let wait = self.messages.wait().as_secs() + 1;
+                let detail = format!("too many messages: wait {wait} s");
+                let error = ApiError::new(Limit::SocketRate.code(), detail);
+                let client_id = ClientFrame::parse(&text).err().and_then(|bad| bad.client_id);
+                let frame = native::error(client_id.as_deref(), &error.problem());
+                self.send(frame.into(), limits).await
+            }
+            Some(Ok(AggregatedMessage::Binary(_))) => {
+                Err(End::Close(1003, "text frames only".to_owned()))
+            }
+            Some(Ok(AggregatedMessage::Ping(payload))) => {
+                if !self.controls.take(now) {
+                    metric::counters().limit_hit(Limit::SocketRate);
+                    return Err(End::Close(4029, "too many pings".to_owned()));
+                }
+                let pong = self.session.pong(&payload);
+                within(limits, pong, self.follower.seen()).await
+            }
+            Some(Ok(AggregatedMessage::Pong(_))) => {
+                if !self.controls.take(now) {
+                    metric::counters().limit_hit(Limit::SocketRate);
+                    return Err(End::Close(4029, "too many pongs".to_owned()));
+                }
+                Ok(())
+            }
+            Some(Ok(AggregatedMessage::Close(reason))) => {
+                let code = reason.map_or(1000, |reason| reason.code.into());
+                Err(End::Close(code, String::new()))
+            }
+            Some(Err(error)) => Err(End::Close(close_code(&error), error.to_string())),
+            None => match self.verdict.get() {
+                Some(limit) => {
+                    metric::counters().limit_hit(limit);
+                    Err(End::Close(4009, format!("beyond the limit {}", limit.name())))
+                }
+                None => Err(End::Gone),
+            },
+        }
+    }
+
+    fn strike(&mut self, what: &str) -> Result<(), End> {
+        metric::counters().limit_hit(Limit::SocketRate);
+        self.strikes += 1;
+        if self.strikes > STRIKES_MAX {
+            return Err(End::Close(4029, what.to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, text: &str, limits: &Limits) -> Result<(), End> {
+        if self.dialect == Dialect::Chat {
+            // The source's sockets only listen.
+            return Ok(());
+        }
+        match ClientFrame::parse(text) {
+            Ok(ClientFrame::Ping) => self.send(ByteString::from_static(native::PONG), limits).await,
+            Ok(ClientFrame::Typing(state)) => {
+                let frame = native::typing(self.caller.user(), state);
+                let ask = Request::Query(Ask::Ephemeral(frame.into()));
+                let (router, target) = (self.router.clone(), self.target.clone());
+                // Nobody waits for it, and if it is lost nobody misses it.
+                drop(router.ask(&target, ask).await);
+                Ok(())
+            }
+            Ok(ClientFrame::Send { client_id, message }) => {
+                self.command(client_id, Command::AddMessage(*message), text);
+                Ok(())
+            }
+            Ok(ClientFrame::Parts { client_id, message_id, parts, if_version }) => {
+                let command = Command::ReplaceParts { message_id, parts, if_version };
+                self.command(client_id, command, text);
+                Ok(())
+            }
+            Err(bad) => {
+                let problem = ApiError::invalid(bad.problem).problem();
+                let frame = native::error(bad.client_id.as_deref(), &problem);
+                self.send(frame.into(), limits).await
+            }
+        }
+    }
+
+    /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
+    fn command(&mut self, client_id: String, command: Command, text: &str) {
+        let (router, target) = (self.router.clone(), self.target.clone());
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
+        self.pending.push_back(Box::pin(async move {
+            if !crate::base::ids::is_valid(&client_id) {
+                let error = ApiError::invalid("`clientId` must be 1 to 255 visible ASCII characters");
+                return native::error(None, &error.problem());
+            }
+            let idempotency = Idempotency { key: client_id.clone(), request: hash };
+            match router.ask(&target, Request::Command(command, Some(idempotency))).await {
+                Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
+                Ok(Answer::Replayed { json, .. }) => {
+                    #[derive(Deserialize)]
+                    struct Seq {
+                        seq: u64,
+                    }
+                    let seq = serde_json::from_str::<Seq>(&json).map_or(0, |message| message.seq);
+                    ack(&client_id, seq, &json)
+                }
+                Ok(_) => native::error(
+                    Some(&client_id),
+                    &ApiError::new("internal", "an answer of the wrong kind").problem(),
+                ),
+                Err(error) => native::error(Some(&client_id), &ApiError::from(error).problem()),
+            }
+        }));
+    }
+}
+
+fn ack(client_id: &str, seq: u64, json: &str) -> String {
+    let result = Json::parse(json).unwrap_or_else(|_| Json::empty_object());
+    native::ack(client_id, seq, &result)
+}
+
+/// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.
+async fn within(
+    limits: &Limits,
+    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
+    seen: u64,
+) -> Result<(), End> {
+    match tokio::time::timeout(Duration::from_millis(limits.socket_stuck_ms), sent).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => {
+            metric::counters().limit_hit(Limit::Stuck);
+            metric::counters().slow_consumer("closed");
+            Err(End::Close(4408, format!("too slow; resume after {seen}")))
+        }
+    }
+}
+
+fn close_code(error: &actix_ws::ProtocolError) -> u16 {
+    match error {
+        actix_ws::ProtocolError::Overflow => 4009,
+        _ => 1002,
+    }
+}
+
+/// A payload as the extractor that `actix-ws` takes.
+fn repack(request: &HttpRequest, mut payload: actix_web::dev::Payload) -> Result<web::Payload, ApiError> {
+    let taken = web::Payload::from_request(request, &mut payload);
+    let internal = || ApiError::new("internal", "a payload could not be taken");
+    taken.now_or_never().and_then(Result::ok).ok_or_else(internal)
+}

@@ -1,0 +1,183 @@
+//! The chat route of source 001 (requirements S1-23 to S1-48): its message shape, its event stream, its socket frames.
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::domain::session::Event;
+use crate::domain::session::EventKind;
+use crate::domain::session::Message;
+use crate::domain::session::Part;
+use crate::domain::session::Role;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+
+/// A message in the shape of source 001.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatMessage {
+    /// Unique in its session.
+    pub id: String,
+    /// `user`, `assistant` or `system`.
+    pub role: Role,
+    /// Its text.
+    pub content: String,
+    /// Its parts, as the text of a JSON array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<String>,
+    /// Unix time in seconds.
+    pub created_at: i64,
+}
+
+/// `POST /chat/{id}/messages`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewChatMessage {
+    /// `user`, `assistant` or `system`.
+    pub role: Role,
+    /// Its text.
+    pub content: String,
+    /// Its parts, as the text of a JSON array.
+    pub parts: Option<String>,
+}
+
+/// `POST /chat/{id}`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct Say {
+    /// What the user says.
+    pub content: Option<String>,
+}
+
+fn parts_text(parts: &[Part]) -> Option<String> {
+    (!parts.is_empty()).then(|| serde_json::to_string(parts).expect("parts are JSON"))
+}
+
+impl From<Message> for ChatMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            parts: parts_text(&message.parts),
+            id: message.id,
+            role: message.role,
+            content: message.content,
+            created_at: message.created_at,
+        }
+    }
+}
+
+fn sse(event: &str, data: &impl Serialize) -> String {
+    let data = serde_json::to_string(data).expect("events are plain JSON");
+    format!("event: {event}\ndata: {data}\n\n")
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+}
+
+/// The event stream that answers `POST /chat/{id}`.
+#[derive(Debug)]
+pub struct Stream {
+    turn_id: String,
+    message_id: String,
+    done: bool,
+}
+
+impl Stream {
+    /// The stream of the answer of `turn`, and its first event.
+    #[must_use]
+    pub fn begin(turn: &Turn) -> (Self, String) {
+        let stream = Self {
+            turn_id: turn.id.clone(),
+            message_id: turn.message_id.clone(),
+            done: false,
+        };
+        let ack = Said { r#type: "ack", role: None, content: Some("Message received") };
+        (stream, sse("message", &ack))
+    }
+
+    /// Whether the stream is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Events of the stream that an event of the session leads to; empty for those of other turns.
+    #[must_use]
+    pub fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        if !matches!(kind, EventKind::PartDelta | EventKind::Message | EventKind::Turn) {
+            return String::new();
+        }
+        match Event::decode(kind, frame) {
+            Ok(Event::PartDelta { message_id, delta, .. }) if message_id == self.message_id => {
+                sse("message", &Said { r#type: "delta", role: None, content: Some(&delta) })
+            }
+            Ok(Event::Message(message)) if message.id == self.message_id => {
+                let role = Some(Role::Assistant);
+                sse("message", &Said { r#type: "assistant", role, content: Some(&message.content) })
+            }
+            Ok(Event::Turn(turn)) if turn.id == self.turn_id => self.turn(&turn),
+            _ => String::new(),
+        }
+    }
+
+    fn turn(&mut self, turn: &Turn) -> String {
+        let mut out = match turn.state {
+            TurnState::Queued | TurnState::Running => return String::new(),
+            TurnState::Completed => String::new(),
+            TurnState::Interrupted => {
+                let content = Some("the answer was interrupted by a restart");
+                sse("message", &Said { r#type: "error", role: None, content })
+            }
+            TurnState::Failed => {
+                let content = Some(turn.error.as_deref().unwrap_or("the model failed"));
+                sse("message", &Said { r#type: "error", role: None, content })
+            }
+        };
+        self.done = true;
+        out.push_str(&sse("done", &Said { r#type: "done", role: None, content: None }));
+        out
+    }
+}
+
+/// The socket frame that an event leads to, if the source's clients know it.
+#[must_use]
+pub fn socket_frame(kind: EventKind, frame: &str) -> Option<String> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Stored {
+        r#type: &'static str,
+        message: ChatMessage,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Replaced<'a> {
+        r#type: &'static str,
+        message_id: &'a str,
+        parts: String,
+    }
+    let line = match (kind, Event::decode(kind, frame).ok()?) {
+        (EventKind::Message, Event::Message(message)) => {
+            serde_json::to_string(&Stored { r#type: "message", message: message.into() })
+        }
+        (EventKind::MessageParts, Event::MessageParts { message_id, parts, .. }) => {
+            let parts = parts_text(&parts).unwrap_or_else(|| "[]".to_owned());
+            serde_json::to_string(&Replaced { r#type: "message-parts", message_id: &message_id, parts })
+        }
+        _ => return None,
+    };
+    line.ok()
+}
+
+/// Reads parts from the text of a JSON array.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_parts(text: &str) -> Result<Vec<Part>, serde_json::Error> {
+    let raw: Vec<&RawValue> = serde_json::from_str(text)?;
+    raw.into_iter().map(|part| serde_json::from_str(part.get())).collect()
+}

@@ -1,0 +1,4 @@
+//! Pure encoders between a session's events and what a client speaks. Adding a protocol touches one file here.
+
+pub mod chat;
+pub mod native;

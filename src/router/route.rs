@@ -1,0 +1,102 @@
+//! The router: checks names, finds the owner, forwards.
+
+use crate::actor::Node;
+use crate::auth::Caller;
+use crate::base::Key;
+use crate::base::ids;
+use crate::base::limits::Limits;
+use crate::base::ids::KeyHash;
+use crate::domain::session::Rejection;
+use crate::domain::session::Session;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Request;
+
+/// A place in the list of sessions: behind the session with this time of activity and hash.
+pub type Place = (i64, KeyHash);
+
+/// A session that a caller may use.
+#[derive(Clone, Debug)]
+pub struct Target(Key);
+
+impl Target {
+    /// The id that the client uses.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    /// The name of the session in this process.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.0
+    }
+}
+
+/// Finds the actor for a request. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    node: Node,
+}
+
+impl Router {
+    /// A router to the actors of `node`.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    /// The session `id` of the caller's workspace.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Invalid`] when no session can be called that.
+    pub fn target(&self, caller: &Caller, id: &str) -> Result<Target, Rejection> {
+        if !ids::is_valid(id) {
+            let problem = "must be 1 to 255 visible ASCII characters";
+            return Err(Rejection::Invalid { field: "id", problem });
+        }
+        Ok(Target(Key::session(caller.workspace(), id)))
+    }
+
+    /// Asks the actor of `target`.
+    ///
+    /// # Errors
+    ///
+    /// What the actor answers, or that it could not be reached.
+    pub async fn ask(&self, target: &Target, request: Request) -> Result<Answer, Error> {
+        self.node.ask(&target.0, request).await
+    }
+
+    /// A page of the caller's sessions, newest activity first, each with its place in the list.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reset`] when the catalogue cannot be read.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        behind: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<(Session, Place)>, Error> {
+        self.node.list(caller.workspace().to_owned(), behind, limit).await
+    }
+
+    /// The life of the node.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.node.epoch()
+    }
+
+    /// Whether writes are possible.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.node.is_ready()
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.node.limits()
+    }
+}

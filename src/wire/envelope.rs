@@ -1,0 +1,257 @@
+//! What can be asked of an actor, and what it answers: the same on this node and between nodes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use crate::base::Classify;
+use crate::base::Kind;
+use crate::base::limits::Limit;
+use crate::base::metric;
+use crate::domain::session::Command;
+use crate::domain::session::Direction;
+use crate::domain::session::Head;
+use crate::domain::session::Message;
+use crate::domain::session::Page;
+use crate::domain::session::Rejection;
+use crate::domain::session::StoredEvent;
+use crate::domain::session::Turn;
+use crate::wire::feed::Queue;
+
+/// The idempotency key of a request and a hash of the request.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// As the client sent it.
+    pub key: String,
+    /// Of everything that makes it the same request.
+    pub request: [u8; 16],
+}
+
+/// What is asked of an actor.
+#[derive(Debug)]
+pub enum Request {
+    /// Change something.
+    Command(Command, Option<Idempotency>),
+    /// Read something.
+    Query(Query),
+}
+
+/// What can be read. A query sees everything that was acknowledged before it came.
+pub enum Query {
+    /// The session itself.
+    Session,
+    /// How many messages.
+    Count,
+    /// One message.
+    Message(String),
+    /// A page from a place on.
+    Page {
+        /// Where.
+        direction: Direction,
+        /// How many at most.
+        limit: usize,
+        /// Without messages that are being written or were deleted.
+        settled: bool,
+    },
+    /// A page from a message on.
+    PageFrom {
+        /// The message.
+        id: String,
+        /// Towards newer messages.
+        newer: bool,
+        /// How many at most.
+        limit: usize,
+        /// Without messages that are being written or were deleted.
+        settled: bool,
+    },
+    /// A page of the log.
+    Events {
+        /// The seq before the first.
+        after: u64,
+    },
+    /// The log from a place on, then everything that happens, into a queue.
+    Subscribe {
+        /// The seq before the first; `None`: only what happens from now on.
+        after: Option<u64>,
+        /// Where to.
+        queue: Arc<Queue>,
+        /// Whether a session that does not exist may be waited for.
+        absent_ok: bool,
+    },
+    /// Give this to all subscribers; it is stored nowhere.
+    Ephemeral(ByteString),
+    /// Only wake.
+    Wake,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "session",
+            Self::Count => "count",
+            Self::Message(_) => "message",
+            Self::Page { .. } | Self::PageFrom { .. } => "page",
+            Self::Events { .. } => "events",
+            Self::Subscribe { .. } => "subscribe",
+            Self::Ephemeral(_) => "ephemeral",
+            Self::Wake => "wake",
+        })
+    }
+}
+
+/// What an actor answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// A message, as JSON.
+    Message {
+        /// The JSON.
+        json: ByteString,
+        /// Seq of the event that stored it.
+        seq: u64,
+        /// Whether this request made it.
+        created: bool,
+        /// Whether this is the stored answer to an earlier request with the same key.
+        replayed: bool,
+    },
+    /// The stored answer to an earlier request with the same key.
+    Replayed {
+        /// HTTP status.
+        status: u16,
+        /// The body.
+        json: ByteString,
+    },
+    /// The session.
+    Session {
+        /// As it is.
+        head: Box<Head>,
+        /// Whether this request made it.
+        created: bool,
+    },
+    /// A turn that was accepted.
+    Turn {
+        /// As it is.
+        turn: Turn,
+        /// Seq of the message that it answers.
+        input_seq: u64,
+    },
+    /// Messages.
+    Page(Page),
+    /// One message.
+    Found(Box<Message>),
+    /// How many.
+    Count(u64),
+    /// A page of the log; what a subscriber gets before its queue.
+    Subscribed(Box<Backlog>),
+    /// Done, at this seq.
+    Done {
+        /// Seq of the event, or of the last one if nothing had to be done.
+        seq: u64,
+    },
+}
+
+/// What a subscriber gets before its queue.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Where the log ends.
+    pub last_seq: u64,
+    /// Set if the log does not reach back: everything before `events` as it is.
+    pub snapshot: Option<Snapshot>,
+    /// Events, oldest first.
+    pub events: Vec<StoredEvent>,
+    /// Whether there is more in the log: subscribe again after the last of `events`.
+    pub more: bool,
+}
+
+/// A session as it is at a seq.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Why the log could not serve.
+    pub reason: &'static str,
+    /// The session.
+    pub head: Box<Head>,
+    /// Its latest messages.
+    pub page: Page,
+}
+
+/// Why an actor does not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules refuse.
+    #[error("{0}")]
+    Rejected(Arc<Rejection>),
+    /// A bound was hit.
+    #[error("too much waits for this session")]
+    Overloaded(Limit),
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The disk failed in the middle of the write.
+    #[error("the disk failed while the change was written, whether it was kept is not known yet: retry with the same key")]
+    OutcomeUnknown,
+    /// The disk is full; reads go on.
+    #[error("the disk is full: nothing is stored until there is space again, reading goes on")]
+    DiskFull,
+    /// The session's file is full; reads and deletes go on.
+    #[error("the session has reached its largest size, reading and deleting go on")]
+    SessionFull,
+    /// The session's file cannot be used; an operator must look.
+    #[error("the session cannot be opened: {0}")]
+    Quarantined(Arc<str>),
+    /// The session had to be dropped from memory; what was acknowledged is safe.
+    #[error("the session was reset, whether the change was kept is not known: retry with the same key")]
+    Reset,
+    /// The process ends.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        if let Rejection::Limit { limit, .. } = rejection {
+            metric::counters().limit_hit(limit);
+        }
+        Self::Rejected(Arc::new(rejection))
+    }
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Rejected(rejection) => rejection.kind(),
+            Self::Overloaded(_) => Kind::Overloaded,
+            Self::KeyReused => Kind::Invalid,
+            Self::Quarantined(_) => Kind::Corrupt,
+            Self::OutcomeUnknown
+            | Self::DiskFull
+            | Self::SessionFull
+            | Self::Reset
+            | Self::ShuttingDown => Kind::Unavailable,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::Overloaded(limit) => limit.code(),
+            Self::KeyReused => "idempotency_key_reused",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::DiskFull => Limit::Disk.code(),
+            Self::SessionFull => Limit::Session.code(),
+            Self::Quarantined(_) => "quarantined",
+            Self::Reset => "actor.reset",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+impl Request {
+    /// About how many bytes it holds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Command(command, _) => command.size(),
+            Self::Query(_) => 128,
+        }
+    }
+}
