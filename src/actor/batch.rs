@@ -172,12 +172,8 @@ impl Batch {
             if earlier.request != idempotency.request {
                 return ready(Err(Error::KeyReused));
             }
-            let mut json = earlier.response.unwrap_or_default();
-            if matches!(command, Command::Create { .. } | Command::Change(_)) {
-                let session = file.head().session(file.key().id());
-                json = serde_json::to_string(&session).expect("a session is always JSON");
-            }
-            return ready(Ok(Answer::Replayed { status: earlier.status, json: json.into() }));
+            let json = earlier.response.unwrap_or_default().into();
+            return ready(Ok(Answer::Replayed { status: earlier.status, json }));
         }
         let name = command.name();
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
@@ -198,8 +194,12 @@ impl Batch {
             return ready(Err(error.clone()));
         }
         let first = self.entries.len();
-        let idempotent = idempotency.map(|it| answer_to_keep(it, &decision.outcome));
-        self.apply(file, &decision.events, context.now_ms, idempotent)?;
+        self.apply(file, &decision.events, context.now_ms)?;
+        if let (Some(idempotency), Some(entry)) = (idempotency, self.entries.get_mut(first)) {
+            let kept = answer_to_keep(idempotency, &decision.outcome, file);
+            file.remember(self.first_seq + first as u64, &kept)?;
+            entry.idempotent = Some(kept);
+        }
         self.answer(file, decision.outcome, first, !decision.events.is_empty())
     }
 
@@ -208,12 +208,11 @@ impl Batch {
         file: &mut SessionFile,
         events: &[Event],
         now_ms: i64,
-        mut idempotent: Option<Idempotent>,
     ) -> Result<(), storage::Error> {
         for event in events {
             let frame = event.encode(file.head().last_seq + 1);
-            let idempotent = idempotent.take();
-            let entry = Entry { kind: event.kind(), recorded_at_ms: now_ms, frame, idempotent };
+            let entry =
+                Entry { kind: event.kind(), recorded_at_ms: now_ms, frame, idempotent: None };
             file.apply(event, &entry)?;
             self.entries.push(entry);
             match event {
@@ -299,13 +298,16 @@ impl Batch {
     }
 }
 
-/// What a repeat of this request will be answered.
-fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome) -> Idempotent {
+/// What a repeat of this request will be answered, now that it is carried out.
+fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome, file: &SessionFile) -> Idempotent {
     let (status, response) = match outcome {
         Outcome::Added => (201, None),
         Outcome::Message(message) => (200, Some(to_json(message).to_string())),
-        // Setting the same title twice is the same; who repeats it is shown the session as it is.
-        Outcome::Session { created } => (if *created { 201 } else { 200 }, Some(String::new())),
+        Outcome::Session { created } => {
+            let session = file.head().session(file.key().id());
+            let json = serde_json::to_string(&session).expect("a session is always JSON");
+            (if *created { 201 } else { 200 }, Some(json))
+        }
         Outcome::Turn(_) => (202, Some(String::new())),
         Outcome::Done => (204, Some(String::new())),
     };

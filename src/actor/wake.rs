@@ -3,9 +3,7 @@
 use std::fs;
 
 use crate::actor::node::Shared;
-use crate::base::Classify;
 use crate::base::Key;
-use crate::base::Kind;
 use crate::storage::Error;
 use crate::storage::journal::Record;
 use crate::storage::session::SessionFile;
@@ -40,7 +38,7 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     };
     let mut file = match opened {
         // A new file that a power cut left half written: the journal has everything that should be in it.
-        Err(error) if whole_in_journal && error.kind() == Kind::Corrupt => {
+        Err(error) if whole_in_journal && error.is_half_written() => {
             tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
             for extension in ["db", "db-wal", "db-shm"] {
                 drop(fs::remove_file(path.with_extension(extension)));

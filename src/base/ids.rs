@@ -87,7 +87,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Whether `id` may name a session, a message or an idempotency key: 1 to 255 visible ASCII characters.
+/// Whether `key` may be an idempotency key: 1 to 255 ASCII characters that can be printed.
+#[must_use]
+pub fn is_valid_key(key: &str) -> bool {
+    let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    !key.is_empty() && key.len() <= ID_BYTES_MAX && key.bytes().all(printable)
+}
+
+/// Whether `id` may name a session or a message: 1 to 255 visible ASCII characters.
 #[must_use]
 pub fn is_valid(id: &str) -> bool {
     !id.is_empty() && id.len() <= ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())

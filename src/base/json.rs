@@ -78,13 +78,13 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// Drops the white space between the tokens of `text`, which must be valid JSON.
-fn compact(text: &str) -> Result<Cow<'_, str>, String> {
-    let (mut depth, mut deepest, mut in_string, mut escaped, mut loose) = (0, 0, false, false, false);
-    for byte in text.bytes() {
+/// How deep `text` is nested, and whether there is white space between its tokens. It need not be valid JSON.
+fn measure(text: &[u8]) -> (usize, bool) {
+    let (mut depth, mut deepest, mut in_string, mut escaped, mut loose) = (0usize, 0, false, false, false);
+    for byte in text {
         if in_string {
-            in_string = escaped || byte != b'"';
-            escaped = byte == b'\\' && !escaped;
+            in_string = escaped || *byte != b'"';
+            escaped = *byte == b'\\' && !escaped;
             continue;
         }
         match byte {
@@ -93,11 +93,30 @@ fn compact(text: &str) -> Result<Cow<'_, str>, String> {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' => depth -= 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
             b' ' | b'\t' | b'\r' | b'\n' => loose = true,
             _ => {}
         }
     }
+    (deepest, loose)
+}
+
+/// Refuses `text` if it is nested more than [`JSON_DEPTH_MAX`] levels deep.
+///
+/// # Errors
+///
+/// How deep it is and how deep it may be.
+pub fn check_depth(text: &[u8]) -> Result<(), String> {
+    let (deepest, _) = measure(text);
+    if deepest > JSON_DEPTH_MAX {
+        return Err(format!("JSON is {deepest} levels deep, {JSON_DEPTH_MAX} are allowed"));
+    }
+    Ok(())
+}
+
+/// Drops the white space between the tokens of `text`, which must be valid JSON.
+fn compact(text: &str) -> Result<Cow<'_, str>, String> {
+    let (deepest, loose) = measure(text.as_bytes());
     if deepest > JSON_DEPTH_MAX {
         return Err(format!("JSON is {deepest} levels deep, {JSON_DEPTH_MAX} are allowed"));
     }

@@ -64,10 +64,8 @@ pub struct Limits {
     pub socket_frame_bytes: usize,
     /// Most fragments of one socket message. Default 64.
     pub socket_fragments_count: usize,
-    /// Messages a socket may send in a minute. Default 120.
+    /// Messages a socket may send in a minute, a quarter of them at once. Default 120.
     pub socket_messages_per_minute: u32,
-    /// Messages a socket may send at once. Default 30.
-    pub socket_burst_count: u32,
     /// Ping, pong and empty frames a socket may send in a minute. Default 60.
     pub socket_controls_per_minute: u32,
     /// Time for which a socket may refuse to take bytes before it is cut, in milliseconds. Default 10 s.
@@ -102,7 +100,6 @@ impl Default for Limits {
             socket_frame_bytes: 256 << 10,
             socket_fragments_count: 64,
             socket_messages_per_minute: 120,
-            socket_burst_count: 30,
             socket_controls_per_minute: 60,
             socket_stuck_ms: 10_000,
             ping_ms: 25_000,

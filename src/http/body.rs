@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::base::clock;
+use crate::base::json;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
@@ -102,17 +103,17 @@ async fn read(mut payload: Payload, length: Option<usize>, limits: &Limits) -> R
 ///
 /// `invalid`, with the path of the field that is wrong.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    json::check_depth(body).map_err(|problem| {
+        metric::counters().limit_hit(Limit::Depth);
+        ApiError::invalid(problem)
+    })?;
     // The plain reader is faster; the one that keeps the path is for telling what is wrong.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        if error.to_string().contains("levels deep") || error.to_string().contains("recursion limit") {
-            metric::counters().limit_hit(Limit::Depth);
-        }
-        ApiError::invalid(format!("the body is not acceptable: {error}"))
-    })?;
-    json.end().map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
+    reader.end().map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
     Ok(value)
 }

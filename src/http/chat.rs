@@ -42,7 +42,7 @@ type Response = Result<HttpResponse, ChatError>;
 
 /// Stores what the user says, then streams the answer.
 #[utoipa::path(
-    post, path = "/chat/{id}", request_body = Say, params(("id" = String, Path)), tag = "chat",
+    post, path = "/chat/{id}", request_body = Say, params(("id" = String, Path)), tag = "chat", operation_id = "chat",
     responses((status = 200, description = "a stream of server-sent events"), (status = 400))
 )]
 pub(super) async fn say(
@@ -129,7 +129,7 @@ pub(super) struct ChatQuery {
 
 /// Reads a page of messages, oldest first.
 #[utoipa::path(
-    get, path = "/chat/{id}/messages", params(("id" = String, Path), ChatQuery), tag = "chat",
+    get, path = "/chat/{id}/messages", params(("id" = String, Path), ChatQuery), tag = "chat", operation_id = "chatMessages",
     responses((status = 200, body = Vec<ChatMessage>))
 )]
 pub(super) async fn messages(
@@ -168,7 +168,7 @@ pub(super) async fn messages(
 
 /// Stores a message.
 #[utoipa::path(
-    post, path = "/chat/{id}/messages", request_body = NewChatMessage, params(("id" = String, Path)), tag = "chat",
+    post, path = "/chat/{id}/messages", request_body = NewChatMessage, params(("id" = String, Path)), tag = "chat", operation_id = "storeChatMessage",
     responses((status = 200, body = ChatMessage), (status = 400))
 )]
 pub(super) async fn store(

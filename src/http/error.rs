@@ -65,6 +65,9 @@ impl ResponseError for ApiError {
         if problem::find(self.code).overloaded {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
+        if self.code == "upgrade_required" {
+            response.insert_header((header::UPGRADE, "websocket"));
+        }
         response.content_type("application/problem+json").json_body(&self.problem())
     }
 }
@@ -113,10 +116,10 @@ impl ResponseError for ChatError {
         if problem.overloaded {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
-        let body = serde_json::json!({
-            "error": problem.detail, "code": problem.code, "correlationId": problem.correlation_id,
-        });
-        response.json(body)
+        if self.0.code == "upgrade_required" {
+            response.insert_header((header::UPGRADE, "websocket"));
+        }
+        response.json(serde_json::json!({ "error": problem.detail }))
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct EventsQuery {
 
 /// Reads the log: as a stream with `Accept: text/event-stream`, else as JSON.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/events", tag = "events",
+    get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "readEvents",
     params(("id" = String, Path), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "wins over `after`")),
     responses((status = 200, body = EventPage), (status = "4XX", body = Problem))
 )]

@@ -31,6 +31,12 @@ pub(super) async fn ready(router: Data<Router>) -> HttpResponse {
     response.insert_header((header::CACHE_CONTROL, "no-store")).body(text)
 }
 
+/// The same as `/readyz`, for those who look here.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200), (status = 503)))]
+pub(super) async fn healthy(router: Data<Router>) -> HttpResponse {
+    ready(router).await
+}
+
 /// What is running.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Version {

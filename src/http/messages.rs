@@ -61,8 +61,8 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 ///
 /// Safe to repeat: with the same `Idempotency-Key` or the same `id` nothing is added twice.
 #[utoipa::path(
-    post, path = "/v1/sessions/{id}/messages", request_body = NewMessage, tag = "messages",
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    post, path = "/v1/sessions/{id}/messages", request_body = NewMessage, tag = "messages", operation_id = "addMessage",
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     responses((status = 201, body = Message), (status = 200, body = Message), (status = "4XX", body = Problem))
 )]
 pub(super) async fn add(
@@ -74,8 +74,7 @@ pub(super) async fn add(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let command = Command::AddMessage(body::parse(&bytes)?);
-    let idempotency = reply::idempotency(&request, &bytes)?;
-    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }
 
@@ -84,7 +83,8 @@ pub(super) async fn add(
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     /// 1 to 200; 25 if absent.
-    limit: Option<usize>,
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
     /// A message id or a cursor: the page of older messages that ends before it.
     before: Option<String>,
     /// A message id or a cursor: the page of newer messages that begins behind it.
@@ -103,7 +103,7 @@ pub(super) enum Order {
 
 /// Reads a page of history; by default the latest.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/messages", params(("id" = String, Path), PageQuery), tag = "messages",
+    get, path = "/v1/sessions/{id}/messages", params(("id" = String, Path), PageQuery), tag = "messages", operation_id = "listMessages",
     responses((status = 200, body = MessagePage), (status = "4XX", body = Problem))
 )]
 pub(super) async fn page(
@@ -114,10 +114,7 @@ pub(super) async fn page(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let PageQuery { limit, before, after, order } = query;
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(ApiError::invalid(format!("`limit` must be 1 to {PAGE_MAX}")));
-    }
+    let limit = page_limit(limit.as_deref())?;
     let (anchor, newer) = match (before, after) {
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("`before` and `after` cannot be used together"));
@@ -136,6 +133,13 @@ pub(super) async fn page(
         Err(error) => return Err(error.into()),
     };
     Ok(reply::json(StatusCode::OK, &to_page(&target, page, newer, order)))
+}
+
+/// The size of a page that a client asks for.
+pub(super) fn page_limit(limit: Option<&str>) -> Result<usize, ApiError> {
+    let Some(limit) = limit else { return Ok(PAGE_DEFAULT) };
+    let number = limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    number.ok_or_else(|| ApiError::invalid(format!("`limit` must be a number from 1 to {PAGE_MAX}")))
 }
 
 /// The query for the page at `anchor`, which is a message id or a cursor.
@@ -171,7 +175,7 @@ fn to_page(target: &Target, page: Page, newer: bool, order: Option<Order>) -> Me
 
 /// Counts the messages.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/messages/count", params(("id" = String, Path)), tag = "messages",
+    get, path = "/v1/sessions/{id}/messages/count", params(("id" = String, Path)), tag = "messages", operation_id = "countMessages",
     responses((status = 200, body = Count), (status = "4XX", body = Problem))
 )]
 pub(super) async fn count(
@@ -188,7 +192,7 @@ pub(super) async fn count(
 
 /// Reads a message.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages",
+    get, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages", operation_id = "readMessage",
     responses((status = 200, body = Message), (status = "4XX", body = Problem))
 )]
 pub(super) async fn read(
@@ -206,7 +210,7 @@ pub(super) async fn read(
 
 /// Replaces the parts of a message.
 #[utoipa::path(
-    put, path = "/v1/sessions/{id}/messages/{mid}/parts", request_body = ReplaceParts, tag = "messages",
+    put, path = "/v1/sessions/{id}/messages/{mid}/parts", request_body = ReplaceParts, tag = "messages", operation_id = "replaceParts",
     params(("id" = String, Path), ("mid" = String, Path)),
     responses((status = 200, body = Message), (status = "4XX", body = Problem))
 )]
@@ -221,14 +225,13 @@ pub(super) async fn replace_parts(
     let target = router.target(&caller, &id)?;
     let ReplaceParts { parts, if_version } = body::parse(&bytes)?;
     let command = Command::ReplaceParts { message_id, parts, if_version };
-    let idempotency = reply::idempotency(&request, &bytes)?;
-    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }
 
 /// Redacts a message: its content goes everywhere, its place in the order stays.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages",
+    delete, path = "/v1/sessions/{id}/messages/{mid}", params(("id" = String, Path), ("mid" = String, Path)), tag = "messages", operation_id = "deleteMessage",
     responses((status = 204), (status = "4XX", body = Problem))
 )]
 pub(super) async fn delete(
@@ -239,8 +242,7 @@ pub(super) async fn delete(
 ) -> Response {
     let (id, message_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
-    let idempotency = reply::idempotency(&request, &[])?;
     let command = Command::DeleteMessage { message_id };
-    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }

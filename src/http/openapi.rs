@@ -15,6 +15,7 @@ use crate::http::socket;
     paths(
         health::live,
         health::ready,
+        health::healthy,
         health::version,
         health::metrics,
         health::document,
@@ -32,6 +33,7 @@ use crate::http::socket;
         messages::delete,
         events::events,
         socket::open,
+        socket::open_chat,
         chat::say,
         chat::messages,
         chat::store,

@@ -8,9 +8,11 @@ use actix_web::http::header;
 use serde::Serialize;
 
 use crate::base::ids;
+use crate::domain::session::Command;
 use crate::http::error::ApiError;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Request;
 
 /// Header that marks the stored answer to an earlier request.
 const REPLAYED: &str = "Idempotent-Replayed";
@@ -61,23 +63,21 @@ pub(super) fn unexpected(answer: &Answer) -> HttpResponse {
     actix_web::ResponseError::error_response(&error)
 }
 
-/// The idempotency key of `request`, whose body is `body`.
+/// The idempotency key of `request`, if it has one.
 ///
 /// The header may be quoted, as the expired draft has it, or bare, as everybody sends it.
-pub(super) fn idempotency(request: &HttpRequest, body: &[u8]) -> Result<Option<Idempotency>, ApiError> {
+pub(super) fn key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
     let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-    if !ids::is_valid(key) {
-        return Err(ApiError::invalid("`Idempotency-Key` must be 1 to 255 visible ASCII characters"));
+    if !ids::is_valid_key(key) {
+        return Err(ApiError::invalid("`Idempotency-Key` must be 1 to 255 printable ASCII characters"));
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(request.method().as_str().as_bytes());
-    hasher.update(&[0]);
-    hasher.update(request.path().as_bytes());
-    hasher.update(&[0]);
-    hasher.update(body);
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    Ok(Some(Idempotency { key: key.to_owned(), request: hash }))
+    Ok(Some(key.to_owned()))
+}
+
+/// The request to carry out `command`, once for its key.
+pub(super) fn once(request: &HttpRequest, command: Command) -> Result<Request, ApiError> {
+    let idempotency = key(request)?.map(|key| Idempotency::new(key, &command));
+    Ok(Request::Command(command, idempotency))
 }

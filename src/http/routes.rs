@@ -29,7 +29,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(path("/livez", "GET", vec![get().to(health::live)]))
         .service(path("/readyz", "GET", vec![get().to(health::ready)]))
-        .service(path("/healthz", "GET", vec![get().to(health::ready)]))
+        .service(path("/healthz", "GET", vec![get().to(health::healthy)]))
         .service(path("/version", "GET", vec![get().to(health::version)]))
         .service(path("/metrics", "GET", vec![get().to(health::metrics)]))
         .service(path("/openapi.json", "GET", vec![get().to(health::document)]))

@@ -8,8 +8,6 @@ use actix_web::web::Path;
 use serde::Deserialize;
 
 use crate::base::ids;
-use crate::base::limits::PAGE_DEFAULT;
-use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Session;
 use crate::domain::session::SessionChanges;
@@ -18,6 +16,7 @@ use crate::http::body::Body;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::messages::Query;
+use crate::http::messages::page_limit;
 use crate::http::reply;
 use crate::router::Router;
 use crate::wire::cursor;
@@ -31,8 +30,8 @@ type Response = Result<HttpResponse, ApiError>;
 
 /// Makes a session, or finds the one that has this id.
 #[utoipa::path(
-    post, path = "/v1/sessions", request_body = CreateSession, tag = "sessions",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    post, path = "/v1/sessions", request_body = CreateSession, tag = "sessions", operation_id = "createSession",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     responses((status = 201, body = Session), (status = 200, body = Session), (status = "4XX", body = Problem))
 )]
 pub(super) async fn create(
@@ -42,16 +41,16 @@ pub(super) async fn create(
     router: Data<Router>,
 ) -> Response {
     let CreateSession { id, title, project_id, metadata } = body::parse(&bytes)?;
-    let idempotency = reply::idempotency(&request, &bytes)?;
+    let key = reply::key(&request)?;
     // Without an id the key names the session, so that a repeat finds the one that it made.
-    let id = match (&id, &idempotency) {
+    let id = match (&id, &key) {
         (Some(id), _) => id.clone(),
-        (None, Some(it)) => ids::derived(&[caller.workspace(), caller.user(), &it.key]),
+        (None, Some(key)) => ids::derived(&[caller.workspace(), caller.user(), key]),
         (None, None) => ids::fresh(),
     };
     let target = router.target(&caller, &id)?;
     let command = Command::Create { changes: SessionChanges { title, metadata }, project_id };
-    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }
 
@@ -60,14 +59,15 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// 1 to 200; 25 if absent.
-    limit: Option<usize>,
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
     /// `nextCursor` of the page before.
     cursor: Option<String>,
 }
 
 /// Lists sessions, newest activity first.
 #[utoipa::path(
-    get, path = "/v1/sessions", params(ListQuery), tag = "sessions",
+    get, path = "/v1/sessions", params(ListQuery), tag = "sessions", operation_id = "listSessions",
     responses((status = 200, body = SessionPage), (status = "4XX", body = Problem))
 )]
 pub(super) async fn list(
@@ -75,10 +75,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
     router: Data<Router>,
 ) -> Response {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(ApiError::invalid(format!("`limit` must be 1 to {PAGE_MAX}")));
-    }
+    let limit = page_limit(query.limit.as_deref())?;
     let unknown = || ApiError::new("cursor_unknown", "the cursor is not one of this list");
     let behind = query.cursor.map(|token| cursor::decode_list(&token).ok_or_else(unknown)).transpose()?;
     let mut found = router.list(&caller, behind, limit + 1).await?;
@@ -92,7 +89,7 @@ pub(super) async fn list(
 
 /// Reads a session.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    get, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions", operation_id = "readSession",
     responses((status = 200, body = Session), (status = "4XX", body = Problem))
 )]
 pub(super) async fn read(
@@ -107,7 +104,7 @@ pub(super) async fn read(
 
 /// Changes title or metadata.
 #[utoipa::path(
-    patch, path = "/v1/sessions/{id}", params(("id" = String, Path)), request_body = SessionChanges, tag = "sessions",
+    patch, path = "/v1/sessions/{id}", params(("id" = String, Path)), request_body = SessionChanges, tag = "sessions", operation_id = "changeSession",
     responses((status = 200, body = Session), (status = "4XX", body = Problem))
 )]
 pub(super) async fn change(
@@ -119,14 +116,13 @@ pub(super) async fn change(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let command = Command::Change(body::parse(&bytes)?);
-    let idempotency = reply::idempotency(&request, &bytes)?;
-    let answer = router.ask(&target, Request::Command(command, idempotency)).await?;
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }
 
 /// Deletes a session: its file goes, its subscribers are told, its id stays taken.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    delete, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions", operation_id = "deleteSession",
     responses((status = 204), (status = "4XX", body = Problem))
 )]
 pub(super) async fn delete(

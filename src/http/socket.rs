@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::auth::Caller;
 use crate::base::clock;
+use crate::base::ids;
 use crate::base::json::Json;
 use crate::base::limits::CLOSE_REASON_BYTES_MAX;
 use crate::base::limits::Limit;
@@ -71,7 +72,7 @@ pub(super) struct SocketQuery {
 
 /// Opens a socket: events of the session from `after` on, and commands (api.md, section 3).
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events",
+    get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events", operation_id = "openSocket",
     responses((status = 101), (status = 426, body = crate::wire::problem::Problem), (status = "4XX", body = crate::wire::problem::Problem))
 )]
 pub(super) async fn open(
@@ -88,6 +89,10 @@ pub(super) async fn open(
 }
 
 /// Opens a socket of the chat route: frames of source 001 only.
+#[utoipa::path(
+    get, path = "/chat/{id}/websocket", params(("id" = String, Path)), tag = "chat", operation_id = "openChatSocket",
+    responses((status = 101), (status = 426))
+)]
 pub(super) async fn open_chat(
     Authenticated(caller): Authenticated,
     id: Path<String>,
@@ -155,12 +160,8 @@ impl Upgrade<'_> {
             router: self.router.clone(),
             dialect,
             verdict,
-            messages: Throttle::new(limits.socket_messages_per_minute, limits.socket_burst_count, now),
-            controls: Throttle::new(
-                limits.socket_controls_per_minute,
-                limits.socket_controls_per_minute,
-                now,
-            ),
+            messages: Throttle::new(limits.socket_messages_per_minute, now),
+            controls: Throttle::new(limits.socket_controls_per_minute, now),
             strikes: 0,
             pending: FuturesOrdered::new(),
         };
@@ -372,12 +373,12 @@ impl Socket {
                 Ok(())
             }
             Ok(ClientFrame::Send { client_id, message }) => {
-                self.command(client_id, Command::AddMessage(*message), text);
+                self.command(client_id, Command::AddMessage(*message));
                 Ok(())
             }
             Ok(ClientFrame::Parts { client_id, message_id, parts, if_version }) => {
                 let command = Command::ReplaceParts { message_id, parts, if_version };
-                self.command(client_id, command, text);
+                self.command(client_id, command);
                 Ok(())
             }
             Err(bad) => {
@@ -389,16 +390,14 @@ impl Socket {
     }
 
     /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
-    fn command(&mut self, client_id: String, command: Command, text: &str) {
+    fn command(&mut self, client_id: String, command: Command) {
         let (router, target) = (self.router.clone(), self.target.clone());
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
         self.pending.push_back(Box::pin(async move {
-            if !crate::base::ids::is_valid(&client_id) {
-                let error = ApiError::invalid("`clientId` must be 1 to 255 visible ASCII characters");
+            if !ids::is_valid_key(&client_id) {
+                let error = ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
                 return native::error(None, &error.problem());
             }
-            let idempotency = Idempotency { key: client_id.clone(), request: hash };
+            let idempotency = Idempotency::new(client_id.clone(), &command);
             match router.ask(&target, Request::Command(command, Some(idempotency))).await {
                 Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
                 Ok(Answer::Replayed { json, .. }) => {
@@ -444,6 +443,8 @@ async fn within(
 fn close_code(error: &actix_ws::ProtocolError) -> u16 {
     match error {
         actix_ws::ProtocolError::Overflow => 4009,
+        // How `actix-ws` says that the fragments of a message are too large together.
+        actix_ws::ProtocolError::Io(error) if error.to_string().contains("continuation size") => 4009,
         _ => 1002,
     }
 }

@@ -12,9 +12,9 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// `burst` permits at once, `per_minute` in the long run.
-    pub fn new(per_minute: u32, burst: u32, now: Instant) -> Self {
-        let burst = f64::from(burst.max(1));
+    /// `per_minute` permits in the long run, a quarter of them at once.
+    pub fn new(per_minute: u32, now: Instant) -> Self {
+        let burst = f64::from((per_minute / 4).max(1));
         Self { permits: burst, burst, per_second: f64::from(per_minute) / 60.0, at: now }
     }
 
@@ -44,9 +44,9 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let start = clock::instant();
-        let mut throttle = Throttle::new(60, 3, start);
-        let passed = (0..5).filter(|_| throttle.take(start)).count();
-        assert_eq!(passed, 3);
+        let mut throttle = Throttle::new(60, start);
+        let passed = (0..20).filter(|_| throttle.take(start)).count();
+        assert_eq!(passed, 15);
         assert_eq!(throttle.wait(), Duration::from_secs(1));
         assert!(throttle.take(start + Duration::from_millis(1_001)));
         assert!(!throttle.take(start + Duration::from_millis(1_002)));

@@ -10,6 +10,7 @@ use crate::domain::session::EventKind;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
+use crate::domain::session::Status;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 
@@ -115,7 +116,9 @@ impl Stream {
             Ok(Event::PartDelta { message_id, delta, .. }) if message_id == self.message_id => {
                 sse("message", &Said { r#type: "delta", role: None, content: Some(&delta) })
             }
-            Ok(Event::Message(message)) if message.id == self.message_id => {
+            Ok(Event::Message(message))
+                if message.id == self.message_id && message.status == Status::Complete =>
+            {
                 let role = Some(Role::Assistant);
                 sse("message", &Said { r#type: "assistant", role, content: Some(&message.content) })
             }
@@ -157,15 +160,15 @@ pub fn socket_frame(kind: EventKind, frame: &str) -> Option<String> {
     struct Replaced<'a> {
         r#type: &'static str,
         message_id: &'a str,
-        parts: String,
+        parts: &'a [Part],
     }
     let line = match (kind, Event::decode(kind, frame).ok()?) {
         (EventKind::Message, Event::Message(message)) => {
             serde_json::to_string(&Stored { r#type: "message", message: message.into() })
         }
         (EventKind::MessageParts, Event::MessageParts { message_id, parts, .. }) => {
-            let parts = parts_text(&parts).unwrap_or_else(|| "[]".to_owned());
-            serde_json::to_string(&Replaced { r#type: "message-parts", message_id: &message_id, parts })
+            let (message_id, parts) = (message_id.as_str(), parts.as_slice());
+            serde_json::to_string(&Replaced { r#type: "message-parts", message_id, parts })
         }
         _ => return None,
     };

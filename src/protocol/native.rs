@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::base::json;
 use crate::base::json::Json;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
@@ -185,6 +186,7 @@ impl ClientFrame {
             .map_err(|error| BadFrame { client_id: None, problem: error.to_string() })?;
         let Outline { r#type: name, client_id } = outline;
         let bad = |problem: String| BadFrame { client_id: client_id.clone(), problem };
+        json::check_depth(text.as_bytes()).map_err(bad)?;
         let frame = match name.as_deref() {
             Some("send") => read::<SendFrame>(text).map(|frame| {
                 let SendFrame { client_id, id, role, content, parts, metadata, .. } = frame;

@@ -90,6 +90,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the file is no whole database, as one is that a power cut stopped in the middle of its first write. A
+    /// file of another session or of a newer program is whole.
+    #[must_use]
+    pub fn is_half_written(&self) -> bool {
+        matches!(self, Self::FileCorrupt { .. })
+            || (matches!(self, Self::Sqlite { .. }) && self.kind() == Kind::Corrupt)
+    }
+
     /// Whether the disk is full.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -19,13 +19,24 @@ use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
 use crate::wire::feed::Queue;
 
-/// The idempotency key of a request and a hash of the request.
+/// The idempotency key of a command and a hash of the command.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     /// As the client sent it.
     pub key: String,
-    /// Of everything that makes it the same request.
+    /// Of what is wanted, however it was written and over whatever transport it came.
     pub request: [u8; 16],
+}
+
+impl Idempotency {
+    /// The idempotency of `command` under `key`.
+    #[must_use]
+    pub fn new(key: String, command: &Command) -> Self {
+        let json = serde_json::to_vec(command).expect("commands are plain JSON");
+        let mut request = [0; 16];
+        request.copy_from_slice(&blake3::hash(&json).as_bytes()[..16]);
+        Self { key, request }
+    }
 }
 
 /// What is asked of an actor.

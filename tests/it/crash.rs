@@ -4,15 +4,16 @@
 
 mod life;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::time::Instant;
-
-use rusqlite::Connection;
 
 use crate::support::Server;
 use crate::support::fault::Injector;
+use crate::support::fault::files::corrupt_files;
+use crate::support::fault::files::session_files;
+use crate::support::fault::files::stored_messages;
 use crate::support::fault::scratch;
 use crate::support::ledger::Entry;
 use crate::support::ledger::Heard;
@@ -25,9 +26,10 @@ use crate::support::ledger::chance::seed;
 use crate::support::ledger::chance::setting;
 use crate::support::ledger::check;
 use crate::support::ledger::log_seq;
+use crate::support::ledger::patience::Watch;
+use crate::support::ledger::patience::eventually;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
-use crate::support::ledger::writer::eventually;
 use crate::support::ledger::writer::read_log;
 use crate::support::ledger::writer::read_logs;
 use crate::support::server::Options;
@@ -46,29 +48,32 @@ struct Run {
     era: usize,
     listeners: Vec<Seen>,
     retried: usize,
+    frames: usize,
+    subscriptions: usize,
 }
 
 #[test]
 fn no_acked_message_is_lost_doubled_or_moved_by_kill_9() {
-    let (start, kills) = (Instant::now(), usize::try_from(setting("SESSILE_KILLS", 60)).unwrap());
+    let (start, kills) = (Watch::start(), usize::try_from(setting("SESSILE_KILLS", 60)).unwrap());
     let dir = scratch();
     let mut run = Run::new(dir.path());
-    let mut frames = 0;
     for life in 0..kills {
         if life % LIVES_PER_ERA == 0 {
-            frames += run.end_era();
+            run.end_era();
             run.begin_era(life / LIVES_PER_ERA);
         }
         run.live_and_die();
     }
-    frames += run.end_era();
+    run.end_era();
     run.check_everything();
     println!(
-        "{kills} kills, {} acked, {} retried, {frames} frames heard, {} sessions in {:?}",
+        "{kills} kills, {} acked, {} retried, {} frames heard in {} subscriptions, {} sessions in {:?}",
         run.ledger.acked(),
         run.retried,
+        run.frames,
+        run.subscriptions,
         run.ledger.sessions().len(),
-        start.elapsed(),
+        start.read(),
     );
     assert!(run.ledger.acked() > kills * 10, "there was too little load to show anything");
 }
@@ -86,6 +91,8 @@ impl Run {
             era: 0,
             listeners: Vec::new(),
             retried: 0,
+            frames: 0,
+            subscriptions: 0,
         }
     }
 
@@ -126,7 +133,8 @@ impl Run {
 
     fn settle(&mut self, server: &Server) {
         let mut client = Client::new(&server.base);
-        self.retried += self.ledger.settle(&mut client, |entry| !is_chat(entry) && !is_socket(entry));
+        self.retried +=
+            self.ledger.settle(&mut client, |entry| !is_chat(entry) && !is_socket(entry));
         // A repeat of what was acked long ago gets the same answer.
         let count = self.ledger.entries().len();
         for _ in 0..count.min(5) {
@@ -140,10 +148,10 @@ impl Run {
         }
     }
 
-    /// Lets the listeners catch up, then checks the sessions of this era; how many frames were heard.
-    fn end_era(&mut self) -> usize {
+    /// Lets the listeners catch up, then checks the sessions of this era.
+    fn end_era(&mut self) {
         if self.listeners.is_empty() {
-            return 0;
+            return;
         }
         let server = self.start();
         self.settle(&server);
@@ -153,12 +161,21 @@ impl Run {
             life::catch_up(listener, &client, u64::try_from(head).unwrap());
         }
         let mine = |session: &str| session.split('-').nth(1) == Some(&self.era.to_string());
-        let entries: Vec<Entry> = self.ledger.entries().iter().filter(|e| mine(&e.session)).cloned().collect();
-        let sessions: Vec<String> = self.ledger.sessions().into_iter().filter(|session| mine(session)).collect();
+        let entries: Vec<Entry> =
+            self.ledger.entries().iter().filter(|e| mine(&e.session)).cloned().collect();
+        let sessions: Vec<String> =
+            self.ledger.sessions().into_iter().filter(|session| mine(session)).collect();
         let logs = read_logs(&mut client, &sessions);
-        assert_none(&check(&entries, &self.listeners, &logs), &format!("SESSILE_SEED={}", self.seed));
-        let frames = self.listeners.iter().flat_map(|seen| &seen.heard);
-        frames.filter(|heard| matches!(heard, Heard::Frame(frame) if log_seq(frame).is_some())).count()
+        assert_none(
+            &check(&entries, &self.listeners, &logs),
+            &format!("SESSILE_SEED={}", self.seed),
+        );
+        for heard in self.listeners.iter().flat_map(|seen| &seen.heard) {
+            match heard {
+                Heard::From(_) => self.subscriptions += 1,
+                Heard::Frame(frame) => self.frames += usize::from(log_seq(frame).is_some()),
+            }
+        }
     }
 
     /// Reads everything once more from a server that ends in peace, and compares with the files.
@@ -201,33 +218,22 @@ fn is_socket(entry: &Entry) -> bool {
 
 /// No session file holds a message that the log does not have.
 fn check_files(data: &Path, logs: &Logs) {
-    let known: std::collections::HashMap<&str, u64> = logs
+    let messages = logs
         .values()
         .flatten()
-        .filter(|frame| frame["type"] == "message" && frame["message"]["role"] == "user")
-        .filter_map(|frame| Some((frame["message"]["content"].as_str()?, frame["message"]["seq"].as_u64()?)))
+        .filter(|frame| frame["type"] == "message")
+        .map(|frame| &frame["message"]);
+    let messages = messages.filter(|message| message["role"] == "user");
+    let known: HashMap<&str, u64> = messages
+        .filter_map(|message| Some((message["content"].as_str()?, message["seq"].as_u64()?)))
         .collect();
+    let corrupt = corrupt_files(data);
+    assert!(corrupt.is_empty(), "{corrupt:#?}");
     let mut compared = 0;
-    for folder in std::fs::read_dir(data.join("sessions")).unwrap() {
-        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
-            let path = file.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "db") {
-                continue;
-            }
-            let file = Connection::open(&path).unwrap();
-            let said: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-            assert_eq!(said, "ok", "{}", path.display());
-            let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'message'";
-            if file.query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap() == 0 {
-                continue; // A project or a workspace.
-            }
-            let mut rows = file.prepare("SELECT seq, content FROM message WHERE role = 'user'").unwrap();
-            let rows = rows.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))).unwrap();
-            for row in rows {
-                let (seq, content) = row.unwrap();
-                assert_eq!(known.get(content.as_str()), Some(&u64::try_from(seq).unwrap()), "{}", path.display());
-                compared += 1;
-            }
+    for path in session_files(data) {
+        for (seq, content) in stored_messages(&path) {
+            assert_eq!(known.get(content.as_str()), Some(&seq), "{content} in {}", path.display());
+            compared += 1;
         }
     }
     println!("{compared} messages in files compared");

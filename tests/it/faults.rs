@@ -16,7 +16,7 @@ use crate::support::fault::NAMES;
 use crate::support::fault::SYNCS;
 use crate::support::fault::WRITES;
 use crate::support::ledger::chance::setting;
-use crate::support::ledger::writer::eventually;
+use crate::support::ledger::patience::eventually;
 use bench::Bench;
 use bench::Phase;
 
@@ -91,14 +91,24 @@ fn a_disk_with_little_free_space_answers_507_reads_go_on_and_it_heals() {
 
 #[test]
 fn a_disk_that_fails_for_ever_acks_nothing_and_heals_when_it_does() {
-    for (nth, classes) in [(1, SYNCS), (2, SYNCS), (1, CHANGES), (2, CHANGES), (3, CHANGES | SYNCS)] {
+    for (nth, classes) in [(1, SYNCS), (2, SYNCS), (1, CHANGES), (2, CHANGES), (3, CHANGES | SYNCS)]
+    {
         let mut bench = Bench::new(Phase::Append);
-        bench.injector.arm(&Fault { harm: Harm::Error(EIO), classes, path: "journal/", nth, for_ever: true });
+        bench.injector.arm(&Fault {
+            harm: Harm::Error(EIO),
+            classes,
+            path: "journal/",
+            nth,
+            for_ever: true,
+        });
         let refused = |status: u16| matches!(status, 500 | 503 | 507);
         eventually("an error on a broken disk", || refused(bench.post("append-0")).then_some(()));
         for session in ["append-0", "append-1", "append-2", "append-new"] {
             let status = bench.post(session);
-            assert!(refused(status), "{session} was answered with {status} while the journal cannot be written");
+            assert!(
+                refused(status),
+                "{session} was answered with {status} while the journal cannot be written"
+            );
         }
         assert_eq!(bench.status_of_messages("append-1"), 200, "a read of what is durable");
         heals(&mut bench);
@@ -110,15 +120,30 @@ fn a_broken_session_file_harms_only_its_session() {
     for harm in [Harm::Error(EIO), Harm::Error(ENOSPC)] {
         let mut bench = Bench::new(Phase::Sleep);
         let file = bench.file_of_a_new_session("broken");
-        bench.injector.arm(&Fault { harm, classes: CHANGES | SYNCS, path: &file, nth: 1, for_ever: true });
+        bench.injector.arm(&Fault {
+            harm,
+            classes: CHANGES | SYNCS,
+            path: &file,
+            nth: 1,
+            for_ever: true,
+        });
         for round in 0..5 {
+            let before = bench.written_last();
             // The journal may take it or not; what is acked is checked in the end.
             bench.post("broken");
             for other in ["append-0", "append-1", "append-2"] {
-                assert_eq!(bench.post(other), 201, "{other} is harmed by the file of another ({harm:?})");
+                assert_eq!(
+                    bench.post(other),
+                    201,
+                    "{other} is harmed by the file of another ({harm:?})"
+                );
             }
-            assert_eq!(bench.post(&format!("other-{round}")), 201, "a new session is harmed ({harm:?})");
-            bench.pause_until_asleep(4);
+            assert_eq!(
+                bench.post(&format!("other-{round}")),
+                201,
+                "a new session is harmed ({harm:?})"
+            );
+            bench.pause_until_asleep(&before, 4);
         }
         heals(&mut bench);
     }
@@ -127,14 +152,28 @@ fn a_broken_session_file_harms_only_its_session() {
 #[test]
 fn a_refused_write_says_that_its_outcome_is_unknown() {
     let mut bench = Bench::new(Phase::Append);
-    bench.injector.arm(&Fault { harm: Harm::Error(EIO), classes: SYNCS, path: "journal/", nth: 1, for_ever: true });
+    bench.injector.arm(&Fault {
+        harm: Harm::Error(EIO),
+        classes: SYNCS,
+        path: "journal/",
+        nth: 1,
+        for_ever: true,
+    });
     let body = json!({"role": "user", "content": "is this durable?"});
     let path = "/v1/sessions/append-unknown/messages";
     let answer = bench.client().call("POST", path, Some("unknown-1"), Some(&body)).unwrap();
-    assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
+    assert_eq!(
+        (answer.status, &answer.body["code"]),
+        (503, &json!("outcome_unknown")),
+        "{answer:?}"
+    );
     bench.injector.disarm();
     let stored = eventually("the retry to be answered", || {
-        bench.client().call("POST", path, Some("unknown-1"), Some(&body)).ok().filter(|answer| answer.status == 201)
+        bench
+            .client()
+            .call("POST", path, Some("unknown-1"), Some(&body))
+            .ok()
+            .filter(|answer| answer.status == 201)
     });
     let count = bench.client().get("/v1/sessions/append-unknown/messages/count").unwrap();
     assert_eq!(count.body, json!({"count": 1}), "{stored:?}");

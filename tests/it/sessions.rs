@@ -169,7 +169,7 @@ async fn a_deleted_session_is_gone_for_good() {
         client.post("/v1/sessions", &json!({ "id": "s" })).await,
         client.patch(&session("s"), &json!({ "title": "t" })).await,
     ] {
-        reply.problem(410, "session_deleted");
+        reply.problem(410, "actor.deleted");
     }
     let path = format!("{}/websocket", session("s"));
     assert_eq!(Socket::try_open(&server, &path, &[]).await.err().unwrap().status, 410);

@@ -18,13 +18,14 @@ use crate::domain::session::TurnState;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::journal::Entry;
+use crate::storage::journal::Idempotent;
 use crate::storage::session::file::metadata_or_empty;
 use crate::storage::session::read::sql_seq;
 
 /// How long after the end of an answer its deltas stay in the log, in milliseconds.
 const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
 
-/// Inserts the event itself, and the answer that its request will be given again.
+/// Inserts the event itself.
 pub(super) fn insert(
     connection: &Connection,
     seq: u64,
@@ -41,21 +42,17 @@ pub(super) fn insert(
             statement.execute(params![sql_seq(seq), entry.recorded_at_ms, kind, entry.frame, hash])
         })
         .while_(doing)?;
-    let Some(idempotent) = &entry.idempotent else { return Ok(()) };
+    Ok(())
+}
+
+/// Inserts what a repeat of the request that led to event `seq` will be answered.
+pub(super) fn remember(connection: &Connection, seq: u64, kept: &Idempotent) -> Result<(), Error> {
+    let sql = "INSERT INTO idempotency (key, request, seq, status, response) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let Idempotent { key, request, status, response } = kept;
     connection
-        .prepare_cached(
-            "INSERT INTO idempotency (key, request, seq, status, response) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                idempotent.key,
-                idempotent.request,
-                sql_seq(seq),
-                idempotent.status,
-                idempotent.response
-            ])
-        })
-        .while_(doing)?;
+        .prepare_cached(sql)
+        .and_then(|mut s| s.execute(params![key, request, sql_seq(seq), status, response]))
+        .while_("keeping an answer")?;
     Ok(())
 }
 

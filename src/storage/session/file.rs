@@ -18,6 +18,7 @@ use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
 use crate::storage::journal::Entry;
+use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
@@ -165,6 +166,15 @@ impl SessionFile {
         Ok(())
     }
 
+    /// Keeps what a repeat of the request that led to event `seq` will be answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; this must be dropped then.
+    pub fn remember(&mut self, seq: u64, kept: &Idempotent) -> Result<(), Error> {
+        apply::remember(&self.connection, seq, kept)
+    }
+
     /// Applies what of `record` the file does not hold yet.
     ///
     /// # Errors
@@ -182,6 +192,9 @@ impl SessionFile {
         for (seq, entry) in (record.first_seq..).zip(&record.entries) {
             if seq > self.head.last_seq {
                 self.apply(&Event::decode(entry.kind, &entry.frame)?, entry)?;
+                if let Some(kept) = &entry.idempotent {
+                    self.remember(seq, kept)?;
+                }
             }
         }
         Ok(())

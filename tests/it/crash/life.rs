@@ -17,10 +17,11 @@ use crate::support::ledger::Outcome;
 use crate::support::ledger::Seen;
 use crate::support::ledger::chance::Chance;
 use crate::support::ledger::log_seq;
+use crate::support::ledger::patience::eventually;
+use crate::support::ledger::patience::pause;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::plain_http::Events;
 use crate::support::ledger::plain_http::next_frame;
-use crate::support::ledger::writer::HEALTHY_WITHIN;
 use crate::support::ledger::writer::Ledger;
 
 /// How a listener hears.
@@ -48,27 +49,31 @@ pub fn bear(run: &mut Run, server: &mut Server, load: Duration) {
         scope.spawn(move || talk(&client, &talked, ledger, &mut chance));
         for session in &chats {
             let (mut chance, client) = (run.chance.fork(), Client::new(&base));
-            scope.spawn(move || {
-                while chat(&client, session, ledger, &mut chance).is_some() {}
-            });
+            scope.spawn(move || while chat(&client, session, ledger, &mut chance).is_some() {});
         }
         for listener in &mut run.listeners {
-            let client = Client::new(&base);
-            scope.spawn(move || listen(listener, &client, |_| true));
+            let (mut chance, client) = (run.chance.fork(), Client::new(&base));
+            scope.spawn(move || {
+                // Now and then it goes away by itself.
+                let mut patience = || u64::try_from(chance.between(1, 150)).unwrap();
+                let mut until = last_seq(listener) + patience();
+                while listen(listener, &client, |last| last < until).is_some() {
+                    until += patience();
+                }
+            });
         }
         // How long there is load is one of the random choices; nothing is waited for.
-        std::thread::sleep(load);
+        pause(load);
         server.kill();
     });
 }
 
 /// Has `listener` hear all until `head`.
 pub fn catch_up(listener: &mut Seen, client: &Client, head: u64) {
-    let start = std::time::Instant::now();
-    while last_seq(listener) < head {
+    eventually("a listener to catch up", || {
         listen(listener, client, |last| last < head);
-        assert!(start.elapsed() < HEALTHY_WITHIN, "{} hears nothing of {}", listener.who, listener.session);
-    }
+        (last_seq(listener) >= head).then_some(())
+    });
 }
 
 /// Often a hot session, often one of many cold ones, sometimes a new one.
@@ -83,9 +88,15 @@ fn choose(hot: &[String], era: usize, chance: &mut Chance) -> String {
 /// Writes over a socket and waits for each ack, until the socket breaks; first again what the life before left unknown.
 fn talk(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) -> Option<()> {
     let mut socket = client.socket(&format!("/v1/sessions/{session}/websocket?after=0")).ok()?;
-    let unknown = |entry: &Entry| entry.session == session && matches!(entry.outcome, Outcome::Unknown);
-    let left: Vec<usize> =
-        ledger.entries().iter().enumerate().filter(|(_, entry)| unknown(entry)).map(|(number, _)| number).collect();
+    let unknown =
+        |entry: &Entry| entry.session == session && matches!(entry.outcome, Outcome::Unknown);
+    let left: Vec<usize> = ledger
+        .entries()
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| unknown(entry))
+        .map(|(number, _)| number)
+        .collect();
     let mut left = left.into_iter();
     loop {
         let number = left.next().unwrap_or_else(|| ledger.invoke(session, "", chance));
@@ -99,7 +110,13 @@ fn talk(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) ->
         match answer["type"].as_str() {
             Some("ack") => ledger.answer(number, Outcome::Acked { id, seq }),
             // Too much or too early: it stays unknown and is retried in the next life.
-            _ => assert!(answer["error"]["status"].as_u64().is_none_or(|status| status >= 429), "{answer}"),
+            _ => {
+                assert!(
+                    answer["error"]["status"].as_u64().is_none_or(|status| status >= 429),
+                    "{answer}"
+                );
+                return None;
+            }
         }
     }
 }
@@ -135,7 +152,9 @@ fn chat(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) ->
 
 fn last_seq(listener: &Seen) -> u64 {
     let frames = listener.heard.iter().rev().filter_map(|heard| match heard {
-        Heard::Frame(frame) => log_seq(frame).or_else(|| frame["seq"].as_u64().filter(|_| frame["type"] == "reset")),
+        Heard::Frame(frame) => {
+            log_seq(frame).or_else(|| frame["seq"].as_u64().filter(|_| frame["type"] == "reset"))
+        }
         Heard::From(_) => None,
     });
     frames.into_iter().next().unwrap_or(0)
@@ -165,8 +184,13 @@ impl Ear {
     fn open(way: Way, client: &Client, session: &str, after: u64) -> Option<Self> {
         let path = format!("/v1/sessions/{session}");
         match way {
-            Way::Socket => client.socket(&format!("{path}/websocket?after={after}")).ok().map(Self::Socket),
-            Way::Stream => client.stream("GET", &format!("{path}/events?after={after}"), None).ok().map(Self::Stream),
+            Way::Socket => {
+                client.socket(&format!("{path}/websocket?after={after}")).ok().map(Self::Socket)
+            }
+            Way::Stream => client
+                .stream("GET", &format!("{path}/events?after={after}"), None)
+                .ok()
+                .map(Self::Stream),
         }
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -12,15 +11,18 @@ use tempfile::TempDir;
 use crate::support::Server;
 use crate::support::fault::Fault;
 use crate::support::fault::Injector;
-use crate::support::fault::open_session_files;
+use crate::support::fault::files::asleep_since;
+use crate::support::fault::files::session_files;
+use crate::support::fault::files::written_last;
 use crate::support::fault::scratch;
 use crate::support::ledger::assert_none;
 use crate::support::ledger::chance::Chance;
 use crate::support::ledger::chance::seed;
 use crate::support::ledger::check;
+use crate::support::ledger::patience::eventually;
+use crate::support::ledger::patience::within;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
-use crate::support::ledger::writer::eventually;
 use crate::support::ledger::writer::read_logs;
 use crate::support::server::Options;
 
@@ -50,8 +52,11 @@ impl Phase {
     }
 
     fn settings(self) -> [(&'static str, u64); 3] {
-        let [commit, file, sleep] =
-            ["SESSILE__STORAGE__COMMIT_DELAY_MS", "SESSILE__STORAGE__FILE_DELAY_MS", "SESSILE__ACTOR__SLEEP_AFTER_MS"];
+        let [commit, file, sleep] = [
+            "SESSILE__STORAGE__COMMIT_DELAY_MS",
+            "SESSILE__STORAGE__FILE_DELAY_MS",
+            "SESSILE__ACTOR__SLEEP_AFTER_MS",
+        ];
         match self {
             Self::Open => [(commit, 1_000), (file, 0), (sleep, 10_000)],
             Self::Append => [(commit, 20), (file, 100), (sleep, 10_000)],
@@ -126,7 +131,10 @@ impl Bench {
     pub fn restart(&mut self) {
         self.stop();
         if let Err(log) = self.try_start() {
-            panic!("SESSILE_SEED={}: the server does not start on a healthy disk:\n{log}", self.seed);
+            panic!(
+                "SESSILE_SEED={}: the server does not start on a healthy disk:\n{log}",
+                self.seed
+            );
         }
     }
 
@@ -141,7 +149,8 @@ impl Bench {
             self.created += 1;
             let fresh = format!("open-{}", self.created);
             for session in ["append-0", "append-1", &fresh] {
-                assert_eq!(self.post(session), 201, "a healthy server refused a message");
+                // A server that has borne an error may refuse once more before it is well again.
+                eventually("a yes on a healthy disk", || (self.post(session) == 201).then_some(()));
             }
             self.stop();
         }
@@ -165,7 +174,11 @@ impl Bench {
             return self.restart();
         }
         let alive = self.client().get("/livez").or_else(|_| self.client().get("/livez"));
-        assert!(alive.is_ok_and(|answer| answer.status == 200), "the server died of {fault:?}:\n{}", self.log());
+        assert!(
+            alive.is_ok_and(|answer| answer.status == 200),
+            "the server died of {fault:?}:\n{}",
+            self.log()
+        );
     }
 
     /// Retries what is unknown, then compares all sessions with the ledger.
@@ -192,30 +205,20 @@ impl Bench {
     }
 
     /// Gives sessions that were just written to time to go to sleep, as far as they can.
-    pub fn pause_until_asleep(&self, sessions: usize) {
-        let before = self.written_last();
-        self.background(|bench| {
-            let asleep = open_session_files(bench.server.as_ref().unwrap()) == 0;
-            let newer = |(file, time): (&PathBuf, &SystemTime)| before.get(file).is_none_or(|before| time > before);
-            asleep && bench.written_last().iter().filter(|file| newer(*file)).count() >= sessions
-        });
+    pub fn pause_until_asleep(&self, before: &BTreeMap<PathBuf, SystemTime>, sessions: usize) {
+        self.background(|bench| asleep_since(bench.server.as_ref().unwrap(), before, sessions));
     }
 
-    /// When each session file was written last.
-    fn written_last(&self) -> BTreeMap<PathBuf, SystemTime> {
-        let time = |path: PathBuf| Some((path.clone(), path.metadata().ok()?.modified().ok()?));
-        self.paths().filter_map(time).collect()
+    /// When each session file was last written to.
+    pub fn written_last(&self) -> BTreeMap<PathBuf, SystemTime> {
+        written_last(&self.data)
     }
 
     /// The names of the session files.
     fn files(&self) -> BTreeSet<String> {
-        self.paths().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
-    }
-
-    fn paths(&self) -> impl Iterator<Item = PathBuf> + use<> {
-        let folders = std::fs::read_dir(self.data.join("sessions")).into_iter().flatten().map(Result::unwrap);
-        let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten());
-        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|ext| ext == "db"))
+        session_files(&self.data)
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect()
     }
 
     fn log(&self) -> String {
@@ -243,10 +246,7 @@ impl Bench {
 
     /// Looks on until the fault has hit, `done` or the time is over.
     fn background(&self, done: impl Fn(&Self) -> bool) {
-        let start = Instant::now();
-        while !self.hit() && !done(self) && start.elapsed() < BACKGROUND {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        within(BACKGROUND, || (self.hit() || done(self)).then_some(()));
     }
 
     fn open(&mut self) {
@@ -272,10 +272,11 @@ impl Bench {
 
     fn sleep(&mut self) {
         for _ in 0..6 {
+            let before = self.written_last();
             for session in ["append-0", "append-1", "append-2"] {
                 self.post(session);
             }
-            self.pause_until_asleep(3);
+            self.pause_until_asleep(&before, 3);
             if self.hit() {
                 return;
             }

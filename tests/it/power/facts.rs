@@ -52,9 +52,13 @@ impl Facts {
 
     /// The broken promises in the recovered `logs`.
     pub fn check(&self, logs: &Logs) -> Vec<Violation> {
-        let gone = |session: &String| self.perhaps_deleted.contains(session) && !logs.contains_key(session);
-        let kept: Vec<Entry> = self.entries.iter().filter(|entry| !gone(&entry.session)).cloned().collect();
-        let seen: Vec<Seen> = self.seen.iter().filter(|seen| !gone(&seen.session)).cloned().collect();
+        let gone = |session: &String| {
+            self.perhaps_deleted.contains(session) && !logs.contains_key(session)
+        };
+        let kept: Vec<Entry> =
+            self.entries.iter().filter(|entry| !gone(&entry.session)).cloned().collect();
+        let seen: Vec<Seen> =
+            self.seen.iter().filter(|seen| !gone(&seen.session)).cloned().collect();
         check(&kept, &seen, logs)
     }
 
@@ -72,7 +76,9 @@ impl Facts {
                     && frame["parts"] == reply["parts"]
             };
             if !logs.get(session).is_some_and(|log| log.iter().any(known)) {
-                broken.push(format!("the parts of {message} in {session} are not those that were acked: {reply}"));
+                broken.push(format!(
+                    "the parts of {message} in {session} are not those that were acked: {reply}"
+                ));
             }
         }
         broken
@@ -90,8 +96,13 @@ impl Facts {
             }
             ("POST", _) if exchange.path.starts_with("/chat/") => {
                 let stored = |(time, frame): &(usize, Value)| *time < cut && frame["type"] == "ack";
-                let status = if exchange.frames.iter().any(stored) || status >= 400 { status } else { 0 };
-                self.add_entry(exchange, session, outcome(status, Outcome::Acked { id: None, seq: None }));
+                let status =
+                    if exchange.frames.iter().any(stored) || status >= 400 { status } else { 0 };
+                self.add_entry(
+                    exchange,
+                    session,
+                    outcome(status, Outcome::Acked { id: None, seq: None }),
+                );
             }
             ("PUT", "parts") if status == 200 => {
                 let message = exchange.path.rsplit('/').nth(1).unwrap().to_owned();
@@ -107,10 +118,36 @@ impl Facts {
                 let heard = exchange.frames.iter().filter(|(time, _)| *time < cut);
                 let heard = heard.map(|(_, frame)| Heard::Frame(frame.clone()));
                 let heard = std::iter::once(Heard::From(exchange.after())).chain(heard).collect();
+                for (time, frame) in exchange
+                    .said
+                    .iter()
+                    .filter(|(time, frame)| *time < cut && frame["type"] == "send")
+                {
+                    self.add_said(exchange, (*time, frame), cut);
+                }
                 self.seen.push(Seen { who: exchange.path.clone(), session, heard });
             }
             _ => {}
         }
+    }
+
+    /// A message that was sent over a socket.
+    fn add_said(&mut self, exchange: &Exchange, (time, said): (usize, &Value), cut: usize) {
+        let is_ack =
+            |frame: &Value| frame["type"] == "ack" && frame["clientId"] == said["clientId"];
+        let ack = exchange.frames.iter().find(|(time, frame)| *time < cut && is_ack(frame));
+        let outcome = ack.map_or(Outcome::Unknown, |(_, ack)| Outcome::Acked {
+            id: ack["result"]["id"].as_str().map(str::to_owned),
+            seq: ack["result"]["seq"].as_u64().or(ack["seq"].as_u64()),
+        });
+        self.entries.push(Entry {
+            session: exchange.session().unwrap().to_owned(),
+            key: said["clientId"].as_str().unwrap().to_owned(),
+            content: said["content"].as_str().unwrap().to_owned(),
+            invoked: u64::try_from(time).unwrap(),
+            answered: ack.map_or(0, |(time, _)| u64::try_from(*time).unwrap()),
+            outcome,
+        });
     }
 
     fn add_entry(&mut self, exchange: &Exchange, session: String, outcome: Outcome) {

@@ -21,7 +21,8 @@ pub struct Gate {
 /// Every unique text in `bytes`.
 pub fn canaries(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.windows(CANARY_BYTES).filter(|window| {
-        window.starts_with(CANARY.as_bytes()) && window[CANARY.len()..].iter().all(u8::is_ascii_hexdigit)
+        window.starts_with(CANARY.as_bytes())
+            && window[CANARY.len()..].iter().all(u8::is_ascii_hexdigit)
     })
 }
 
@@ -97,7 +98,12 @@ mod tests {
     fn early(steps: &[Step]) -> usize {
         let trace = Trace::of(|bytes, ops| {
             bytes.extend(b"canary-0123456789abcdef");
-            ops.push(Op::Open { file: 1, path: "journal/1.seg".to_owned(), created: true, truncated: false });
+            ops.push(Op::Open {
+                file: 1,
+                path: "journal/1.seg".to_owned(),
+                created: true,
+                truncated: false,
+            });
             for step in steps {
                 ops.push(op(*step));
             }
@@ -106,7 +112,11 @@ mod tests {
     }
 
     fn op(step: Step) -> Op {
-        let half = |range: Range<usize>| Op::Write { file: 1, at: u64::try_from(range.start).unwrap(), data: range };
+        let half = |range: Range<usize>| Op::Write {
+            file: 1,
+            at: u64::try_from(range.start).unwrap(),
+            data: range,
+        };
         match step {
             Step::Write(true) => half(0..10),
             Step::Write(false) => half(10..23),

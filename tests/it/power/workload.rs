@@ -4,23 +4,29 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::Server;
 use crate::support::fault::Injector;
 use crate::support::fault::conversation::Exchange;
 use crate::support::fault::conversation::exchanges;
-use crate::support::fault::open_session_files;
+use crate::support::fault::files::asleep_since;
+use crate::support::fault::files::session_files;
+use crate::support::fault::files::written_last;
 use crate::support::fault::recorded;
 use crate::support::fault::scratch;
+use crate::support::fault::trace::Op;
 use crate::support::fault::trace::Trace;
 use crate::support::ledger::CANARY;
 use crate::support::ledger::chance::Chance;
+use crate::support::ledger::patience::eventually;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::plain_http::next_frame;
 use crate::support::ledger::writer::Ledger;
-use crate::support::ledger::writer::eventually;
 use crate::support::server::Options;
 
 /// A workload: settings, which sessions have listeners, and what is done.
@@ -45,7 +51,7 @@ pub const ALL: [Workload; 8] = [
         name: "append",
         settings: &[("COMMIT_DELAY_MS", 30), ("FILE_DELAY_MS", 100)],
         listened: &["append-0", "append-1"],
-        run: |stage, chance| stage.post(chance, "append", 20, [60, 60, 60, 60]),
+        run: append,
     },
     Workload {
         name: "rotate",
@@ -57,7 +63,7 @@ pub const ALL: [Workload; 8] = [
         name: "create",
         settings: &[("COMMIT_DELAY_MS", 5), ("FILE_DELAY_MS", 0)],
         listened: &[],
-        run: |stage, chance| stage.post(chance, "create", 60, [30, 30, 30, 0]),
+        run: create,
     },
     Workload {
         name: "sleep",
@@ -109,7 +115,8 @@ pub fn record(workload: &Workload, chance: &mut Chance) -> Recording {
     injector.slow_syncs(300);
     let server = start(workload.settings, &injector, &data, &trace, 0);
     let settings = workload.settings;
-    let mut stage = Stage { server, ledger: Ledger::default(), data, trace: trace.clone(), settings, injector };
+    let mut stage =
+        Stage { server, ledger: Ledger::default(), data, trace: trace.clone(), settings, injector };
     let mut client = stage.client();
     for session in workload.listened {
         stage.ledger.post(&mut client, session, chance);
@@ -124,7 +131,12 @@ pub fn record(workload: &Workload, chance: &mut Chance) -> Recording {
         stage.server.kill();
     });
     let trace = Trace::load(&trace);
-    Recording { name: workload.name, exchanges: exchanges(&trace), trace, settings: workload.settings }
+    Recording {
+        name: workload.name,
+        exchanges: exchanges(&trace),
+        trace,
+        settings: workload.settings,
+    }
 }
 
 impl Recording {
@@ -133,10 +145,27 @@ impl Recording {
         options(self.settings)
     }
 
+    /// How many writes there were to files that were opened below `folder`.
+    pub fn writes_to(&self, folder: &str) -> usize {
+        let mut files = BTreeSet::new();
+        let mut writes = 0;
+        for op in &self.trace.ops {
+            match op {
+                Op::Open { file, path, .. } if path.starts_with(folder) => {
+                    files.insert(*file);
+                }
+                Op::Write { file, .. } => writes += usize::from(files.contains(file)),
+                _ => {}
+            }
+        }
+        writes
+    }
+
     /// Every session that somebody wrote to.
     pub fn sessions(&self) -> Vec<String> {
         let writes = self.exchanges.iter().filter(|exchange| exchange.method != "GET");
-        let mut names: Vec<String> = writes.filter_map(Exchange::session).map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            writes.filter_map(Exchange::session).map(str::to_owned).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -163,6 +192,14 @@ impl Stage {
             }
         });
     }
+
+    /// Waits until every session that was written to, but for those of `deleted`, has a file.
+    fn files(&self, deleted: usize) {
+        let wanted = self.ledger.sessions().len() - deleted;
+        eventually("the files of the sessions", || {
+            (session_files(&self.data).count() >= wanted).then_some(())
+        });
+    }
 }
 
 fn options(settings: &[(&str, u64)]) -> Options {
@@ -173,7 +210,13 @@ fn options(settings: &[(&str, u64)]) -> Options {
     })
 }
 
-fn start(settings: &[(&str, u64)], injector: &Injector, data: &Path, trace: &Path, number: u32) -> Server {
+fn start(
+    settings: &[(&str, u64)],
+    injector: &Injector,
+    data: &Path,
+    trace: &Path,
+    number: u32,
+) -> Server {
     let options = recorded(options(settings), data, trace, number);
     injector.on(options, data).start_in(data)
 }
@@ -181,11 +224,56 @@ fn start(settings: &[(&str, u64)], injector: &Injector, data: &Path, trace: &Pat
 /// Hears the events of a session until the server is gone; by turns over a socket and over server-sent events.
 fn listen(client: &Client, session: &str, number: usize) {
     if number % 2 == 0 {
-        let mut socket = client.socket(&format!("/v1/sessions/{session}/websocket?after=0")).unwrap();
+        let mut socket =
+            client.socket(&format!("/v1/sessions/{session}/websocket?after=0")).unwrap();
         while next_frame(&mut socket).is_some() {}
     } else {
-        let mut events = client.stream("GET", &format!("/v1/sessions/{session}/events?after=0"), None).unwrap();
+        let mut events =
+            client.stream("GET", &format!("/v1/sessions/{session}/events?after=0"), None).unwrap();
         while events.next().is_some() {}
+    }
+}
+
+/// Writers over HTTP and over a socket, and somebody who reads all the time.
+fn append(stage: &mut Stage, chance: &mut Chance) {
+    let stage = &*stage;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut talking = chance.fork();
+        scope.spawn(move || talk(stage, "append-0", &mut talking));
+        scope.spawn(|| {
+            let mut client = stage.client();
+            while !done.load(Ordering::Relaxed) {
+                for leaf in ["messages", "events?after=0"] {
+                    client.get(&format!("/v1/sessions/append-0/{leaf}")).unwrap();
+                }
+            }
+        });
+        for _ in 0..2 {
+            stage.post(chance, "append", 20, [30, 30, 30, 30]);
+            stage.files(0);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// New sessions, one wave after the other.
+fn create(stage: &mut Stage, chance: &mut Chance) {
+    for wave in 0..4 {
+        stage.post(chance, &format!("create-{wave}"), 12, [9, 9, 9, 0]);
+        stage.files(0);
+    }
+}
+
+/// Sends messages over a socket, each when the one before is acked.
+fn talk(stage: &Stage, session: &str, chance: &mut Chance) {
+    let mut socket =
+        stage.client().socket(&format!("/v1/sessions/{session}/websocket?after=0")).unwrap();
+    for _ in 0..25 {
+        let entry = stage.ledger.entry(stage.ledger.invoke(session, "", chance));
+        let frame = json!({"type": "send", "clientId": entry.key, "role": "user", "content": entry.content});
+        socket.send(Message::text(frame.to_string())).unwrap();
+        while next_frame(&mut socket).unwrap()["clientId"] != entry.key {}
     }
 }
 
@@ -211,16 +299,24 @@ fn rotate(stage: &mut Stage, chance: &mut Chance) {
                 });
             }
         });
-        eventually("the first segment to be retired", || (!first.is_subset(&segments())).then_some(()));
+        eventually("the first segment to be retired", || {
+            (!first.is_subset(&segments())).then_some(())
+        });
     }
     stage.post(chance, "rotate", 6, [20, 20, 0, 0]);
 }
 
 /// All sessions write, sleep, wake and write again.
 fn sleep(stage: &mut Stage, chance: &mut Chance) {
+    let mut client = stage.client();
     for _ in 0..5 {
-        stage.post(chance, "sleep", 8, [6, 6, 0, 0]);
-        eventually("all sessions to sleep", || (open_session_files(&stage.server) == 0).then_some(()));
+        let before = written_last(&stage.data);
+        for number in (0..16).map(|number| number % 8) {
+            stage.ledger.post(&mut client, &format!("sleep-{number}"), chance);
+        }
+        eventually("all sessions to sleep", || {
+            asleep_since(&stage.server, &before, 8).then_some(())
+        });
     }
 }
 
@@ -241,18 +337,22 @@ fn parts(stage: &mut Stage, chance: &mut Chance) {
             stage.ledger.post(&mut client, &session, chance);
         }
     }
+    stage.files(0);
 }
 
 /// Every second session is deleted, while others write.
 fn delete(stage: &mut Stage, chance: &mut Chance) {
     let stage = &*stage;
     stage.post(chance, "delete", 16, [30, 30, 0, 0]);
+    stage.files(0);
     std::thread::scope(|scope| {
         let mut writing = chance.fork();
         scope.spawn(move || stage.post(&mut writing, "delete-other", 4, [30, 30, 0, 0]));
         let mut client = stage.client();
         for number in (0..16).step_by(2) {
-            let answer = client.call("DELETE", &format!("/v1/sessions/delete-{number}"), None, None).unwrap();
+            let answer = client
+                .call("DELETE", &format!("/v1/sessions/delete-{number}"), None, None)
+                .unwrap();
             assert!(matches!(answer.status, 200 | 202 | 204 | 404), "{answer:?}");
         }
     });
@@ -261,19 +361,21 @@ fn delete(stage: &mut Stage, chance: &mut Chance) {
 /// Echo turns stream in several sessions at once.
 fn turn(stage: &mut Stage, chance: &mut Chance) {
     let stage = &*stage;
-    std::thread::scope(|scope| {
-        for session in (0..4).map(|number| format!("turn-{number}")) {
-            let mut chance = chance.fork();
-            scope.spawn(move || {
-                for _ in 0..3 {
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            for session in (0..4).map(|number| format!("turn-{number}")) {
+                let mut chance = chance.fork();
+                scope.spawn(move || {
                     let number = stage.ledger.invoke(&session, "!slow 30 5\n", &mut chance);
                     let body = json!({"content": stage.ledger.entry(number).content});
-                    let mut events = stage.client().stream("POST", &format!("/chat/{session}"), Some(&body)).unwrap();
+                    let path = format!("/chat/{session}");
+                    let mut events = stage.client().stream("POST", &path, Some(&body)).unwrap();
                     while events.next().is_some_and(|event| event["type"] != "done") {}
-                }
-            });
-        }
-    });
+                });
+            }
+        });
+        stage.files(0);
+    }
 }
 
 /// The server is killed and recovers, twice; the power may go while it does.
@@ -284,11 +386,14 @@ fn kill(stage: &mut Stage, chance: &mut Chance) {
         std::thread::scope(|scope| {
             let stage = &*stage;
             scope.spawn(move || stage.post(&mut writing, "kill", 10, [150, 150, 0, 0]));
-            eventually("some messages to be acked", || (stage.ledger.acked() >= enough).then_some(()));
+            eventually("some messages to be acked", || {
+                (stage.ledger.acked() >= enough).then_some(())
+            });
             stage.server.signal("KILL");
         });
         stage.server.wait();
         stage.server = start(stage.settings, &stage.injector, &stage.data, &stage.trace, number);
     }
+    stage.files(0);
     stage.post(chance, "kill", 10, [20, 20, 0, 0]);
 }

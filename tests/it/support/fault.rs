@@ -2,6 +2,7 @@
 
 pub mod conversation;
 pub mod disk;
+pub mod files;
 pub mod trace;
 
 use std::fs::File;
@@ -11,7 +12,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support::Server;
 use crate::support::server::Options;
 
 const SOURCES: [(&str, &str); 2] =
@@ -77,7 +77,8 @@ pub struct Injector {
 impl Injector {
     /// A disarmed injector whose page is the file `path`; it outlives servers.
     pub fn new(path: &Path) -> Self {
-        let page = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+        let page =
+            File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
         page.write_all_at(&[0; 4096], 0).unwrap();
         Self { page, path: path.to_owned() }
     }
@@ -154,14 +155,6 @@ pub fn scratch() -> tempfile::TempDir {
         .prefix("sessile-")
         .tempdir_in("/dev/shm")
         .unwrap_or_else(|_| tempfile::tempdir().unwrap())
-}
-
-/// How many session files `server` has open: those of the actors that are awake.
-pub fn open_session_files(server: &Server) -> usize {
-    let sessions = server.data.canonicalize().unwrap().join("sessions");
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).into_iter().flatten();
-    let open = descriptors.filter_map(|entry| entry.ok()?.path().read_link().ok());
-    open.filter(|file| file.starts_with(&sessions) && file.extension().is_some_and(|ext| ext == "db")).count()
 }
 
 fn preload(options: Options, data: &Path) -> Options {

@@ -5,6 +5,7 @@
 //! I13-I16 of the reliability plan.
 
 pub mod chance;
+pub mod patience;
 pub mod plain_http;
 pub mod writer;
 
@@ -104,6 +105,22 @@ impl fmt::Display for Violation {
     }
 }
 
+impl fmt::Display for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, key, invoked, answered, outcome, .. } = self;
+        let text = short(&self.content[self.content.find(CANARY).unwrap_or(0)..]);
+        write!(
+            out,
+            "{text:?} in {session} ({key}, sent at {invoked}, answered at {answered}: {outcome:?})"
+        )
+    }
+}
+
+/// As much of a text as one wants to see in a report.
+fn short(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
 /// One user message in a log.
 struct Found<'a> {
     seq: u64,
@@ -159,11 +176,16 @@ fn check_dense(session: &str, log: &[Value], broken: &mut Vec<Violation>) {
 
 fn check_session(entries: &[&Entry], log: &[Value], broken: &mut Vec<Violation>) {
     let mut found: HashMap<&str, Vec<Found<'_>>> = HashMap::new();
-    for message in log.iter().filter(|frame| frame["type"] == "message").map(|frame| &frame["message"]) {
+    for message in
+        log.iter().filter(|frame| frame["type"] == "message").map(|frame| &frame["message"])
+    {
         if message["role"] == "user" {
             let seq = message["seq"].as_u64().unwrap_or(0);
             let id = message["id"].as_str().unwrap_or("");
-            found.entry(message["content"].as_str().unwrap_or("")).or_default().push(Found { seq, id });
+            found
+                .entry(message["content"].as_str().unwrap_or(""))
+                .or_default()
+                .push(Found { seq, id });
         }
     }
     let mut placed = Vec::new();
@@ -171,14 +193,17 @@ fn check_session(entries: &[&Entry], log: &[Value], broken: &mut Vec<Violation>)
         let copies = found.remove(entry.content.as_str()).unwrap_or_default();
         if let Some(kind) = judge(entry, &copies) {
             let seqs: Vec<u64> = copies.iter().map(|copy| copy.seq).collect();
-            broken.push(Violation { kind, detail: format!("{entry:?} is at {seqs:?}") });
+            broken.push(Violation { kind, detail: format!("{entry} is at {seqs:?}") });
         }
         if let (Outcome::Acked { .. }, [copy]) = (&entry.outcome, copies.as_slice()) {
             placed.push((*entry, copy.seq));
         }
     }
     for content in found.keys() {
-        broken.push(Violation { kind: Kind::Foreign, detail: format!("nobody sent {content:?}") });
+        broken.push(Violation {
+            kind: Kind::Foreign,
+            detail: format!("nobody sent {}", short(content)),
+        });
     }
     check_real_time(&mut placed, broken);
 }
@@ -214,7 +239,7 @@ fn check_real_time(placed: &mut [(&Entry, u64)], broken: &mut Vec<Violation>) {
             highest = highest.max(*earlier);
         }
         if *seq <= highest {
-            let detail = format!("{entry:?} is at {seq}, though {highest} was acked before");
+            let detail = format!("{entry} is at {seq}, though {highest} was acked before");
             broken.push(Violation { kind: Kind::Overtaken, detail });
         }
     }
@@ -243,8 +268,11 @@ fn check_seen(subscriber: &Seen, log: &[Value], broken: &mut Vec<Violation>) {
         }
         next = Some(seq + 1);
         match log.get(usize::try_from(seq).unwrap().wrapping_sub(1)) {
-            None => report(Kind::Vanished, format!("heard {frame}")),
-            Some(stored) if stored != frame => report(Kind::Rewritten, format!("heard {frame}, is {stored}")),
+            None => report(Kind::Vanished, format!("heard {}", short(&frame.to_string()))),
+            Some(stored) if stored != frame => report(
+                Kind::Rewritten,
+                format!("heard {}, is {}", short(&frame.to_string()), short(&stored.to_string())),
+            ),
             Some(_) => {}
         }
     }

@@ -1,5 +1,8 @@
 //! What every integration test needs: a real server in a child process, and clients for it.
 
+pub mod client;
+pub mod clock;
 pub mod server;
+pub mod socket;
 
 pub use server::Server;

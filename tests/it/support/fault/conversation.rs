@@ -23,8 +23,10 @@ pub struct Exchange {
     pub answered: Option<usize>,
     pub status: u16,
     pub body: Value,
-    /// Events or socket frames, each with the time of its first byte.
+    /// Events or socket frames of the server, each with the time of its first byte.
     pub frames: Vec<(usize, Value)>,
+    /// Socket frames of the client.
+    pub said: Vec<(usize, Value)>,
 }
 
 impl Exchange {
@@ -43,7 +45,9 @@ impl Exchange {
 
     /// The `after` in the query.
     pub fn after(&self) -> u64 {
-        self.path.split_once("after=").map_or(0, |(_, seq)| seq.split('&').next().unwrap().parse().unwrap())
+        self.path
+            .split_once("after=")
+            .map_or(0, |(_, seq)| seq.split('&').next().unwrap().parse().unwrap())
     }
 }
 
@@ -70,7 +74,9 @@ pub fn exchanges(trace: &Trace) -> Vec<Exchange> {
     let mut offered: HashMap<u32, (usize, Range<usize>)> = HashMap::new();
     for (time, op) in trace.ops.iter().enumerate() {
         match op {
-            Op::Received { socket, data } => asked.entry(*socket).or_default().push(time, trace.data(data)),
+            Op::Received { socket, data } => {
+                asked.entry(*socket).or_default().push(time, trace.data(data))
+            }
             Op::Send { socket, data } => {
                 offered.insert(*socket, (time, data.clone()));
             }
@@ -86,11 +92,10 @@ pub fn exchanges(trace: &Trace) -> Vec<Exchange> {
         let mut answers = told.remove(socket).unwrap_or_default();
         while let Some(mut exchange) = tape.request() {
             answers.answer(&mut exchange);
-            let upgraded = exchange.status == 101;
-            found.push(exchange);
-            if upgraded {
-                break;
+            if exchange.status == 101 {
+                exchange.said = tape.socket_frames();
             }
+            found.push(exchange);
         }
     }
     found.sort_by_key(|exchange| exchange.asked);
@@ -148,7 +153,19 @@ impl Tape {
         let sent = self.take(length).map_or(Value::Null, |range| self.json(range));
         let key = head.fields.get("idempotency-key").cloned();
         let asked = head.time;
-        Some(Exchange { asked, method, path, key, sent, answered: None, status: 0, body: Value::Null, frames: vec![] })
+        let (answered, status, body) = (None, 0, Value::Null);
+        Some(Exchange {
+            asked,
+            method,
+            path,
+            key,
+            sent,
+            answered,
+            status,
+            body,
+            frames: vec![],
+            said: vec![],
+        })
     }
 
     fn answer(&mut self, exchange: &mut Exchange) {
@@ -159,13 +176,18 @@ impl Tape {
             exchange.frames = self.socket_frames();
         } else if head.fields.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
             let mut content = self.chunks();
-            if head.fields.get("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            if head
+                .fields
+                .get("content-type")
+                .is_some_and(|kind| kind.starts_with("text/event-stream"))
+            {
                 exchange.frames = content.events();
             } else {
                 exchange.body = content.json(0..content.bytes.len());
             }
         } else if let Some(length) = head.fields.get("content-length") {
-            exchange.body = self.take(length.parse().unwrap()).map_or(Value::Null, |range| self.json(range));
+            exchange.body =
+                self.take(length.parse().unwrap()).map_or(Value::Null, |range| self.json(range));
         }
     }
 
@@ -194,26 +216,35 @@ impl Tape {
         events
     }
 
-    /// The text frames of a server, which are not masked.
+    /// The text frames from here on; those of clients are masked.
     fn socket_frames(&mut self) -> Vec<(usize, Value)> {
         let mut frames = Vec::new();
-        loop {
-            let Some(head) = self.take(2) else { return frames };
-            let time = self.time(head.start);
-            let (opcode, short) = (self.bytes[head.start] & 0x0f, self.bytes[head.start + 1]);
-            assert_eq!(self.bytes[head.start] & 0x70, 0, "no extension was asked for");
-            let extra = match short {
-                126 => 2,
-                127 => 8,
-                _ => 0,
-            };
-            let Some(extra) = self.take(extra) else { return frames };
-            let long = self.bytes[extra.clone()].iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
-            let length = if extra.is_empty() { usize::from(short) } else { long };
-            let Some(payload) = self.take(length) else { return frames };
+        while let Some((time, opcode, payload)) = self.socket_frame() {
             if opcode == 1 {
-                frames.push((time, self.json(payload)));
+                frames.push((time, serde_json::from_slice(&payload).unwrap()));
             }
         }
+        frames
+    }
+
+    fn socket_frame(&mut self) -> Option<(usize, u8, Vec<u8>)> {
+        let head = self.take(2)?;
+        let (first, second) = (self.bytes[head.start], self.bytes[head.start + 1]);
+        assert_eq!(first & 0x70, 0, "no extension was asked for");
+        let short = second & 0x7f;
+        let extra = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let extra = self.take(extra)?;
+        let long = self.bytes[extra.clone()].iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
+        let mask = self.take(if second & 0x80 == 0 { 0 } else { 4 })?;
+        let payload = self.take(if extra.is_empty() { usize::from(short) } else { long })?;
+        let mask = &self.bytes[mask];
+        let unmask =
+            |(at, byte): (usize, &u8)| byte ^ if mask.is_empty() { 0 } else { mask[at % 4] };
+        let payload = self.bytes[payload].iter().enumerate().map(unmask).collect();
+        Some((self.time(head.start), first & 0x0f, payload))
     }
 }

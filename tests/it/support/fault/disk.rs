@@ -85,7 +85,9 @@ impl Disk {
         let op = &trace.ops[self.now];
         self.now += 1;
         match op {
-            Op::Open { file, path, created, truncated } => self.open(*file, path, *created, *truncated),
+            Op::Open { file, path, created, truncated } => {
+                self.open(*file, path, *created, *truncated)
+            }
             Op::Write { file, at, data } => {
                 self.change(*file, Change::Write { at: *at, data: trace.data(data).to_vec() });
             }
@@ -151,14 +153,17 @@ impl Disk {
                 names.apply(change);
             }
         }
-        let mut image: Image = names.folders.iter().map(|path| (format!("{path}/"), Vec::new())).collect();
+        let mut image: Image =
+            names.folders.iter().map(|path| (format!("{path}/"), Vec::new())).collect();
         for (path, inode) in &names.files {
             let inode = &self.inodes[*inode];
             let mut content = inode.durable.clone();
             for (time, change) in &inode.pending {
                 match change {
                     Change::Write { .. } if loss == Loss::Writes => {}
-                    Change::Write { at, data } if loss == Loss::Anything => tear(&mut content, *at, data, chance),
+                    Change::Write { at, data } if loss == Loss::Anything => {
+                        tear(&mut content, *at, data, chance)
+                    }
                     change if *time <= kept_until => change.apply(&mut content),
                     _ => {}
                 }
@@ -177,7 +182,8 @@ impl Disk {
             self.note(Some(inode), None, Some(path.to_owned()));
         } else if !self.ids.contains_key(&file) {
             // A later process of the same trace has its own ids for the files it finds.
-            let inode = self.names.get(path).unwrap_or_else(|| panic!("{path} was there before the trace"));
+            let inode =
+                self.names.get(path).unwrap_or_else(|| panic!("{path} was there before the trace"));
             self.ids.insert(file, *inode);
         }
         if truncated && !created {
@@ -196,8 +202,12 @@ impl Disk {
 
     fn rename_folder(&mut self, from: &str, to: &str) {
         let inside = format!("{from}/");
-        let moved: Vec<String> = self.names.keys().filter(|path| path.starts_with(&inside)).cloned().collect();
-        assert!(moved.is_empty(), "{from} -> {to}: folders with files in them are not renamed in this model");
+        let moved: Vec<String> =
+            self.names.keys().filter(|path| path.starts_with(&inside)).cloned().collect();
+        assert!(
+            moved.is_empty(),
+            "{from} -> {to}: folders with files in them are not renamed in this model"
+        );
     }
 
     fn sync(&mut self, what: &Synced, begun: usize) {
@@ -226,7 +236,8 @@ impl Disk {
     /// Makes the name changes until `begun` that are `meant` durable, and the folders that lead to them.
     fn settle_names(&mut self, begun: usize, meant: impl Fn(&NameChange) -> bool) {
         let mut needed = BTreeSet::new();
-        for change in self.changes.iter_mut().filter(|change| change.time < begun && meant(change)) {
+        for change in self.changes.iter_mut().filter(|change| change.time < begun && meant(change))
+        {
             change.durable = true;
             let mut path = change.new.as_deref().unwrap_or("");
             while !path.is_empty() {
@@ -235,7 +246,8 @@ impl Disk {
             }
         }
         for change in &mut self.changes {
-            change.durable |= change.inode.is_none() && change.new.as_ref().is_some_and(|path| needed.contains(path));
+            change.durable |= change.inode.is_none()
+                && change.new.as_ref().is_some_and(|path| needed.contains(path));
         }
         let settled = self.changes.iter().take_while(|change| change.durable).count();
         for change in self.changes.drain(..settled) {
@@ -244,7 +256,8 @@ impl Disk {
     }
 
     fn oldest_pending(&self) -> usize {
-        let data = self.inodes.iter().filter_map(|inode| inode.pending.first()).map(|(time, _)| *time);
+        let data =
+            self.inodes.iter().filter_map(|inode| inode.pending.first()).map(|(time, _)| *time);
         let names = self.changes.iter().filter(|change| !change.durable).map(|change| change.time);
         data.chain(names).min().unwrap_or(self.now)
     }

@@ -12,22 +12,62 @@ pub struct Trace {
 /// One recorded operation. `file` and `socket` are ids of the shim, `data` is for [`Trace::data`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Open { file: u32, path: String, created: bool, truncated: bool },
-    Write { file: u32, at: u64, data: Range<usize> },
-    Resize { file: u32, size: u64 },
+    Open {
+        file: u32,
+        path: String,
+        created: bool,
+        truncated: bool,
+    },
+    Write {
+        file: u32,
+        at: u64,
+        data: Range<usize>,
+    },
+    Resize {
+        file: u32,
+        size: u64,
+    },
     /// The file is at least this long from now on.
-    Allocate { file: u32, size: u64 },
-    SyncBegin { what: Synced, token: u64 },
-    SyncEnd { token: u64, failed: bool },
-    Rename { from: String, to: String },
-    Link { from: String, to: String },
-    Unlink { path: String },
-    CreateFolder { path: String },
+    Allocate {
+        file: u32,
+        size: u64,
+    },
+    SyncBegin {
+        what: Synced,
+        token: u64,
+    },
+    SyncEnd {
+        token: u64,
+        failed: bool,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Link {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        path: String,
+    },
+    CreateFolder {
+        path: String,
+    },
     /// About to be given to the kernel.
-    Send { socket: u32, data: Range<usize> },
+    Send {
+        socket: u32,
+        data: Range<usize>,
+    },
     /// The kernel took this much of what was given to it last.
-    Sent { socket: u32, bytes: usize },
-    Received { socket: u32, data: Range<usize> },
+    Sent {
+        socket: u32,
+        bytes: usize,
+    },
+    Received {
+        socket: u32,
+        data: Range<usize>,
+    },
 }
 
 /// What a sync makes durable.
@@ -55,7 +95,9 @@ impl Trace {
         let mut at = 0;
         // The process was killed: the last record may be cut.
         while let Some(head) = bytes.get(at..at + HEAD_BYTES) {
-            let number = |range: Range<usize>| head[range].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+            let number = |range: Range<usize>| {
+                head[range].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+            };
             let length = |range| usize::try_from(number(range)).unwrap();
             let path_end = at + HEAD_BYTES + length(2..4);
             let data = path_end..path_end + length(16..20);
@@ -64,7 +106,14 @@ impl Trace {
             }
             let path = String::from_utf8(bytes[at + HEAD_BYTES..path_end].to_vec()).unwrap();
             at = data.end;
-            ops.push(op(head[0], head[1], u32::try_from(number(4..8)).unwrap(), number(8..16), path, data));
+            ops.push(op(
+                head[0],
+                head[1],
+                u32::try_from(number(4..8)).unwrap(),
+                number(8..16),
+                path,
+                data,
+            ));
         }
         Self { bytes, ops }
     }
@@ -89,7 +138,12 @@ fn op(kind: u8, flags: u8, id: u32, at: u64, path: String, data: Range<usize>) -
         (from.to_owned(), to.to_owned())
     };
     match kind {
-        1 => Op::Open { file: id, path, created: flags & CREATED != 0, truncated: flags & TRUNCATED != 0 },
+        1 => Op::Open {
+            file: id,
+            path,
+            created: flags & CREATED != 0,
+            truncated: flags & TRUNCATED != 0,
+        },
         2 => Op::Write { file: id, at, data },
         3 => Op::Resize { file: id, size: at },
         4 => Op::Allocate { file: id, size: at },

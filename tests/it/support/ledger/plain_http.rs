@@ -85,7 +85,12 @@ impl Client {
     }
 
     /// Sends a request that is answered by server-sent events, on a connection of its own.
-    pub fn stream(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Events, Trouble> {
+    pub fn stream(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Events, Trouble> {
         let mut wire = self.connect().map_err(|_| Trouble::NotSent)?;
         let request = request(&self.address, method, path, None, body, "text/event-stream");
         let head = exchange(&mut wire, &request).map_err(|_| Trouble::Unknown)?;
@@ -137,7 +142,8 @@ impl Events {
                     return Some(data);
                 }
             }
-            let more = if self.chunked { read_chunk(&mut self.wire) } else { read_some(&mut self.wire) };
+            let more =
+                if self.chunked { read_chunk(&mut self.wire) } else { read_some(&mut self.wire) };
             match more {
                 Ok(bytes) if !bytes.is_empty() => self.text.extend(bytes),
                 Ok(_) | Err(_) => return None,

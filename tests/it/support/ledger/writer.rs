@@ -4,8 +4,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -15,12 +13,10 @@ use super::Entry;
 use super::Logs;
 use super::Outcome;
 use super::chance::Chance;
+use super::patience::eventually;
 use super::plain_http::Answer;
 use super::plain_http::Client;
 use super::plain_http::Trouble;
-
-/// How long a healthy server may need for anything.
-pub const HEALTHY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Every write of a run; shared by its threads.
 #[derive(Default)]
@@ -45,7 +41,14 @@ impl Ledger {
         let invoked = self.tick();
         let outcome = Outcome::Unknown;
         let key = format!("key-{number}-{:08x}", chance.word() >> 32);
-        entries.push(Entry { session: session.to_owned(), key, content, invoked, answered: 0, outcome });
+        entries.push(Entry {
+            session: session.to_owned(),
+            key,
+            content,
+            invoked,
+            answered: 0,
+            outcome,
+        });
         number
     }
 
@@ -81,7 +84,9 @@ impl Ledger {
         let body = json!({"role": "user", "content": entry.content});
         let answer = client.call("POST", &path, Some(&entry.key), Some(&body));
         let status = answer.as_ref().map_or(0, |answer| answer.status);
-        if let (Outcome::Acked { .. }, Ok(Answer { replayed: false, status: 200 | 201, .. })) = (&entry.outcome, &answer) {
+        if let (Outcome::Acked { .. }, Ok(Answer { replayed: false, status: 200 | 201, .. })) =
+            (&entry.outcome, &answer)
+        {
             panic!("a repeat was carried out again: {entry:?}, {answer:?}");
         }
         if let Some(outcome) = outcome_of(&entry, answer) {
@@ -94,8 +99,13 @@ impl Ledger {
     #[track_caller]
     pub fn settle(&self, client: &mut Client, may_retry: impl Fn(&Entry) -> bool) -> usize {
         let unknown = |entry: &Entry| matches!(entry.outcome, Outcome::Unknown) && may_retry(entry);
-        let numbers: Vec<usize> =
-            self.entries().iter().enumerate().filter(|(_, entry)| unknown(entry)).map(|(n, _)| n).collect();
+        let numbers: Vec<usize> = self
+            .entries()
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| unknown(entry))
+            .map(|(n, _)| n)
+            .collect();
         for number in &numbers {
             eventually("a retry to be answered with yes", || {
                 matches!(self.send(client, *number), 200 | 201).then_some(())
@@ -111,7 +121,8 @@ impl Ledger {
 
     /// All sessions that somebody wrote to.
     pub fn sessions(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.entries().iter().map(|entry| entry.session.clone()).collect();
+        let mut names: Vec<String> =
+            self.entries().iter().map(|entry| entry.session.clone()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -127,7 +138,10 @@ pub fn outcome_of(entry: &Entry, answer: Result<Answer, Trouble>) -> Option<Outc
     let answer = answer.ok()?;
     match answer.status {
         200 | 201 => {
-            assert_eq!(answer.body["content"], entry.content, "another message was acked: {answer:?}");
+            assert_eq!(
+                answer.body["content"], entry.content,
+                "another message was acked: {answer:?}"
+            );
             let id = answer.body["id"].as_str().map(str::to_owned);
             Some(Outcome::Acked { id, seq: Some(answer.body["seq"].as_u64().unwrap()) })
         }
@@ -165,18 +179,8 @@ pub fn read_log(client: &mut Client, session: &str) -> Option<Vec<Value>> {
 
 /// Reads the logs of `sessions`; those that do not exist are left out.
 pub fn read_logs(client: &mut Client, sessions: &[String]) -> Logs {
-    sessions.iter().filter_map(|session| Some((session.clone(), read_log(client, session)?))).collect()
-}
-
-/// Asks again and again until there is an answer; panics when a healthy server would have had one for long.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < HEALTHY_WITHIN, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    sessions
+        .iter()
+        .filter_map(|session| Some((session.clone(), read_log(client, session)?)))
+        .collect()
 }

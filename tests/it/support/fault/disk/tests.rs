@@ -50,7 +50,8 @@ fn disk(write: impl FnOnce(&mut Pen<'_>)) -> Disk {
 #[track_caller]
 fn leaves(loss: Loss, files: &[(&str, &[u8])], write: impl FnOnce(&mut Pen<'_>)) {
     let image = disk(write).image(loss, &mut Chance::new(1));
-    let want: Image = files.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect();
+    let want: Image =
+        files.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect();
     assert_eq!(image, want);
 }
 
@@ -157,7 +158,8 @@ fn a_lost_tail_is_every_prefix() {
         }
     });
     let mut chance = Chance::new(1);
-    let mut seen: Vec<usize> = (0..100).map(|_| disk.image(Loss::Tail, &mut chance)[0].1.len()).collect();
+    let mut seen: Vec<usize> =
+        (0..100).map(|_| disk.image(Loss::Tail, &mut chance)[0].1.len()).collect();
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen, [0, 1, 2, 3]);
