@@ -48,6 +48,8 @@ pub struct Options {
     pub commit_delay: Duration,
     /// How long a new session may be without a file.
     pub file_delay: Duration,
+    /// Bytes of events after which the write-ahead log of a session in use is moved into its file.
+    pub checkpoint_bytes: usize,
     /// Free space below which nothing is written; `None`: the default reserve.
     pub min_free_bytes: Option<u64>,
     /// Size of a journal segment.

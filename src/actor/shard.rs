@@ -59,8 +59,6 @@ const SUBMISSIONS_MAX: usize = 2;
 /// Events and bytes at which a session is committed without waiting.
 const COMMIT_EVENTS: usize = 1_024;
 const COMMIT_BYTES: usize = 512 << 10;
-/// Bytes of events after which a session's log is moved into its file while it is in use.
-const CHECKPOINT_BYTES: usize = 16 << 20;
 /// Longest time for opening a session's file. Source: semantics.md, section 2.
 const WAKE_MAX: Duration = Duration::from_secs(30);
 
@@ -694,7 +692,7 @@ impl Shard {
                 due.push((*hash, Due::Sleep));
             } else if file.is_in_memory() && file.head().exists() && now - cell.awake_since >= options.file_delay {
                 due.push((*hash, Due::File));
-            } else if cell.log_bytes >= CHECKPOINT_BYTES {
+            } else if cell.log_bytes >= options.checkpoint_bytes {
                 due.push((*hash, Due::Checkpoint));
             } else if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
                 due.push((*hash, Due::Compact));

@@ -85,6 +85,7 @@ fn options(config: &Config) -> Options {
         sleep_after: Duration::from_millis(config.actor.sleep_after_ms),
         commit_delay: Duration::from_millis(config.storage.commit_delay_ms),
         file_delay: Duration::from_millis(config.storage.file_delay_ms),
+        checkpoint_bytes: config.storage.checkpoint_bytes,
         min_free_bytes: config.storage.min_free_bytes,
         segment_bytes: config.journal.segment_bytes,
         journal_bytes: config.journal.max_bytes,

@@ -68,9 +68,9 @@ pub struct TurnLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HttpLabel {
     /// The method.
-    pub http_request_method: String,
+    pub http_request_method: Label,
     /// The pattern of the route, never the path.
-    pub http_route: String,
+    pub http_route: Label,
     /// The status.
     pub http_response_status_code: u16,
 }

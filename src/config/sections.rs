@@ -56,6 +56,8 @@ pub struct Storage {
     pub commit_delay_ms: u64,
     /// How long a new session may be without a file, in milliseconds.
     pub file_delay_ms: u64,
+    /// Bytes of events after which the write-ahead log of a session in use is moved into its file.
+    pub checkpoint_bytes: usize,
     /// Session files that are open at most.
     pub open_files_count: usize,
     /// Free disk space below which nothing is stored, in bytes; absent: 512 MiB or 3 % of the disk, whichever is less.
@@ -68,6 +70,7 @@ impl Default for Storage {
             data: PathBuf::from("data"),
             commit_delay_ms: 1_000,
             file_delay_ms: 2_000,
+            checkpoint_bytes: 64 << 20,
             open_files_count: 2_000,
             min_free_bytes: None,
         }

@@ -82,7 +82,7 @@ pub(super) struct Explanation {
 pub(super) async fn explain(code: Path<String>) -> Result<HttpResponse, ApiError> {
     let known = problem::find(&code);
     if known.code != code.as_str() {
-        return Err(ApiError::new("route_not_found", "there is no such error code"));
+        return Err(ApiError::new("code_not_found", "there is no such error code"));
     }
     let problem::Code { code, status, title, advice, .. } = *known;
     Ok(reply::json(StatusCode::OK, &Explanation { code, status, title, advice }))

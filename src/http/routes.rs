@@ -17,13 +17,15 @@ use crate::http::error::ApiError;
 use crate::http::events;
 use crate::http::health;
 use crate::http::messages;
+use crate::http::middleware::Pattern;
 use crate::http::sessions;
 use crate::http::socket;
 
 /// Every route on one screen.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let path = |path: &str, allow: &'static str, routes: Vec<actix_web::Route>| {
-        let resource = routes.into_iter().fold(web::resource(path), actix_web::Resource::route);
+    let path = |path: &'static str, allow: &'static str, routes: Vec<actix_web::Route>| {
+        let resource = web::resource(path).app_data(Pattern(path));
+        let resource = routes.into_iter().fold(resource, actix_web::Resource::route);
         resource.default_service(web::route().to(move || method_not_allowed(allow)))
     };
     config
@@ -59,6 +61,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ]))
         .service(
             web::scope("/chat")
+                .app_data(Pattern("/chat"))
                 .route("/{id}", post().to(chat::say))
                 .route("/{id}/messages", get().to(chat::messages))
                 .route("/{id}/messages", post().to(chat::store))

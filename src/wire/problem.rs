@@ -63,6 +63,7 @@ pub const CODES: &[Code] = &[
     code("forbidden_origin", 403, "The page that sent the request is not of this machine", "Configure credentials to serve other pages."),
     code("session_not_found", 404, "There is no such session", "Create it, or send it a first message."),
     code("message_not_found", 404, "There is no such message in the session", "Read the history again."),
+    code("code_not_found", 404, "There is no such error code", "See docs/errors.md."),
     code("route_not_found", 404, "There is nothing at this path", "See /openapi.json."),
     code("method_not_allowed", 405, "The path does not take this method", "See /openapi.json."),
     retry("body_timeout", 408, "The body came too slowly", "Send it in one go."),

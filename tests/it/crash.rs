@@ -48,6 +48,8 @@ struct Run {
     era: usize,
     listeners: Vec<Seen>,
     retried: usize,
+    /// Retried, and found to be stored already.
+    known: usize,
     frames: usize,
     subscriptions: usize,
 }
@@ -67,9 +69,10 @@ fn no_acked_message_is_lost_doubled_or_moved_by_kill_9() {
     run.end_era();
     run.check_everything();
     println!(
-        "{kills} kills, {} acked, {} retried, {} frames heard in {} subscriptions, {} sessions in {:?}",
+        "{kills} kills, {} acked, {} retried ({} were stored), {} frames heard in {} subscriptions, {} sessions in {:?}",
         run.ledger.acked(),
         run.retried,
+        run.known,
         run.frames,
         run.subscriptions,
         run.ledger.sessions().len(),
@@ -91,6 +94,7 @@ impl Run {
             era: 0,
             listeners: Vec::new(),
             retried: 0,
+            known: 0,
             frames: 0,
             subscriptions: 0,
         }
@@ -133,8 +137,10 @@ impl Run {
 
     fn settle(&mut self, server: &Server) {
         let mut client = Client::new(&server.base);
-        self.retried +=
-            self.ledger.settle(&mut client, |entry| !is_chat(entry) && !is_socket(entry));
+        let may_retry = |entry: &Entry| !is_chat(entry) && !is_socket(entry);
+        let (retried, known) = self.ledger.settle(&mut client, may_retry);
+        self.retried += retried;
+        self.known += known;
         // A repeat of what was acked long ago gets the same answer.
         let count = self.ledger.entries().len();
         for _ in 0..count.min(5) {

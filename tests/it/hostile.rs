@@ -38,6 +38,11 @@ async fn warm_server(options: Options) -> (Server, Client) {
         client.say("s", &"x".repeat(10_000)).await;
         Socket::live(&server, "s").await;
     }
+    // Each worker keeps the buffers that its first large body took, and then no more.
+    for _ in 0..16 {
+        let request = client.request("POST", &messages("s"));
+        request.body("application/json", "x".repeat(2 << 20)).await;
+    }
     client.history("s").await;
     (server, client)
 }

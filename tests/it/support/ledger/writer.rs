@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
@@ -14,9 +15,12 @@ use super::Logs;
 use super::Outcome;
 use super::chance::Chance;
 use super::patience::eventually;
+use super::patience::within;
 use super::plain_http::Answer;
 use super::plain_http::Client;
-use super::plain_http::Trouble;
+
+/// How long a session may be unreadable when the disk is healthy.
+const READABLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Every write of a run; shared by its threads.
 #[derive(Default)]
@@ -79,25 +83,35 @@ impl Ledger {
 
     /// Sends entry `number`, for the first time or again; the status, 0 if there was no answer.
     pub fn send(&self, client: &mut Client, number: usize) -> u16 {
+        self.deliver(client, number).map_or(0, |(status, _)| status)
+    }
+
+    /// The status of the answer and whether it was stored before; `None` if there was no answer.
+    fn deliver(&self, client: &mut Client, number: usize) -> Option<(u16, bool)> {
         let entry = self.entry(number);
         let path = format!("/v1/sessions/{}/messages", entry.session);
         let body = json!({"role": "user", "content": entry.content});
-        let answer = client.call("POST", &path, Some(&entry.key), Some(&body));
-        let status = answer.as_ref().map_or(0, |answer| answer.status);
-        if let (Outcome::Acked { .. }, Ok(Answer { replayed: false, status: 200 | 201, .. })) =
-            (&entry.outcome, &answer)
-        {
-            panic!("a repeat was carried out again: {entry:?}, {answer:?}");
-        }
-        if let Some(outcome) = outcome_of(&entry, answer) {
+        let answer = client.call("POST", &path, Some(&entry.key), Some(&body)).ok()?;
+        let (status, replayed) = (answer.status, answer.replayed);
+        let acked = matches!(entry.outcome, Outcome::Acked { .. });
+        assert!(
+            !acked || replayed || status >= 400,
+            "a repeat was carried out again: {entry}, {answer:?}"
+        );
+        if let Some(outcome) = outcome_of(&entry, &answer) {
             self.answer(number, outcome);
         }
-        status
+        Some((status, replayed))
     }
 
-    /// Retries every unknown write of `/v1` with its key until the server says yes.
+    /// Retries every unknown write of `/v1` with its key until the server says yes: how many, and how many of them it
+    /// had carried out before.
     #[track_caller]
-    pub fn settle(&self, client: &mut Client, may_retry: impl Fn(&Entry) -> bool) -> usize {
+    pub fn settle(
+        &self,
+        client: &mut Client,
+        may_retry: impl Fn(&Entry) -> bool,
+    ) -> (usize, usize) {
         let unknown = |entry: &Entry| matches!(entry.outcome, Outcome::Unknown) && may_retry(entry);
         let numbers: Vec<usize> = self
             .entries()
@@ -106,12 +120,15 @@ impl Ledger {
             .filter(|(_, entry)| unknown(entry))
             .map(|(n, _)| n)
             .collect();
+        let mut known = 0;
         for number in &numbers {
-            eventually("a retry to be answered with yes", || {
-                matches!(self.send(client, *number), 200 | 201).then_some(())
+            known += eventually("a retry to be answered with yes", || {
+                self.deliver(client, *number)
+                    .filter(|(status, _)| matches!(status, 200 | 201))
+                    .map(|(_, again)| usize::from(again))
             });
         }
-        numbers.len()
+        (numbers.len(), known)
     }
 
     /// How many messages were acked.
@@ -134,8 +151,7 @@ impl Ledger {
 }
 
 /// What an answer to `POST .../messages` says; `None` if it says nothing new.
-pub fn outcome_of(entry: &Entry, answer: Result<Answer, Trouble>) -> Option<Outcome> {
-    let answer = answer.ok()?;
+fn outcome_of(entry: &Entry, answer: &Answer) -> Option<Outcome> {
     match answer.status {
         200 | 201 => {
             assert_eq!(
@@ -155,24 +171,36 @@ pub fn outcome_of(entry: &Entry, answer: Result<Answer, Trouble>) -> Option<Outc
 }
 
 /// Reads all frames of a session, page by page; `None` if there is no such session (any more).
+#[track_caller]
 pub fn read_log(client: &mut Client, session: &str) -> Option<Vec<Value>> {
+    try_read_log(client, session)
+        .unwrap_or_else(|answer| panic!("{session} is unreadable: {answer}"))
+}
+
+/// Reads as [`read_log`] does; the last answer if the session cannot be read.
+pub fn try_read_log(client: &mut Client, session: &str) -> Result<Option<Vec<Value>>, String> {
     let mut log: Vec<Value> = Vec::new();
     loop {
         let after = log.last().map_or(0, |frame| frame["seq"].as_u64().unwrap());
         let path = format!("/v1/sessions/{session}/events?after={after}");
-        let answer = eventually("the events of a session", || {
-            client.get(&path).ok().filter(|answer| answer.status != 429 && answer.status < 500)
+        let mut last = Err("no answer".to_owned());
+        within(READABLE_WITHIN, || {
+            let answer = client.get(&path).map_err(|trouble| format!("{trouble:?}"));
+            last = answer.and_then(|answer| match answer.status {
+                200 | 404 | 410 => Ok(answer),
+                _ => Err(format!("{answer:?}")),
+            });
+            last.is_ok().then_some(())
         });
-        match answer.status {
-            200 => {}
-            404 | 410 => return None,
-            _ => panic!("{path} was answered with {answer:?}"),
+        let answer = last?;
+        if answer.status != 200 {
+            return Ok(None);
         }
         let page = answer.body["events"].as_array().unwrap();
         log.extend(page.iter().cloned());
-        let last = answer.body["lastSeq"].as_u64().unwrap();
-        if page.is_empty() || page.last().unwrap()["seq"].as_u64() >= Some(last) {
-            return Some(log);
+        let head = answer.body["lastSeq"].as_u64().unwrap();
+        if page.is_empty() || page.last().unwrap()["seq"].as_u64() >= Some(head) {
+            return Ok(Some(log));
         }
     }
 }
