@@ -255,7 +255,7 @@ impl Batch {
     }
 
     /// The gate: what was made is durable. Answers the callers, then gives the frames to the subscribers.
-    pub fn release(self, hub: &mut Hub) -> Vec<Start> {
+    pub(super) fn release(self, hub: &mut Hub) -> Vec<Start> {
         metric::counters().events_appended.inc_by(self.entries.len() as u64);
         let frames: Vec<Frame> = (self.first_seq..)
             .zip(self.entries)
@@ -287,7 +287,7 @@ impl Batch {
     }
 
     /// Tells everybody that it came to nothing, or that nobody knows.
-    pub fn refuse(self, error: &Error) {
+    pub(super) fn refuse(self, error: &Error) {
         for (reply, waiting) in self.waiting {
             let answer = match waiting {
                 Waiting::Ready(Err(own)) if !matches!(own, Error::Reset) => Err(own),

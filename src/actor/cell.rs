@@ -32,6 +32,17 @@ pub(super) enum State {
     Gone,
 }
 
+/// How far moving the write-ahead log into the file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checkpoint {
+    /// Not begun.
+    Idle,
+    /// Another connection moves most of it, beside the traffic.
+    Beside,
+    /// The rest can be moved in a short pause, so that the log starts over.
+    Rest,
+}
+
 /// First pause before a quarantined session is tried again; doubled each time.
 const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -54,6 +65,8 @@ pub(super) struct Cell {
     pub awake_since: Instant,
     /// Bytes of events committed to the file since its log was last moved into it.
     pub log_bytes: usize,
+    /// How far moving the log into the file is, of a session that is in use all the time.
+    pub checkpoint: Checkpoint,
     /// Whether its file has reached the largest size.
     pub full: bool,
     /// When its next timer is due, in milliseconds since the Unix epoch.
@@ -61,7 +74,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub fn new(key: Key) -> Self {
+    pub(super) fn new(key: Key) -> Self {
         let now = clock::instant();
         Self {
             key,
@@ -75,13 +88,14 @@ impl Cell {
             pause: None,
             awake_since: now,
             log_bytes: 0,
+            checkpoint: Checkpoint::Idle,
             full: false,
             next_timer_ms: None,
         }
     }
 
     /// Puts a job into the mailbox, or answers it at once if there is no room.
-    pub fn push(&mut self, job: Job, limits: &Limits) {
+    pub(super) fn push(&mut self, job: Job, limits: &Limits) {
         let limit = if self.jobs.len() >= limits.mailbox_count {
             Limit::MailboxCount
         } else if self.job_bytes + job.bytes > limits.mailbox_bytes {
@@ -96,7 +110,7 @@ impl Cell {
     }
 
     /// Refuses jobs that waited too long.
-    pub fn drop_old(&mut self, limits: &Limits) {
+    pub(super) fn drop_old(&mut self, limits: &Limits) {
         let age = Duration::from_millis(limits.mailbox_age_ms);
         while self.jobs.front().is_some_and(|job| job.at.elapsed() > age) {
             let Some(job) = self.jobs.pop_front() else { break };
@@ -106,7 +120,7 @@ impl Cell {
     }
 
     /// Notes how many bytes wait after jobs were taken.
-    pub fn recount(&mut self) {
+    pub(super) fn recount(&mut self) {
         self.job_bytes = match self.jobs.is_empty() {
             true => 0,
             false => self.jobs.iter().map(|job| job.bytes).sum(),
@@ -114,7 +128,7 @@ impl Cell {
     }
 
     /// Refuses everything that waits.
-    pub fn refuse_all(&mut self, error: &Error) {
+    pub(super) fn refuse_all(&mut self, error: &Error) {
         for job in self.jobs.drain(..) {
             job.answer(Err(error.clone()));
         }
@@ -122,7 +136,7 @@ impl Cell {
     }
 
     /// Takes the session out of use for a while.
-    pub fn quarantine(&mut self, why: Arc<str>) {
+    pub(super) fn quarantine(&mut self, why: Arc<str>) {
         let pause = self.pause.map_or(QUARANTINE_PAUSE, |pause| (pause * 2).min(QUARANTINE_PAUSE_MAX));
         self.pause = Some(pause);
         tracing::error!(session.id = %self.key.id(), "session {:?} is quarantined: {why}", self.key);
@@ -132,20 +146,20 @@ impl Cell {
     }
 
     /// Whether nothing is left of it but a name.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let idle = matches!(self.state, State::Asleep | State::Gone);
         idle && self.jobs.is_empty() && self.hub.is_empty() && self.in_flight.is_none()
     }
 
     /// Whether it may be put to sleep.
-    pub fn may_sleep(&self) -> bool {
+    pub(super) fn may_sleep(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };
         let idle = self.jobs.is_empty() && self.in_flight.is_none();
         idle && self.writing.is_none() && file.head().active_turn.is_none()
     }
 
     /// Whether a batch could be made now.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         !self.jobs.is_empty()
             && self.in_flight.is_none()
             && matches!(self.state, State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone)

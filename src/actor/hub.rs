@@ -13,21 +13,21 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.queues.len()
     }
 
     /// Whether `queue` is one of them.
-    pub fn has(&self, queue: &Arc<Queue>) -> bool {
+    pub(super) fn has(&self, queue: &Arc<Queue>) -> bool {
         self.queues.iter().any(|known| Arc::ptr_eq(known, queue))
     }
 
     /// From the next frame on, `queue` gets every one.
-    pub fn add(&mut self, queue: &Arc<Queue>) {
+    pub(super) fn add(&mut self, queue: &Arc<Queue>) {
         if !self.has(queue) {
             self.queues.push(Arc::clone(queue));
         }
@@ -35,17 +35,17 @@ impl Hub {
     }
 
     /// Gives `frame` to all; forgets those that went away.
-    pub fn publish(&mut self, frame: &Frame) {
+    pub(super) fn publish(&mut self, frame: &Frame) {
         self.queues.retain(|queue| queue.push(frame));
     }
 
     /// Forgets those that went away.
-    pub fn prune(&mut self) {
+    pub(super) fn prune(&mut self) {
         self.queues.retain(|queue| !queue.is_abandoned());
     }
 
     /// Ends all subscriptions.
-    pub fn close(&mut self, why: Close) {
+    pub(super) fn close(&mut self, why: Close) {
         for queue in self.queues.drain(..) {
             queue.close(why);
         }

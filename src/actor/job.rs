@@ -21,7 +21,7 @@ pub(super) struct Job {
 
 impl Job {
     /// Answers it. A caller that went away does not care.
-    pub fn answer(self, answer: Result<Answer, Error>) {
+    pub(super) fn answer(self, answer: Result<Answer, Error>) {
         drop(self.reply.send(answer));
     }
 }

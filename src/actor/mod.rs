@@ -28,6 +28,7 @@ mod hub;
 mod job;
 mod node;
 mod shard;
+mod timers;
 mod turn;
 mod wake;
 

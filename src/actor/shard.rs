@@ -29,9 +29,11 @@ use crate::actor::batch;
 use crate::actor::batch::Made;
 use crate::actor::batch::Rules;
 use crate::actor::cell::Cell;
+use crate::actor::cell::Checkpoint;
 use crate::actor::cell::State;
 use crate::actor::job::Job;
 use crate::actor::node::Shared;
+use crate::actor::timers;
 use crate::actor::turn;
 use crate::actor::wake;
 use crate::actor::wake::Found;
@@ -67,12 +69,12 @@ const WAKE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Sender(Addr<Shard>);
 
 impl Sender {
-    pub fn new(shard: Addr<Shard>) -> Self {
+    pub(super) fn new(shard: Addr<Shard>) -> Self {
         Self(shard)
     }
 
     /// Asks the actor of `key`, which must be one of the shard's.
-    pub async fn ask(&self, key: &Key, request: Request) -> Result<Answer, Error> {
+    pub(super) async fn ask(&self, key: &Key, request: Request) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
         let bytes = request.size();
         let job = Job { request, reply, at: clock::instant(), bytes };
@@ -84,18 +86,18 @@ impl Sender {
     }
 
     /// Asks for the file of `key` to be brought up to date soon.
-    pub fn urge(&self, key: Key) {
+    pub(super) fn urge(&self, key: Key) {
         // A full mailbox is tried again with the next round.
         drop(self.0.try_send(Urge(key)));
     }
 
     /// Notes in the catalogue what is not committed yet.
-    pub async fn note_all(&self) {
+    pub(super) async fn note_all(&self) {
         self.send(NoteAll).await;
     }
 
     /// Sends `message` and waits until it is carried out.
-    pub async fn send<M: Message<Result = ()> + Send + 'static>(&self, message: M)
+    pub(super) async fn send<M: Message<Result = ()> + Send + 'static>(&self, message: M)
     where
         Shard: Handler<M>,
     {
@@ -250,7 +252,7 @@ impl Handler<Stop> for Shard {
 }
 
 impl Shard {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let awake_max = (shared.options.awake_max / shared.options.shards).max(1);
         Self {
             shared,
@@ -400,6 +402,7 @@ impl Shard {
                 let due = file.open_transaction();
                 if redacts || due.is_some_and(|o| o.events >= COMMIT_EVENTS || o.bytes >= COMMIT_BYTES) {
                     self.commit(hash);
+                    self.checkpoint(hash, ctx);
                 }
             }
             if redacts {
@@ -648,11 +651,33 @@ impl Shard {
         });
     }
 
+    /// Moves the log of a session that is in use all the time into its file: most of it beside the traffic, the rest
+    /// in a pause, so that the pause is short whatever the size of the log.
     fn checkpoint(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
-        self.lend(hash, ctx, |mut file, _| {
-            file.checkpoint()?;
-            Ok(Some(file))
-        });
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        match cell.checkpoint {
+            Checkpoint::Idle if cell.log_bytes >= self.shared.options.checkpoint_bytes => {
+                cell.checkpoint = Checkpoint::Beside;
+                let path = self.shared.folder.session(hash);
+                let beside = tokio::task::spawn_blocking(move || SessionFile::checkpoint_beside(&path));
+                ctx.spawn(beside.into_actor(self).map(move |result, shard, _| {
+                    if let Ok(Err(error)) = result {
+                        tracing::warn!("a session's log could not be moved into its file: {}", describe(&error));
+                    }
+                    if let Some(cell) = shard.cells.get_mut(&hash) {
+                        cell.checkpoint = Checkpoint::Rest;
+                    }
+                }));
+            }
+            Checkpoint::Rest => {
+                cell.checkpoint = Checkpoint::Idle;
+                self.lend(hash, ctx, |mut file, _| {
+                    file.checkpoint()?;
+                    Ok(Some(file))
+                });
+            }
+            Checkpoint::Idle | Checkpoint::Beside => {}
+        }
     }
 
     fn delete(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
@@ -677,7 +702,7 @@ impl Shard {
             File,
             Sleep,
             Checkpoint,
-            Compact,
+            Timers,
         }
         let options = &self.shared.options;
         let (now, now_ms) = (clock::instant(), clock::now_ms());
@@ -692,10 +717,10 @@ impl Shard {
                 due.push((*hash, Due::Sleep));
             } else if file.is_in_memory() && file.head().exists() && now - cell.awake_since >= options.file_delay {
                 due.push((*hash, Due::File));
-            } else if cell.log_bytes >= options.checkpoint_bytes {
+            } else if cell.log_bytes >= options.checkpoint_bytes || cell.checkpoint == Checkpoint::Rest {
                 due.push((*hash, Due::Checkpoint));
             } else if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
-                due.push((*hash, Due::Compact));
+                due.push((*hash, Due::Timers));
             } else if open.is_some_and(|open| now - open.since >= options.commit_delay) {
                 due.push((*hash, Due::Commit));
             }
@@ -706,7 +731,7 @@ impl Shard {
                 Due::File => self.write_file(hash, ctx),
                 Due::Sleep => self.sleep(hash, ctx),
                 Due::Checkpoint => self.checkpoint(hash, ctx),
-                Due::Compact => self.compact(hash),
+                Due::Timers => self.fire(hash, now_ms),
             }
         }
         if !self.waiting.is_empty() {
@@ -716,11 +741,13 @@ impl Shard {
         self.schedule(ctx);
     }
 
-    fn compact(&mut self, hash: KeyHash) {
+    /// Carries out what is due in a session.
+    fn fire(&mut self, hash: KeyHash, now_ms: i64) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         let State::Awake(file) = &mut cell.state else { return };
-        match file.compact() {
+        match timers::fire(file, now_ms) {
             Ok(()) => self.commit(hash),
+            // The machine's fault, not the timer's: it is not counted as a try.
             Err(error) => self.failed(hash, &error),
         }
     }

@@ -30,20 +30,20 @@ enum Verb {
     Bench(bench::Options),
 }
 
-/// Every setting is also a key of the file and an environment variable, as SESSILE__HTTP__LISTEN. Flags win over the
+/// Every setting is also a key of the file and an environment variable, as `SESSILE__HTTP__LISTEN`. Flags win over the
 /// environment, the environment over the file, the file over the defaults.
 #[derive(Args, Debug, Default)]
 struct Serve {
-    /// Address to accept on; port 0 takes a free one [default: 127.0.0.1:8080] [env: SESSILE__HTTP__LISTEN]
+    /// Address to accept on; port 0 takes a free one [default: 127.0.0.1:8080] [env: `SESSILE__HTTP__LISTEN`]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The data folder, made if it is new [default: ./data] [env: SESSILE__STORAGE__DATA]
+    /// The data folder, made if it is new [default: ./data] [env: `SESSILE__STORAGE__DATA`]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
     config: Option<PathBuf>,
-    /// Start although durable records are missing from a damaged journal [env: SESSILE__JOURNAL__ACCEPT_DAMAGE]
+    /// Start although durable records are missing from a damaged journal [env: `SESSILE__JOURNAL__ACCEPT_DAMAGE`]
     #[arg(long)]
     accept_journal_damage: bool,
     /// Open the address in a browser once the server accepts

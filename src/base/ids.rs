@@ -100,7 +100,7 @@ pub fn is_valid(id: &str) -> bool {
     !id.is_empty() && id.len() <= ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A new id: UUIDv7, so ids made later sort later.
+/// A new id: `UUIDv7`, so ids made later sort later.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]
 pub fn fresh() -> String {

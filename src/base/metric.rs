@@ -57,6 +57,12 @@ pub struct ActionLabel {
     action: Label,
 }
 
+/// `{outcome}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    outcome: Label,
+}
+
 /// `{provider, outcome}`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnLabel {
@@ -99,6 +105,7 @@ pub struct Counters {
     subscribers: Family<TransportLabel, Gauge>,
     slow_consumers: Family<ActionLabel, Counter>,
     turns: Family<TurnLabel, Counter>,
+    timers: Family<OutcomeLabel, Counter>,
     http: Family<HttpLabel, Histogram, fn() -> Histogram>,
 }
 
@@ -135,6 +142,7 @@ impl Counters {
             subscribers: Family::default(),
             slow_consumers: Family::default(),
             turns: Family::default(),
+            timers: Family::default(),
             http: Family::new_with_constructor(http_buckets),
         };
         counters.register()
@@ -165,6 +173,7 @@ impl Counters {
         registry.register("frames_sent", "Frames given to subscribers", self.frames_sent.clone());
         registry.register("slow_consumers", "Subscribers that fell behind", self.slow_consumers.clone());
         registry.register("turns", "Turns by outcome", self.turns.clone());
+        registry.register("timers", "Timers that fired, by outcome", self.timers.clone());
         registry.register("limit_hits", "Requests beyond a limit", self.limit_hits.clone());
         let http = self.http.clone();
         registry
@@ -212,6 +221,11 @@ impl Counters {
     /// Counts a turn that ended.
     pub fn turn(&self, provider: Label, outcome: Label) {
         self.turns.get_or_create(&TurnLabel { provider, outcome }).inc();
+    }
+
+    /// Counts a timer that fired.
+    pub fn timer(&self, outcome: Label) {
+        self.timers.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Counts an answered request.

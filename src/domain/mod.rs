@@ -5,3 +5,4 @@
 //! which storage implements.
 
 pub mod session;
+pub mod timer;

@@ -22,22 +22,22 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
 
     /// The request is not acceptable.
-    pub fn invalid(detail: impl Into<String>) -> Self {
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Self::new("invalid", detail)
     }
 
     /// Its HTTP status.
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(problem::find(self.code).status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The problem document; logged here, once.
-    pub fn problem(&self) -> Problem {
+    pub(super) fn problem(&self) -> Problem {
         let correlation_id = ids::fresh();
         let status = self.status();
         if status.is_server_error() {

@@ -45,7 +45,7 @@ impl Follower {
     /// # Errors
     ///
     /// What the actor answers, as that there is no such session.
-    pub async fn begin(
+    pub(super) async fn begin(
         router: &Router,
         target: &Target,
         after: Option<u64>,
@@ -63,7 +63,7 @@ impl Follower {
     }
 
     /// The last seq that was given to the client.
-    pub fn seen(&self) -> u64 {
+    pub(super) fn seen(&self) -> u64 {
         self.seen.unwrap_or(0)
     }
 
@@ -82,7 +82,7 @@ impl Follower {
     }
 
     /// The frames of a part of the log.
-    pub fn frames(&mut self, backlog: Backlog) -> VecDeque<Frame> {
+    pub(super) fn frames(&mut self, backlog: Backlog) -> VecDeque<Frame> {
         let mut frames = VecDeque::with_capacity(backlog.events.len() + 1);
         if let Some(snapshot) = &backlog.snapshot {
             let seq = backlog.last_seq;
@@ -99,7 +99,7 @@ impl Follower {
     }
 
     /// Waits for something in the queue. Cancelling it loses nothing.
-    pub async fn wait(&self) -> Next {
+    pub(super) async fn wait(&self) -> Next {
         self.queue.next().await
     }
 
@@ -109,7 +109,7 @@ impl Follower {
     /// # Errors
     ///
     /// What the actor answers to a subscription.
-    pub async fn take(&mut self, next: Next) -> Result<Step, Error> {
+    pub(super) async fn take(&mut self, next: Next) -> Result<Step, Error> {
         match next {
             Next::Closed(why) => Ok(Step::Closed(why)),
             Next::Frames(mut frames) => {

@@ -28,7 +28,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Guards `payload`; what it stopped is told in the verdict.
-    pub fn new(payload: Payload, frame_bytes: usize, fragments: usize) -> (Payload, Verdict) {
+    pub(super) fn wrap(payload: Payload, frame_bytes: usize, fragments: usize) -> (Payload, Verdict) {
         let verdict = Verdict::default();
         let scan = Scan::new(frame_bytes as u64, fragments);
         let guard = Self { payload, scan, verdict: Rc::clone(&verdict) };

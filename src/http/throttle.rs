@@ -13,13 +13,13 @@ pub(super) struct Throttle {
 
 impl Throttle {
     /// `per_minute` permits in the long run, a quarter of them at once.
-    pub fn new(per_minute: u32, now: Instant) -> Self {
+    pub(super) fn new(per_minute: u32, now: Instant) -> Self {
         let burst = f64::from((per_minute / 4).max(1));
         Self { permits: burst, burst, per_second: f64::from(per_minute) / 60.0, at: now }
     }
 
     /// Takes a permit, if there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
         self.at = now;
         self.permits = (self.permits + passed.as_secs_f64() * self.per_second).min(self.burst);
@@ -31,7 +31,7 @@ impl Throttle {
     }
 
     /// When there will be a permit again.
-    pub fn wait(&self) -> Duration {
+    pub(super) fn wait(&self) -> Duration {
         Duration::from_secs_f64(((1.0 - self.permits) / self.per_second.max(0.001)).max(0.0))
     }
 }

@@ -65,7 +65,7 @@ struct Signal {
 }
 
 impl Shared {
-    pub fn new(next: u64) -> Self {
+    pub(super) fn new(next: u64) -> Self {
         Self {
             active: AtomicU64::new(next),
             failing: Mutex::default(),
@@ -75,16 +75,16 @@ impl Shared {
     }
 
     /// Why no segment can be prepared at the moment.
-    pub fn preparing_fails(&self) -> Option<io::ErrorKind> {
+    pub(super) fn preparing_fails(&self) -> Option<io::ErrorKind> {
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn set_hooks(&self, hooks: Hooks) {
+    pub(super) fn set_hooks(&self, hooks: Hooks) {
         *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = Some(hooks);
     }
 
     /// Makes the retiring thread look now.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.signal(|signal| signal.look = true);
     }
 
@@ -115,7 +115,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts the threads; segments come out of the receiver, one ahead of need.
-    pub fn start(
+    pub(super) fn start(
         options: &Options,
         next: u64,
         ledger: Arc<Ledger>,

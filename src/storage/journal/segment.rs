@@ -27,7 +27,7 @@ pub(super) struct Header {
 
 impl Header {
     /// As bytes.
-    pub fn encode(self) -> [u8; HEADER_BYTES] {
+    pub(super) fn encode(self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..8].copy_from_slice(SEGMENT_MAGIC);
         out[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -40,7 +40,7 @@ impl Header {
     }
 
     /// From bytes; `None` if they are no header, as of a segment that was prepared and never used.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES)?;
         let sound = bytes[..8] == *SEGMENT_MAGIC
             && bytes[8..12] == FORMAT.to_le_bytes()
@@ -74,7 +74,7 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Appends frame, `payload` and padding to `out`.
-    pub fn put(self, payload: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn put(self, payload: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(FRAME_MAGIC);
         out.extend_from_slice(&[0; 4]);
@@ -90,7 +90,7 @@ impl Frame {
     }
 
     /// The frame and payload at the start of `bytes`, if both are whole.
-    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let head = bytes.get(..FRAME_BYTES)?;
         if head[..4] != *FRAME_MAGIC || head[4..8] != crc32fast::hash(&head[8..]).to_le_bytes() {
             return None;
@@ -108,7 +108,7 @@ impl Frame {
     }
 
     /// Bytes from its start to the start of the next.
-    pub fn stride(self) -> usize {
+    pub(super) fn stride(self) -> usize {
         stride(self.length as usize)
     }
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::TryRecvError;
 use std::sync::mpsc::TrySendError;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -77,7 +76,7 @@ pub enum AppendError {
 }
 
 /// What an append comes to.
-pub type Appended = oneshot::Receiver<Result<(), AppendError>>;
+pub(super) type Appended = oneshot::Receiver<Result<(), AppendError>>;
 
 enum Submission {
     Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
@@ -250,10 +249,7 @@ impl Writer {
                 if bytes >= GROUP_BYTES_MAX {
                     break;
                 }
-                next = match submissions.try_recv() {
-                    Ok(submission) => Some(submission),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = submissions.try_recv().ok();
             }
             let result = self.write_all(&records);
             for done in waiting {

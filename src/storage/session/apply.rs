@@ -1,7 +1,6 @@
 //! How events become rows. Applying cannot be refused: whatever the rules let happen has its place here.
 
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::params;
 
 use crate::base::Key;
@@ -225,10 +224,10 @@ fn project_turn(
             head.active_text_bytes = 0;
             connection
                 .prepare_cached(
-                    "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES ('compact', 'compact', ?1, '{}')
+                    "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES (?1, ?1, ?2, '{}')
                      ON CONFLICT DO UPDATE SET fire_at_ms = excluded.fire_at_ms, attempt = 0",
                 )
-                .and_then(|mut statement| statement.execute([at_ms + DELTAS_KEPT_MS]))
+                .and_then(|mut statement| statement.execute(params![COMPACT, at_ms + DELTAS_KEPT_MS]))
                 .while_("setting a timer")?;
         }
     }
@@ -306,18 +305,21 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
     }
 }
 
-/// Deletes the deltas of the log, and the timer that asked for it; the last seq that went.
+/// Name of the timer that compacts the log.
+pub(super) const COMPACT: &str = "compact";
+
+/// Deletes the deltas of the log; the last seq that went.
 pub(super) fn compact(connection: &Connection) -> Result<Option<u64>, Error> {
     let doing = "compacting the log";
-    let last: Option<i64> = connection
+    let last = connection
         .prepare_cached("SELECT max(seq) FROM event WHERE kind = 'part-delta'")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
-        .while_(doing)?
-        .flatten();
-    for sql in ["DELETE FROM event WHERE kind = 'part-delta'", "DELETE FROM timer WHERE id = 'compact'"] {
-        connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
-    }
-    Ok(last.and_then(|seq| u64::try_from(seq).ok()))
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .while_(doing)?;
+    connection
+        .prepare_cached("DELETE FROM event WHERE kind = 'part-delta'")
+        .and_then(|mut statement| statement.execute([]))
+        .while_(doing)?;
+    Ok(last)
 }
 
 /// Writes what is known of the session to its one row.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
-use rusqlite::OptionalExtension;
 
 use crate::base::Key;
 use crate::base::clock;
@@ -148,9 +147,7 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`]; the session in memory may then be half changed and must be dropped.
     pub fn apply(&mut self, event: &Event, entry: &Entry) -> Result<(), Error> {
-        if self.open.is_none() {
-            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
-        }
+        self.begin()?;
         let seq = self.head.last_seq + 1;
         let hash =
             chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
@@ -159,10 +156,10 @@ impl SessionFile {
         self.head.last_seq = seq;
         self.head.last_hash = hash;
         self.head.updated_at_ms = entry.recorded_at_ms;
-        let now = || OpenTransaction { events: 0, bytes: 0, since: clock::instant() };
-        let open = self.open.get_or_insert_with(now);
-        open.events += 1;
-        open.bytes += entry.frame.len();
+        if let Some(open) = &mut self.open {
+            open.events += 1;
+            open.bytes += entry.frame.len();
+        }
         Ok(())
     }
 
@@ -265,6 +262,17 @@ impl SessionFile {
         self.checkpoint_with("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
+    /// Moves what is committed of the write-ahead log of the file at `path` into it, while somebody else writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; nothing is lost.
+    pub fn checkpoint_beside(path: &Path) -> Result<(), Error> {
+        connect(path)?
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .while_("moving the write-ahead log into a session file")
+    }
+
     fn checkpoint_with(&mut self, sql: &str) -> Result<(), Error> {
         self.commit()?;
         self.connection
@@ -286,7 +294,16 @@ impl SessionFile {
         Ok(pages * PAGE_BYTES)
     }
 
-    pub(super) fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
+    /// Begins a transaction, if none is open.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        if self.open.is_none() {
+            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
+            self.open = Some(OpenTransaction { events: 0, bytes: 0, since: clock::instant() });
+        }
+        Ok(())
+    }
+
+    fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
         self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
         Ok(())
     }
@@ -300,26 +317,11 @@ impl SessionFile {
         if self.head.active_turn.is_some() {
             return Ok(());
         }
-        if self.open.is_none() {
-            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
-            self.open = Some(OpenTransaction { events: 0, bytes: 0, since: clock::instant() });
-        }
+        self.begin()?;
         if let Some(last) = apply::compact(&self.connection)? {
             self.head.log_start = self.head.log_start.max(last);
         }
         Ok(())
-    }
-
-    /// When the next timer is due, in milliseconds since the Unix epoch.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Sqlite`] when the file cannot be read.
-    pub fn next_timer_ms(&self) -> Result<Option<i64>, Error> {
-        let sql = "SELECT min(fire_at_ms) FROM timer";
-        let mut statement = self.connection.prepare_cached(sql).while_("looking for timers")?;
-        let due = statement.query_row([], |row| row.get(0)).optional();
-        Ok(due.while_("looking for timers")?.flatten())
     }
 }
 

@@ -12,10 +12,12 @@ mod file;
 mod page;
 mod read;
 mod template;
+mod timer;
 
 pub use file::OpenTransaction;
 pub use file::SessionFile;
 pub use read::card;
+pub use timer::Timer;
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ impl SessionFile {
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
         let mut rows =
             statement.query(rusqlite::params![read::sql_seq(from), limit + 1]).while_(doing)?;
-        let mut messages = Vec::with_capacity(limit.min(self.head.message_count as usize) + 1);
+        let mut messages = Vec::new();
         while let Some(row) = rows.next().while_(doing)? {
             let (mut message, count) = read::message_at(row).while_(doing)?;
             self.load_parts(&mut message, count)?;

@@ -156,7 +156,7 @@ struct Chain {
 }
 
 impl Chain {
-    /// Verifies the event in `row` (seq, recorded_at_ms, kind, body, hash, redacted).
+    /// Verifies the event in `row` (seq, `recorded_at_ms`, kind, body, hash, redacted).
     fn verify(&mut self, row: &Row<'_>) -> Result<StoredEvent, Error> {
         let doing = "reading an event";
         let seq = seq_at(row, 0).while_(doing)?;

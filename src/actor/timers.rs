@@ -1,0 +1,46 @@
+//! What the timers of a session do when they are due, and what happens to those that cannot.
+
+use crate::base::metric;
+use crate::domain::timer;
+use crate::storage::Error;
+use crate::storage::session::SessionFile;
+use crate::storage::session::Timer;
+
+/// Carries out every timer of `file` that is due at `now_ms`; a crash in the middle fires it again.
+///
+/// # Errors
+///
+/// When the file fails. Nothing is counted against the timer then.
+pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<(), Error> {
+    for Timer { id, kind, attempt } in file.due_timers(now_ms)? {
+        match kind.as_str() {
+            "compact" => file.compact()?,
+            // Set by a newer program, perhaps: it may be back before the last try.
+            _ => {
+                put_off(file, &id, attempt + 1, now_ms)?;
+                continue;
+            }
+        }
+        metric::counters().timer("done");
+        file.remove_timer(&id)?;
+    }
+    Ok(())
+}
+
+fn put_off(file: &mut SessionFile, id: &str, attempt: u32, now_ms: i64) -> Result<(), Error> {
+    let key = file.key().clone();
+    // Spread by name, so that no randomness is needed and a replay comes to the same.
+    let spread = key.hash().spread().wrapping_mul(u64::from(attempt) | 1) % 2_001;
+    let jitter = f64::from(u16::try_from(spread).unwrap_or(0)) / 1_000.0 - 1.0;
+    match timer::next_try_ms(attempt, now_ms, jitter) {
+        Some(at_ms) => {
+            metric::counters().timer("retried");
+            file.retry_timer(id, attempt, at_ms)
+        }
+        None => {
+            tracing::error!(session.id = %key.id(), "timer {id} of session {key:?} is dead after {attempt} tries");
+            metric::counters().timer("dead");
+            file.remove_timer(id)
+        }
+    }
+}
