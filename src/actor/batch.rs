@@ -4,15 +4,6 @@ use std::collections::VecDeque;
 
 use bytestring::ByteString;
 
-use crate::wire::envelope::Answer;
-use crate::wire::envelope::Backlog;
-use crate::wire::envelope::Error;
-use crate::wire::feed::Frame;
-use crate::wire::envelope::Idempotency;
-use crate::wire::envelope::Query;
-use crate::wire::feed::Queue;
-use crate::wire::envelope::Request;
-use crate::wire::envelope::Snapshot;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Reply;
@@ -26,6 +17,7 @@ use crate::base::limits::PAGE_DEFAULT;
 use crate::base::metric;
 use crate::domain::session::Command;
 use crate::domain::session::Context;
+use crate::domain::session::Direction;
 use crate::domain::session::Event;
 use crate::domain::session::Message;
 use crate::domain::session::Outcome;
@@ -41,8 +33,16 @@ use crate::storage::journal::Encoded;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
-use crate::domain::session::Direction;
 use crate::storage::session::SessionFile;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Backlog;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
+use crate::wire::envelope::Snapshot;
+use crate::wire::feed::Frame;
+use crate::wire::feed::Queue;
 
 /// What holds while a batch is made.
 pub(super) struct Rules<'a> {
@@ -140,7 +140,9 @@ impl Batch {
         let Job { request, reply, .. } = job;
         let done = match request {
             Request::Query(query) => query_file(file, hub, query, rules).map(Waiting::Ready),
-            Request::Command(command, idempotency) => self.command(file, command, idempotency, rules),
+            Request::Command(command, idempotency) => {
+                self.command(file, command, idempotency, rules)
+            }
         };
         match done {
             Ok(Waiting::Ready(answer)) if self.entries.is_empty() => {
@@ -239,12 +241,9 @@ impl Batch {
         let seq = if changed { self.first_seq + first as u64 } else { file.head().last_seq };
         let answer = match outcome {
             Outcome::Added => return Ok(Waiting::Added(first)),
-            Outcome::Message(message) => Answer::Message {
-                json: to_json(&message),
-                seq,
-                created: false,
-                replayed: false,
-            },
+            Outcome::Message(message) => {
+                Answer::Message { json: to_json(&message), seq, created: false, replayed: false }
+            }
             Outcome::Session { created } => {
                 Answer::Session { head: Box::new(file.head().clone()), created }
             }
@@ -345,9 +344,7 @@ fn query_file(
             Some(seq) => Answer::Page(file.page(Direction::Before(seq), limit, settled)?),
             None => return Ok(Err(Rejection::MessageNotFound.into())),
         },
-        Query::Events { after } => {
-            Answer::Subscribed(Box::new(backlog(file, Some(after))?))
-        }
+        Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
         Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
         Query::Ephemeral(text) => {
             hub.publish(&Frame { seq: None, kind: None, text });

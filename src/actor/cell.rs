@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::wire::envelope::Error;
 use crate::actor::batch::Batch;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
@@ -15,6 +14,7 @@ use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::storage::session::SessionFile;
+use crate::wire::envelope::Error;
 
 /// Where a session's file is.
 pub(super) enum State {
@@ -137,7 +137,8 @@ impl Cell {
 
     /// Takes the session out of use for a while.
     pub(super) fn quarantine(&mut self, why: Arc<str>) {
-        let pause = self.pause.map_or(QUARANTINE_PAUSE, |pause| (pause * 2).min(QUARANTINE_PAUSE_MAX));
+        let pause =
+            self.pause.map_or(QUARANTINE_PAUSE, |pause| (pause * 2).min(QUARANTINE_PAUSE_MAX));
         self.pause = Some(pause);
         tracing::error!(session.id = %self.key.id(), "session {:?} is quarantined: {why}", self.key);
         let until = clock::instant() + pause;
@@ -162,6 +163,9 @@ impl Cell {
     pub(super) fn is_ready(&self) -> bool {
         !self.jobs.is_empty()
             && self.in_flight.is_none()
-            && matches!(self.state, State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone)
+            && matches!(
+                self.state,
+                State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone
+            )
     }
 }

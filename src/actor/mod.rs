@@ -26,6 +26,7 @@ mod batch;
 mod cell;
 mod hub;
 mod job;
+mod life;
 mod node;
 mod shard;
 mod timers;

@@ -10,10 +10,6 @@ use actix::Actor;
 use actix::Arbiter;
 use futures_util::future::join_all;
 
-use crate::wire::envelope::Answer;
-use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
-use crate::wire::envelope::Request;
 use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
@@ -32,6 +28,10 @@ use crate::storage::disk;
 use crate::storage::journal;
 use crate::storage::journal::Hooks;
 use crate::storage::journal::Journal;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
 
 /// How the actors of a node are set up.
 #[derive(Clone, Debug)]
@@ -142,7 +142,9 @@ impl Node {
             flush: Box::new(move || {
                 let Some(shared) = flush.upgrade() else { return false };
                 let flushed = shared.catalogue.flush();
-                flushed.inspect_err(|error| tracing::warn!(error = %error, "flushing the catalogue")).is_ok()
+                flushed
+                    .inspect_err(|error| tracing::warn!(error = %error, "flushing the catalogue"))
+                    .is_ok()
             }),
             urge: Box::new(move |keys| {
                 for key in keys.into_iter().take(RECOVER_AT_ONCE) {
@@ -194,7 +196,10 @@ impl Node {
             }
             Err(_) => return Err(Error::Reset),
         };
-        Ok(cards.iter().map(|card| (session(card), (card.updated_at_ms, card.key.hash()))).collect())
+        Ok(cards
+            .iter()
+            .map(|card| (session(card), (card.updated_at_ms, card.key.hash())))
+            .collect())
     }
 
     /// The life of the node: grows with each start.
@@ -206,7 +211,8 @@ impl Node {
     /// Whether writes are possible.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.shared.stopping.load(Ordering::Acquire) && !self.shared.disk_full.load(Ordering::Acquire)
+        !self.shared.stopping.load(Ordering::Acquire)
+            && !self.shared.disk_full.load(Ordering::Acquire)
     }
 
     /// The bounds in force.
@@ -234,7 +240,10 @@ impl Node {
             let was = shared.disk_full.swap(*full.as_ref().unwrap_or(&true), Ordering::AcqRel);
             match full {
                 Ok(full) if full != was => {
-                    tracing::warn!("the disk {}", if full { "is full: nothing is stored" } else { "has space again" });
+                    tracing::warn!(
+                        "the disk {}",
+                        if full { "is full: nothing is stored" } else { "has space again" }
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %error, "looking at the disk"),
@@ -253,7 +262,9 @@ impl Node {
         self.shared.stopping.store(true, Ordering::Release);
         let stops = join_all(self.shards.iter().map(|shard| shard.send(Stop)));
         if tokio::time::timeout(patience, stops).await.is_err() {
-            tracing::warn!("not every session was written to its file in time; the journal has the rest");
+            tracing::warn!(
+                "not every session was written to its file in time; the journal has the rest"
+            );
         }
         let shared = Arc::clone(&self.shared);
         let flush = tokio::task::spawn_blocking(move || shared.catalogue.flush());
@@ -277,7 +288,9 @@ fn rebuild_catalogue(shared: &Shared) -> Result<(), storage::Error> {
     for path in files {
         match storage::session::card(&path) {
             Ok(card) => shared.catalogue.note(card),
-            Err(error) => tracing::warn!(file = %path.display(), error = %error, "a session file cannot be read"),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), error = %error, "a session file cannot be read")
+            }
         }
     }
     shared.catalogue.flush()

@@ -3,9 +3,6 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::wire::envelope::Answer;
-use crate::wire::envelope::Error;
-use crate::wire::envelope::Request;
 use crate::actor::batch::Start;
 use crate::actor::shard::Sender;
 use crate::base::Key;
@@ -14,6 +11,9 @@ use crate::base::metric;
 use crate::domain::session::Command;
 use crate::model::echo;
 use crate::model::echo::Piece;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Request;
 
 /// Deltas are put together for this long, so that one sync covers many tokens. Source: architecture.md, section 3.
 const COALESCE: Duration = Duration::from_millis(25);

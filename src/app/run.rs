@@ -98,9 +98,14 @@ fn options(config: &Config) -> Options {
 fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
     let data = config.storage.data.canonicalize()?;
     tracing::info!("sessile {}, data in {}", env!("CARGO_PKG_VERSION"), data.display());
-    tracing::info!("no credentials are configured: dev mode, everything is workspace `default`, user `dev`");
+    tracing::info!(
+        "no credentials are configured: dev mode, everything is workspace `default`, user `dev`"
+    );
     tracing::warn!("whoever can reach {} can read and write every session", server.address);
-    tracing::info!("model: echo, no key needed; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'", server.address);
+    tracing::info!(
+        "model: echo, no key needed; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'",
+        server.address
+    );
     let mut out = std::io::stdout();
     writeln!(out, "sessile listening on http://{}", server.address)?;
     out.flush()

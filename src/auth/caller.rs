@@ -75,11 +75,29 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_machine_are_local() {
-        let local = ["http://localhost", "https://LOCALHOST:1", "http://127.0.0.1:5173", "http://[::1]:80", "http://127.9.9.9"];
+        let local = [
+            "http://localhost",
+            "https://LOCALHOST:1",
+            "http://127.0.0.1:5173",
+            "http://[::1]:80",
+            "http://127.9.9.9",
+        ];
         let foreign = [
-            "", "null", "localhost", "file://", "http://localhost.evil.example", "http://evil.example",
-            "http://127.0.0.1.evil.example", "http://localhost:80@evil.example", "http://user@localhost",
-            "http://[::1]evil", "http://[::2]", "http://0.0.0.0", "http://10.0.0.1", "http://localhost/x", "http://2130706433",
+            "",
+            "null",
+            "localhost",
+            "file://",
+            "http://localhost.evil.example",
+            "http://evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost:80@evil.example",
+            "http://user@localhost",
+            "http://[::1]evil",
+            "http://[::2]",
+            "http://0.0.0.0",
+            "http://10.0.0.1",
+            "http://localhost/x",
+            "http://2130706433",
         ];
         for origin in local {
             assert!(Origin::is_local(origin), "{origin}");

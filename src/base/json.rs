@@ -80,7 +80,8 @@ impl<'de> Deserialize<'de> for Json {
 
 /// How deep `text` is nested, and whether there is white space between its tokens. It need not be valid JSON.
 fn measure(text: &[u8]) -> (usize, bool) {
-    let (mut depth, mut deepest, mut in_string, mut escaped, mut loose) = (0usize, 0, false, false, false);
+    let (mut depth, mut deepest, mut in_string, mut escaped, mut loose) =
+        (0usize, 0, false, false, false);
     for byte in text {
         if in_string {
             in_string = escaped || *byte != b'"';
@@ -149,7 +150,10 @@ mod tests {
 
     #[test]
     fn only_the_space_between_tokens_goes() {
-        check(r#" { "a" : [ 1.50e1 , "x \" y\\" ] ,"b":"\n z" } "#, r#"{"a":[1.50e1,"x \" y\\"],"b":"\n z"}"#);
+        check(
+            r#" { "a" : [ 1.50e1 , "x \" y\\" ] ,"b":"\n z" } "#,
+            r#"{"a":[1.50e1,"x \" y\\"],"b":"\n z"}"#,
+        );
         check("123456789012345678901234567890", "123456789012345678901234567890");
     }
 

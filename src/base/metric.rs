@@ -115,7 +115,9 @@ fn fine() -> Histogram {
 
 fn http_buckets() -> Histogram {
     // Source: OpenTelemetry's advice for http.server.request.duration.
-    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0])
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    ])
 }
 
 /// The process's counters.
@@ -160,25 +162,47 @@ impl Counters {
             self.activation.clone(),
         );
         registry.register("commands", "Commands by outcome", self.commands.clone());
-        registry.register("journal_sync_seconds", "Time to write and sync the journal", self.journal_sync.clone());
-        registry.register("journal_errors", "Failed writes of the journal", self.journal_errors.clone());
+        registry.register(
+            "journal_sync_seconds",
+            "Time to write and sync the journal",
+            self.journal_sync.clone(),
+        );
+        registry.register(
+            "journal_errors",
+            "Failed writes of the journal",
+            self.journal_errors.clone(),
+        );
         registry.register(
             "journal_damaged_records",
             "Damaged places found in the journal at start",
             self.journal_damaged.clone(),
         );
-        registry.register("sqlite_commit_seconds", "Time to commit a session file", self.commit.clone());
-        registry.register("events_appended", "Events that became durable", self.events_appended.clone());
+        registry.register(
+            "sqlite_commit_seconds",
+            "Time to commit a session file",
+            self.commit.clone(),
+        );
+        registry.register(
+            "events_appended",
+            "Events that became durable",
+            self.events_appended.clone(),
+        );
         registry.register("subscribers", "Open subscriptions", self.subscribers.clone());
         registry.register("frames_sent", "Frames given to subscribers", self.frames_sent.clone());
-        registry.register("slow_consumers", "Subscribers that fell behind", self.slow_consumers.clone());
+        registry.register(
+            "slow_consumers",
+            "Subscribers that fell behind",
+            self.slow_consumers.clone(),
+        );
         registry.register("turns", "Turns by outcome", self.turns.clone());
         registry.register("timers", "Timers that fired, by outcome", self.timers.clone());
         registry.register("limit_hits", "Requests beyond a limit", self.limit_hits.clone());
         let http = self.http.clone();
-        registry
-            .sub_registry_with_prefix("http")
-            .register("server_request_duration_seconds", "Time to answer a request", http);
+        registry.sub_registry_with_prefix("http").register(
+            "server_request_duration_seconds",
+            "Time to answer a request",
+            http,
+        );
         self.registry = registry;
         self
     }

@@ -55,8 +55,10 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Option<String>)]) -> Result<Con
         read.map_err(|source| Error::File { path: path.to_owned(), source })?;
         builder = builder.add_source(source);
     }
-    let environment =
-        config::Environment::with_prefix(PREFIX).prefix_separator("__").separator("__").try_parsing(true);
+    let environment = config::Environment::with_prefix(PREFIX)
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true);
     builder = builder.add_source(environment);
     for (name, value) in flags {
         builder = builder.set_override_option(*name, value.clone()).map_err(Error::Value)?;
@@ -119,7 +121,10 @@ fn validate(config: &Config) -> Result<(), Error> {
         (limits.parts_count <= 1_024, "limits.parts_count must be at most 1024"),
         (limits.socket_frame_bytes <= 1 << 20, "limits.socket_frame_bytes must be at most 1048576"),
         (limits.subscribers_count <= 32_768, "limits.subscribers_count must be at most 32768"),
-        (limits.mailbox_count > 0 && limits.queue_count > 0, "limits of zero would let nothing through"),
+        (
+            limits.mailbox_count > 0 && limits.queue_count > 0,
+            "limits of zero would let nothing through",
+        ),
     ];
     let problems: Vec<String> =
         checks.iter().filter(|(ok, _)| !ok).map(|(_, problem)| (*problem).to_owned()).collect();

@@ -6,7 +6,8 @@ use crate::config::load;
 
 #[track_caller]
 fn check(flags: &[(&str, &str)], then: &str) {
-    let flags: Vec<_> = flags.iter().map(|(name, value)| (*name, Some((*value).to_owned()))).collect();
+    let flags: Vec<_> =
+        flags.iter().map(|(name, value)| (*name, Some((*value).to_owned()))).collect();
     let error = load(None, &flags).expect_err("a problem");
     assert!(error.to_string().contains(then), "{error}");
 }

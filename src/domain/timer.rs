@@ -16,8 +16,13 @@ pub fn next_try_ms(attempt: u32, now_ms: i64, jitter: f64) -> Option<i64> {
     if attempt >= TRIES_MAX {
         return None;
     }
-    let pause = FIRST_PAUSE_MS.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(PAUSE_MS_MAX);
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "seconds, not money")]
+    let pause =
+        FIRST_PAUSE_MS.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(PAUSE_MS_MAX);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "seconds, not money"
+    )]
     let moved = (pause as f64 * (1.0 + 0.25 * jitter.clamp(-1.0, 1.0))) as i64;
     Some(now_ms.saturating_add(moved))
 }
@@ -29,8 +34,11 @@ mod tests {
     #[test]
     fn pauses_double_from_two_seconds_and_end_after_six_tries() {
         let pauses: Vec<_> = (1..8).map(|attempt| next_try_ms(attempt, 0, 0.0)).collect();
-        let seconds = |s| Some(s * 1_000);
-        assert_eq!(pauses, [seconds(2), seconds(4), seconds(8), seconds(16), seconds(32), None, None]);
+        let seconds = |s: i64| Some(s * 1_000);
+        assert_eq!(
+            pauses,
+            [seconds(2), seconds(4), seconds(8), seconds(16), seconds(32), None, None]
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl FromRequest for Body {
             .get("content-length")
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         Box::pin(async move {
-            let router = router.ok_or_else(|| ApiError::new("internal", "the router is missing"))?;
+            let router =
+                router.ok_or_else(|| ApiError::new("internal", "the router is missing"))?;
             read(payload, length, router.limits()).await.map(Body)
         })
     }
@@ -55,7 +56,11 @@ fn too_slow() -> ApiError {
     ApiError::new(Limit::BodyTime.code(), "the body came too slowly and was given up")
 }
 
-async fn read(mut payload: Payload, length: Option<usize>, limits: &Limits) -> Result<Bytes, ApiError> {
+async fn read(
+    mut payload: Payload,
+    length: Option<usize>,
+    limits: &Limits,
+) -> Result<Bytes, ApiError> {
     if length.is_some_and(|length| length > limits.body_bytes) {
         return Err(too_large(limits.body_bytes));
     }
@@ -74,7 +79,8 @@ async fn read(mut payload: Payload, length: Option<usize>, limits: &Limits) -> R
             }
         };
         let Some(chunk) = chunk else { break };
-        let chunk = chunk.map_err(|error| ApiError::invalid(format!("the body broke off: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| ApiError::invalid(format!("the body broke off: {error}")))?;
         if first.as_ref().map_or(0, Bytes::len) + rest.len() + chunk.len() > limits.body_bytes {
             return Err(too_large(limits.body_bytes));
         }
@@ -114,6 +120,8 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
-    reader.end().map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
+    reader
+        .end()
+        .map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
     Ok(value)
 }

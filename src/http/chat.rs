@@ -180,7 +180,8 @@ pub(super) async fn store(
     let target = router.target(&caller, &id)?;
     let NewChatMessage { role, content, parts } = body::parse(&bytes)?;
     let parts = parts.as_deref().map(parse_parts).transpose();
-    let parts = parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
+    let parts =
+        parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
     let parts = parts.unwrap_or_default();
     let message = NewMessage { id: None, role, content, parts, metadata: None };
     let request = Request::Command(Command::AddMessage(message), None);

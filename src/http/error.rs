@@ -33,7 +33,8 @@ impl ApiError {
 
     /// Its HTTP status.
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(problem::find(self.code).status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(problem::find(self.code).status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The problem document; logged here, once.

@@ -88,7 +88,8 @@ pub(super) async fn events(
         }
     }
     let events = frames.iter().map(|frame| Json::parse(&frame.text)).collect::<Result<_, _>>();
-    let events = events.map_err(|error| ApiError::new("internal", format!("a stored event: {error}")))?;
+    let events =
+        events.map_err(|error| ApiError::new("internal", format!("a stored event: {error}")))?;
     Ok(reply::json(StatusCode::OK, &EventPage { events, last_seq }))
 }
 

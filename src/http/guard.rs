@@ -28,7 +28,11 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Guards `payload`; what it stopped is told in the verdict.
-    pub(super) fn wrap(payload: Payload, frame_bytes: usize, fragments: usize) -> (Payload, Verdict) {
+    pub(super) fn wrap(
+        payload: Payload,
+        frame_bytes: usize,
+        fragments: usize,
+    ) -> (Payload, Verdict) {
         let verdict = Verdict::default();
         let scan = Scan::new(frame_bytes as u64, fragments);
         let guard = Self { payload, scan, verdict: Rc::clone(&verdict) };
@@ -107,7 +111,9 @@ impl Scan {
     fn frame(&mut self) -> Result<(), Limit> {
         let length = match self.length_bytes() {
             0 => u64::from(self.header[1] & 0x7f),
-            count => self.header[2..2 + count].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            count => {
+                self.header[2..2 + count].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+            }
         };
         if length > self.frame_bytes_max {
             return Err(Limit::Frame);
@@ -162,7 +168,12 @@ mod tests {
     fn fragments_are_counted_until_the_last() {
         let mut scan = Scan::new(100, 3);
         for _ in 0..10 {
-            assert_eq!(scan.push(&[frame(0x01, 0), frame(0x89, 4), frame(0x00, 5), frame(0x80, 0)].concat()), Ok(()));
+            assert_eq!(
+                scan.push(
+                    &[frame(0x01, 0), frame(0x89, 4), frame(0x00, 5), frame(0x80, 0)].concat()
+                ),
+                Ok(())
+            );
         }
         let flood: Vec<u8> = std::iter::repeat_n(frame(0x00, 0), 4).flatten().collect();
         assert_eq!(scan.push(&flood), Err(Limit::Fragments));

@@ -139,7 +139,8 @@ pub(super) async fn page(
 pub(super) fn page_limit(limit: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = limit else { return Ok(PAGE_DEFAULT) };
     let number = limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
-    number.ok_or_else(|| ApiError::invalid(format!("`limit` must be a number from 1 to {PAGE_MAX}")))
+    number
+        .ok_or_else(|| ApiError::invalid(format!("`limit` must be a number from 1 to {PAGE_MAX}")))
 }
 
 /// The query for the page at `anchor`, which is a message id or a cursor.

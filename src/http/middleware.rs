@@ -29,13 +29,16 @@ pub(super) async fn watch<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let headers = request.headers();
-    let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
+    let text =
+        |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
     if text(header::ORIGIN).is_some_and(|origin| !Origin::is_local(origin)) {
-        let detail = "this page may not use the server: it has no credentials and serves this machine only";
+        let detail =
+            "this page may not use the server: it has no credentials and serves this machine only";
         return Err(ApiError::new("forbidden_origin", detail).into());
     }
     if text(header::HOST).is_some_and(|host| !Origin::is_local_host(host)) {
-        let detail = "the server has no credentials and answers to names of this machine only, as localhost";
+        let detail =
+            "the server has no credentials and answers to names of this machine only, as localhost";
         return Err(ApiError::new("forbidden_origin", detail).into());
     }
     let method = method_name(request.method());

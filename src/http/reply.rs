@@ -21,7 +21,9 @@ const REPLAYED: &str = "Idempotent-Replayed";
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(body) => builder(status).body(body),
-        Err(error) => actix_web::ResponseError::error_response(&ApiError::new("internal", error.to_string())),
+        Err(error) => {
+            actix_web::ResponseError::error_response(&ApiError::new("internal", error.to_string()))
+        }
     }
 }
 
@@ -35,8 +37,7 @@ fn builder(status: StatusCode) -> HttpResponseBuilder {
 pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
     match answer {
         Answer::Message { json, created, replayed, .. } => {
-            let mut builder =
-                builder(if created { StatusCode::CREATED } else { StatusCode::OK });
+            let mut builder = builder(if created { StatusCode::CREATED } else { StatusCode::OK });
             if replayed {
                 builder.insert_header((REPLAYED, "true"));
             }
@@ -46,7 +47,11 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             let mut builder = builder(status);
             builder.insert_header((REPLAYED, "true"));
-            if status == StatusCode::NO_CONTENT { builder.finish() } else { builder.body(json.into_bytes()) }
+            if status == StatusCode::NO_CONTENT {
+                builder.finish()
+            } else {
+                builder.body(json.into_bytes())
+            }
         }
         Answer::Session { head, created } => {
             json(if created { StatusCode::CREATED } else { StatusCode::OK }, &head.session(id))
@@ -71,7 +76,9 @@ pub(super) fn key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let key = value.to_str().unwrap_or_default();
     let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
     if !ids::is_valid_key(key) {
-        return Err(ApiError::invalid("`Idempotency-Key` must be 1 to 255 printable ASCII characters"));
+        return Err(ApiError::invalid(
+            "`Idempotency-Key` must be 1 to 255 printable ASCII characters",
+        ));
     }
     Ok(Some(key.to_owned()))
 }

@@ -36,29 +36,38 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(path("/metrics", "GET", vec![get().to(health::metrics)]))
         .service(path("/openapi.json", "GET", vec![get().to(health::document)]))
         .service(path("/problems/{code}", "GET", vec![get().to(health::explain)]))
-        .service(path("/v1/sessions", "GET, POST", vec![
-            post().to(sessions::create),
-            get().to(sessions::list),
-        ]))
-        .service(path("/v1/sessions/{id}/messages", "GET, POST", vec![
-            post().to(messages::add),
-            get().to(messages::page),
-        ]))
+        .service(path(
+            "/v1/sessions",
+            "GET, POST",
+            vec![post().to(sessions::create), get().to(sessions::list)],
+        ))
+        .service(path(
+            "/v1/sessions/{id}/messages",
+            "GET, POST",
+            vec![post().to(messages::add), get().to(messages::page)],
+        ))
         .service(path("/v1/sessions/{id}/messages/count", "GET", vec![get().to(messages::count)]))
-        .service(path("/v1/sessions/{id}/messages/{mid}", "GET, DELETE", vec![
-            get().to(messages::read),
-            delete().to(messages::delete),
-        ]))
-        .service(path("/v1/sessions/{id}/messages/{mid}/parts", "PUT", vec![
-            put().to(messages::replace_parts),
-        ]))
+        .service(path(
+            "/v1/sessions/{id}/messages/{mid}",
+            "GET, DELETE",
+            vec![get().to(messages::read), delete().to(messages::delete)],
+        ))
+        .service(path(
+            "/v1/sessions/{id}/messages/{mid}/parts",
+            "PUT",
+            vec![put().to(messages::replace_parts)],
+        ))
         .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
         .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
-        .service(path("/v1/sessions/{id}", "GET, PATCH, DELETE", vec![
-            get().to(sessions::read),
-            patch().to(sessions::change),
-            delete().to(sessions::delete),
-        ]))
+        .service(path(
+            "/v1/sessions/{id}",
+            "GET, PATCH, DELETE",
+            vec![
+                get().to(sessions::read),
+                patch().to(sessions::change),
+                delete().to(sessions::delete),
+            ],
+        ))
         .service(
             web::scope("/chat")
                 .app_data(Pattern("/chat"))
@@ -72,7 +81,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 async fn route_not_found(request: HttpRequest) -> HttpResponse {
-    ApiError::new("route_not_found", format!("there is nothing at {}", request.path())).error_response()
+    ApiError::new("route_not_found", format!("there is nothing at {}", request.path()))
+        .error_response()
 }
 
 async fn method_not_allowed(allow: &'static str) -> HttpResponse {

@@ -61,10 +61,16 @@ pub fn bind(address: SocketAddr, workers: usize, router: Router) -> io::Result<S
             .allowed_origin_fn(|origin, _| origin.to_str().is_ok_and(Origin::is_local))
             .allow_any_method()
             .allow_any_header()
-            .expose_headers(["x-session-id", "idempotent-replayed", "x-cursor-ignored", "retry-after"])
+            .expose_headers([
+                "x-session-id",
+                "idempotent-replayed",
+                "x-cursor-ignored",
+                "retry-after",
+            ])
             .max_age(3_600);
-        let path = web::PathConfig::default()
-            .error_handler(|error, _| ApiError::invalid(format!("the path is not acceptable: {error}")).into());
+        let path = web::PathConfig::default().error_handler(|error, _| {
+            ApiError::invalid(format!("the path is not acceptable: {error}")).into()
+        });
         App::new()
             .app_data(web::Data::new(router.clone()))
             .app_data(path)

@@ -77,7 +77,8 @@ pub(super) async fn list(
 ) -> Response {
     let limit = page_limit(query.limit.as_deref())?;
     let unknown = || ApiError::new("cursor_unknown", "the cursor is not one of this list");
-    let behind = query.cursor.map(|token| cursor::decode_list(&token).ok_or_else(unknown)).transpose()?;
+    let behind =
+        query.cursor.map(|token| cursor::decode_list(&token).ok_or_else(unknown)).transpose()?;
     let mut found = router.list(&caller, behind, limit + 1).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);

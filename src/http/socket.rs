@@ -145,8 +145,9 @@ impl Upgrade<'_> {
         );
         let payload = repack(self.request, payload)?;
         let (response, session, stream) =
-            actix_ws::handle_with_protocols(self.request, payload, &["sessile.v1"])
-                .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))?;
+            actix_ws::handle_with_protocols(self.request, payload, &["sessile.v1"]).map_err(
+                |error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")),
+            )?;
         let stream = stream
             .max_frame_size(limits.socket_frame_bytes)
             .aggregate_continuations()
@@ -193,11 +194,7 @@ struct Socket {
 }
 
 impl Socket {
-    async fn run(
-        mut self,
-        stream: AggregatedMessageStream,
-        backlog: Backlog,
-    ) {
+    async fn run(mut self, stream: AggregatedMessageStream, backlog: Backlog) {
         let end = match self.talk(stream, backlog).await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -394,7 +391,8 @@ impl Socket {
         let (router, target) = (self.router.clone(), self.target.clone());
         self.pending.push_back(Box::pin(async move {
             if !ids::is_valid_key(&client_id) {
-                let error = ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
+                let error =
+                    ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
                 return native::error(None, &error.problem());
             }
             let idempotency = Idempotency::new(client_id.clone(), &command);
@@ -444,13 +442,18 @@ fn close_code(error: &actix_ws::ProtocolError) -> u16 {
     match error {
         actix_ws::ProtocolError::Overflow => 4009,
         // How `actix-ws` says that the fragments of a message are too large together.
-        actix_ws::ProtocolError::Io(error) if error.to_string().contains("continuation size") => 4009,
+        actix_ws::ProtocolError::Io(error) if error.to_string().contains("continuation size") => {
+            4009
+        }
         _ => 1002,
     }
 }
 
 /// A payload as the extractor that `actix-ws` takes.
-fn repack(request: &HttpRequest, mut payload: actix_web::dev::Payload) -> Result<web::Payload, ApiError> {
+fn repack(
+    request: &HttpRequest,
+    mut payload: actix_web::dev::Payload,
+) -> Result<web::Payload, ApiError> {
     let taken = web::Payload::from_request(request, &mut payload);
     let internal = || ApiError::new("internal", "a payload could not be taken");
     taken.now_or_never().and_then(Result::ok).ok_or_else(internal)

@@ -91,11 +91,8 @@ impl Stream {
     /// The stream of the answer of `turn`, and its first event.
     #[must_use]
     pub fn begin(turn: &Turn) -> (Self, String) {
-        let stream = Self {
-            turn_id: turn.id.clone(),
-            message_id: turn.message_id.clone(),
-            done: false,
-        };
+        let stream =
+            Self { turn_id: turn.id.clone(), message_id: turn.message_id.clone(), done: false };
         let ack = Said { r#type: "ack", role: None, content: Some("Message received") };
         (stream, sse("message", &ack))
     }

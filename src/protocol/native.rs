@@ -51,8 +51,7 @@ pub fn reset(id: &str, seq: u64, snapshot: &Snapshot) -> String {
         snapshot: State<'a>,
     }
     let session = snapshot.head.session(id);
-    let state =
-        State { session, messages: &snapshot.page.messages, has_more: snapshot.page.more };
+    let state = State { session, messages: &snapshot.page.messages, has_more: snapshot.page.more };
     line(&Reset { r#type: "reset", seq, reason: snapshot.reason, snapshot: state })
 }
 

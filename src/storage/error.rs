@@ -30,7 +30,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The file was written by a newer program.
-    #[error("the file has schema version {is}, this program knows versions up to {known}: start a newer sessile")]
+    #[error(
+        "the file has schema version {is}, this program knows versions up to {known}: start a newer sessile"
+    )]
     TooNew {
         /// Version of the file.
         is: i64,
@@ -115,9 +117,9 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
-                Some(
-                    rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase,
-                ) => Kind::Corrupt,
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                    Kind::Corrupt
+                }
                 _ => Kind::Unavailable,
             },
             Self::Io { .. } | Self::Pool(_) | Self::Locked { .. } => Kind::Unavailable,

@@ -14,7 +14,8 @@ pub fn encode(key: &Key, seq: u64) -> String {
 pub fn decode(key: &Key, token: &str) -> Option<u64> {
     let (seq, sum) = token.strip_prefix("c1.")?.split_once('.')?;
     let seq = u64::from_str_radix(seq, 16).ok()?;
-    (u32::from_str_radix(sum, 16).ok()? == check(key, seq) && encode(key, seq) == token).then_some(seq)
+    (u32::from_str_radix(sum, 16).ok()? == check(key, seq) && encode(key, seq) == token)
+        .then_some(seq)
 }
 
 /// Keeps tokens of other sessions and mistyped ones apart. It guards against mistakes, not against malice: whoever
@@ -29,14 +30,14 @@ fn check(key: &Key, seq: u64) -> u32 {
 /// The token for the place behind a session in the list of sessions.
 #[must_use]
 pub fn encode_list(updated_at_ms: i64, hash: KeyHash) -> String {
-    format!("l1.{updated_at_ms:x}.{hash}")
+    format!("l1.{updated_at_ms}.{hash}")
 }
 
 /// The place that `token` names in the list of sessions.
 #[must_use]
 pub fn decode_list(token: &str) -> Option<(i64, KeyHash)> {
     let (at_ms, hash) = token.strip_prefix("l1.")?.split_once('.')?;
-    let at_ms = i64::from_str_radix(at_ms, 16).ok()?;
+    let at_ms = at_ms.parse().ok()?;
     if hash.len() != 32 || !hash.is_ascii() {
         return None;
     }
@@ -57,7 +58,8 @@ mod tests {
         let token = encode(&mine, 4_711);
         assert_eq!(decode(&mine, &token), Some(4_711));
         assert_eq!(decode(&other, &token), None);
-        for bad in ["", "c1.", "c1.1.", "c1.+1.0", "c2.1.00000000", "-1", "c1.ffffffffffffffffff.0"] {
+        for bad in ["", "c1.", "c1.1.", "c1.+1.0", "c2.1.00000000", "-1", "c1.ffffffffffffffffff.0"]
+        {
             assert_eq!(decode(&mine, bad), None, "{bad}");
         }
         let list = encode_list(-5, mine.hash());

@@ -198,7 +198,9 @@ pub enum Error {
     #[error("the idempotency key was used for another request")]
     KeyReused,
     /// The disk failed in the middle of the write.
-    #[error("the disk failed while the change was written, whether it was kept is not known yet: retry with the same key")]
+    #[error(
+        "the disk failed while the change was written, whether it was kept is not known yet: retry with the same key"
+    )]
     OutcomeUnknown,
     /// The disk is full; reads go on.
     #[error("the disk is full: nothing is stored until there is space again, reading goes on")]
@@ -210,7 +212,9 @@ pub enum Error {
     #[error("the session cannot be opened: {0}")]
     Quarantined(Arc<str>),
     /// The session had to be dropped from memory; what was acknowledged is safe.
-    #[error("the session was reset, whether the change was kept is not known: retry with the same key")]
+    #[error(
+        "the session was reset, whether the change was kept is not known: retry with the same key"
+    )]
     Reset,
     /// The process ends.
     #[error("the server is shutting down")]

@@ -19,3 +19,4 @@ mod sessions;
 mod sockets;
 mod startup;
 mod streams;
+mod tidy;

@@ -113,7 +113,8 @@ impl Command {
     #[must_use]
     pub fn size(&self) -> usize {
         let metadata = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
-        let parts = |parts: &[Part]| -> usize { parts.iter().map(|p| p.json().as_str().len()).sum() };
+        let parts =
+            |parts: &[Part]| -> usize { parts.iter().map(|p| p.json().as_str().len()).sum() };
         let text = match self {
             Self::Create { changes, .. } | Self::Change(changes) => {
                 changes.title.as_ref().map_or(0, String::len) + metadata(&changes.metadata)

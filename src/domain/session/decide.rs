@@ -165,10 +165,8 @@ pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided
             _ => Err(Rejection::Deleted.into()),
         };
     }
-    let creates = matches!(
-        command,
-        Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_)
-    );
+    let creates =
+        matches!(command, Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_));
     if !head.exists() && !creates {
         return Err(Rejection::SessionNotFound.into());
     }
@@ -270,7 +268,12 @@ fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Deci
 fn deleted<V: View>(view: &V) -> Event {
     let project_id = view.head().project_id.clone();
     // What the session held goes with it, its title and metadata too.
-    Event::Session { title: String::new(), project_id, metadata: Json::empty_object(), deleted: true }
+    Event::Session {
+        title: String::new(),
+        project_id,
+        metadata: Json::empty_object(),
+        deleted: true,
+    }
 }
 
 fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {

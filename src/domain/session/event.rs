@@ -224,7 +224,14 @@ impl Event {
             }
             Self::PartDelta { message_id, part, offset, delta } => {
                 let (part, offset) = (*part, *offset);
-                serde_json::to_string(&DeltaFrame { r#type: tag, seq, message_id, part, offset, delta })
+                serde_json::to_string(&DeltaFrame {
+                    r#type: tag,
+                    seq,
+                    message_id,
+                    part,
+                    offset,
+                    delta,
+                })
             }
             Self::MessageDeleted { message_id } => {
                 serde_json::to_string(&DeletedFrame { r#type: tag, seq, message_id })
@@ -265,13 +272,12 @@ impl Event {
                     Self::MessageDeleted { message_id: frame.message_id }
                 }
                 EventKind::Session => {
-                    let frame: SessionFrame<SessionBody<String, Json>> = serde_json::from_str(frame)?;
+                    let frame: SessionFrame<SessionBody<String, Json>> =
+                        serde_json::from_str(frame)?;
                     let SessionBody { title, project_id, metadata, deleted } = frame.session;
                     Self::Session { title, project_id, metadata, deleted }
                 }
-                EventKind::Turn => {
-                    Self::Turn(serde_json::from_str::<TurnFrame<Turn>>(frame)?.turn)
-                }
+                EventKind::Turn => Self::Turn(serde_json::from_str::<TurnFrame<Turn>>(frame)?.turn),
             })
         };
         read().map_err(|source| Undecodable { kind, source })

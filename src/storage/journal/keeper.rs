@@ -203,7 +203,8 @@ fn prepare(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
     let path = segment::path(dir, number);
     let write = || {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let file =
+            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let zeros = vec![0; 1 << 20];
         let mut at = 0;
         while at < bytes {

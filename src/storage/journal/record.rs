@@ -129,8 +129,13 @@ impl Record {
         let count = u32::from_le_bytes(take(&mut rest)?);
         let entries = (0..count).map(|_| take_entry(&mut rest)).collect::<Option<Vec<_>>>()?;
         let key = Key::session(&workspace, &id);
-        (rest.is_empty() && !entries.is_empty())
-            .then_some(Self { key, epoch, first_seq, previous_hash, entries })
+        (rest.is_empty() && !entries.is_empty()).then_some(Self {
+            key,
+            epoch,
+            first_seq,
+            previous_hash,
+            entries,
+        })
     }
 }
 

@@ -141,8 +141,14 @@ impl Journal {
             .spawn(move || writer.run(&receiver))
             .map_err(doing("starting the journal thread"))?;
         let dir = Arc::new(options.dir.clone());
-        let journal =
-            Self { submissions, ledger, shared, dir, epoch: found.epoch, _keeper: Arc::new(keeper) };
+        let journal = Self {
+            submissions,
+            ledger,
+            shared,
+            dir,
+            epoch: found.epoch,
+            _keeper: Arc::new(keeper),
+        };
         Ok((journal, found.damage))
     }
 
@@ -241,7 +247,8 @@ impl Writer {
                 match submission {
                     Submission::Seal => seal = true,
                     Submission::Append(new, done) => {
-                        bytes += new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
+                        bytes +=
+                            new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
                         records.extend(new);
                         waiting.push(done);
                     }
@@ -283,7 +290,9 @@ impl Writer {
                     metric::counters().journal_errors.inc();
                     if tries == 0 {
                         let error = match error.kind() {
-                            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
+                            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                                AppendError::Full
+                            }
                             _ => AppendError::Unknown,
                         };
                         self.failed = Some((clock::instant(), error));

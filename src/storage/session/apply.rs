@@ -46,7 +46,8 @@ pub(super) fn insert(
 
 /// Inserts what a repeat of the request that led to event `seq` will be answered.
 pub(super) fn remember(connection: &Connection, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-    let sql = "INSERT INTO idempotency (key, request, seq, status, response) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql =
+        "INSERT INTO idempotency (key, request, seq, status, response) VALUES (?1, ?2, ?3, ?4, ?5)";
     let Idempotent { key, request, status, response } = kept;
     connection
         .prepare_cached(sql)
@@ -227,7 +228,9 @@ fn project_turn(
                     "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES (?1, ?1, ?2, '{}')
                      ON CONFLICT DO UPDATE SET fire_at_ms = excluded.fire_at_ms, attempt = 0",
                 )
-                .and_then(|mut statement| statement.execute(params![COMPACT, at_ms + DELTAS_KEPT_MS]))
+                .and_then(|mut statement| {
+                    statement.execute(params![COMPACT, at_ms + DELTAS_KEPT_MS])
+                })
                 .while_("setting a timer")?;
         }
     }
@@ -272,7 +275,9 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
             .and_then(|mut statement| statement.execute(params![at, body]))
             .while_(doing)?;
         connection
-            .prepare_cached("UPDATE idempotency SET response = '{}' WHERE seq = ?1 AND response IS NOT NULL")
+            .prepare_cached(
+                "UPDATE idempotency SET response = '{}' WHERE seq = ?1 AND response IS NOT NULL",
+            )
             .and_then(|mut statement| statement.execute([at]))
             .while_(doing)?;
     }

@@ -149,8 +149,7 @@ impl SessionFile {
     pub fn apply(&mut self, event: &Event, entry: &Entry) -> Result<(), Error> {
         self.begin()?;
         let seq = self.head.last_seq + 1;
-        let hash =
-            chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
+        let hash = chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
         apply::insert(&self.connection, seq, entry, &hash)?;
         apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
         self.head.last_seq = seq;

@@ -53,11 +53,13 @@ fn json_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
 /// Reads what is known of the session and verifies whose file it is and that its last event is what was written.
 pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
     let doing = "reading the head of a session file";
-    let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, log_start,
+    let sql =
+        "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, log_start,
                       created_at_ms, updated_at_ms FROM meta";
     let row = connection
         .query_row(sql, [], |row| {
-            let mine = row.get_ref(0)?.as_str()? == key.workspace() && row.get_ref(1)?.as_str()? == key.id();
+            let mine = row.get_ref(0)?.as_str()? == key.workspace()
+                && row.get_ref(1)?.as_str()? == key.id();
             let head = Head {
                 title: row.get(2)?,
                 project_id: row.get(3)?,

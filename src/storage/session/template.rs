@@ -11,7 +11,8 @@ use crate::storage::Error;
 use crate::storage::While;
 
 /// Steps from nothing to the present schema; `user_version` counts them.
-const STEPS: &[M<'static>] = &[M::up(include_str!("../../../schema/session/0001_create_session.sql"))];
+const STEPS: &[M<'static>] =
+    &[M::up(include_str!("../../../schema/session/0001_create_session.sql"))];
 
 /// The version that this program writes.
 pub(super) fn version() -> i64 {

@@ -1,0 +1,407 @@
+//! The life of a session in memory: waking, committing, writing its file, sleeping, and what is due meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::ActorFutureExt;
+use actix::AsyncContext;
+use actix::Context;
+use actix::WrapFuture;
+use tokio::sync::oneshot;
+
+use crate::actor::cell::Cell;
+use crate::actor::cell::Checkpoint;
+use crate::actor::cell::State;
+use crate::actor::job::Job;
+use crate::actor::node::Shared;
+use crate::actor::shard::Shard;
+use crate::actor::timers;
+use crate::actor::wake;
+use crate::actor::wake::Found;
+use crate::base::clock;
+use crate::base::ids::KeyHash;
+use crate::base::metric;
+use crate::domain::session::Command;
+use crate::domain::session::Rejection;
+use crate::storage;
+use crate::storage::catalogue::Card;
+use crate::storage::session::SessionFile;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
+use crate::wire::feed::Close;
+/// Longest time for opening a session's file. Source: semantics.md, section 2.
+const WAKE_MAX: Duration = Duration::from_secs(30);
+
+impl Shard {
+    pub(super) fn slept(&mut self) {
+        self.awake -= 1;
+        metric::counters().actors("active").dec();
+    }
+
+    pub(super) fn wake(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        if self.awake >= self.awake_max {
+            self.waiting.push_back(hash);
+            self.make_room(ctx);
+            return;
+        }
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        self.awake += 1;
+        metric::counters().actors("active").inc();
+        let key = cell.key.clone();
+        cell.state = State::Waking;
+        // Most first messages are of sessions that are new: two looks at the folder tell, and save a hop to a thread.
+        let (folder, ledger) = (&self.shared.folder, self.shared.journal.ledger());
+        let known = || -> Result<bool, storage::Error> {
+            Ok(ledger.is_pending(hash)
+                || folder.has(&folder.session(hash))?
+                || folder.has(&folder.tombstone(hash))?)
+        };
+        if matches!(known(), Ok(false)) {
+            self.woken(hash, Ok(Found::Absent), ctx);
+            return;
+        }
+        let started = clock::instant();
+        let shared = Arc::clone(&self.shared);
+        let open = tokio::task::spawn_blocking(move || wake::open(&shared, &key));
+        let opened = tokio::time::timeout(WAKE_MAX, open);
+        ctx.spawn(opened.into_actor(self).map(move |result, shard, ctx| {
+            metric::counters().activation.observe(started.elapsed().as_secs_f64());
+            let slow = || storage::Error::FileCorrupt {
+                problem: "opening it took over 30 s or panicked".to_owned(),
+            };
+            let result = result.map_err(|_| slow()).and_then(|joined| joined.map_err(|_| slow()));
+            shard.woken(hash, result.and_then(|found| found), ctx);
+        }));
+    }
+
+    pub(super) fn woken(
+        &mut self,
+        hash: KeyHash,
+        found: Result<Found, storage::Error>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        let found = match found {
+            Ok(Found::Absent) if !cell.jobs.iter().any(|job| may_create(&job.request)) => {
+                cell.refuse_all(&Rejection::SessionNotFound.into());
+                cell.state = State::Asleep;
+                self.slept();
+                self.forget_if_empty(hash);
+                return self.let_in(ctx);
+            }
+            Ok(Found::Absent) => {
+                metric::counters().activated("created");
+                SessionFile::create(&cell.key).map(Box::new)
+            }
+            Ok(Found::Gone) => {
+                cell.state = State::Gone;
+                self.slept();
+                self.make_ready(hash, ctx);
+                return self.let_in(ctx);
+            }
+            Ok(Found::File(file)) => {
+                metric::counters().activated("request");
+                Ok(file)
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(file) => {
+                let now = clock::instant();
+                (cell.last_used, cell.awake_since) = (now, now);
+                cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
+                note(&self.shared, &file, cell.next_timer_ms);
+                let running = file.head().active_turn.as_ref().map(|turn| &turn.id);
+                // Whatever the rows say: only a task of this process can be writing.
+                if running.is_some() && running != cell.writing.as_ref() {
+                    let (reply, _) = oneshot::channel();
+                    let request = Request::Command(Command::Reconcile, None);
+                    cell.jobs.push_front(Job { request, reply, at: now, bytes: 0 });
+                }
+                cell.state = State::Awake(file);
+                self.make_ready(hash, ctx);
+            }
+            Err(error) => {
+                cell.quarantine(describe(&error).into());
+                self.slept();
+                self.let_in(ctx);
+            }
+        }
+    }
+
+    pub(super) fn forget_if_empty(&mut self, hash: KeyHash) {
+        if self.cells.get(&hash).is_some_and(Cell::is_empty) {
+            self.cells.remove(&hash);
+        }
+    }
+
+    /// Lets sessions wake that had to wait until others sleep.
+    pub(super) fn let_in(&mut self, ctx: &mut Context<Self>) {
+        while self.awake < self.awake_max {
+            let Some(hash) = self.waiting.pop_front() else { break };
+            self.make_ready(hash, ctx);
+        }
+    }
+
+    /// Puts the sessions to sleep that were used least recently.
+    pub(super) fn make_room(&mut self, ctx: &mut Context<Self>) {
+        const AT_ONCE: usize = 64;
+        let mut idle: Vec<_> = self
+            .cells
+            .iter()
+            .filter(|(_, cell)| cell.may_sleep())
+            .map(|(hash, cell)| (cell.last_used, *hash))
+            .collect();
+        let count = AT_ONCE.min(idle.len());
+        if count > 0 && count < idle.len() {
+            idle.select_nth_unstable(count);
+        }
+        for (_, hash) in idle.into_iter().take(count) {
+            self.sleep(hash, ctx);
+        }
+    }
+
+    pub(super) fn commit(&mut self, hash: KeyHash) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        let State::Awake(file) = &mut cell.state else { return };
+        let Some(open) = file.open_transaction() else { return };
+        // What is in flight is not durable yet, and a commit would put it into the file.
+        if cell.in_flight.is_some() {
+            return;
+        }
+        let started = clock::instant();
+        if let Err(error) = file.commit() {
+            // The journal has everything, so dropping the session and replaying repairs it.
+            return self.failed(hash, &error);
+        }
+        metric::counters().commit.observe(started.elapsed().as_secs_f64());
+        cell.log_bytes += open.bytes;
+        cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
+        cell.full =
+            file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
+        if !file.is_in_memory() {
+            self.shared.journal.ledger().applied(hash, file.head().last_seq);
+        }
+        note(&self.shared, file, cell.next_timer_ms);
+    }
+
+    /// Takes the file to another thread; what comes meanwhile waits in the mailbox.
+    pub(super) fn lend(
+        &mut self,
+        hash: KeyHash,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(Box<SessionFile>, &Shared) -> Result<Option<Box<SessionFile>>, storage::Error>
+        + Send
+        + 'static,
+    ) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        if cell.in_flight.is_some() || !matches!(cell.state, State::Awake(_)) {
+            return;
+        }
+        let State::Awake(file) = std::mem::replace(&mut cell.state, State::Away) else { return };
+        let shared = Arc::clone(&self.shared);
+        let last_seq = file.head().last_seq;
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work(file, &shared)?;
+            shared.journal.ledger().applied(hash, last_seq);
+            Ok(done)
+        });
+        ctx.spawn(task.into_actor(self).map(move |result, shard, ctx| {
+            let Some(cell) = shard.cells.get_mut(&hash) else { return };
+            cell.log_bytes = 0;
+            match result {
+                Ok(Ok(Some(file))) => cell.state = State::Awake(file),
+                Ok(Ok(None)) => {
+                    cell.state = State::Asleep;
+                    shard.slept();
+                }
+                other => {
+                    // The journal has everything, so waking it again repairs it.
+                    if let Ok(Err(error)) = other {
+                        let text = describe(&error);
+                        tracing::warn!(session.id = %cell.key.id(), "writing session {:?} failed: {text}", cell.key);
+                    }
+                    cell.state = State::Asleep;
+                    shard.slept();
+                }
+            }
+            shard.make_ready(hash, ctx);
+            shard.forget_if_empty(hash);
+            shard.let_in(ctx);
+        }));
+    }
+
+    pub(super) fn write_file(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        self.lend(hash, ctx, |file, shared| {
+            let file = file.into_file(&shared.folder)?;
+            Ok(Some(Box::new(file)))
+        });
+    }
+
+    pub(super) fn sleep(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        cell.hub.prune();
+        if let State::Awake(file) = &cell.state {
+            note(&self.shared, file, cell.next_timer_ms);
+        }
+        self.lend(hash, ctx, |file, shared| {
+            file.close(&shared.folder)?;
+            Ok(None)
+        });
+    }
+
+    /// Moves the log of a session that is in use all the time into its file: most of it beside the traffic, the rest
+    /// in a pause, so that the pause is short whatever the size of the log.
+    pub(super) fn checkpoint(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        match cell.checkpoint {
+            Checkpoint::Idle if cell.log_bytes >= self.shared.options.checkpoint_bytes => {
+                cell.checkpoint = Checkpoint::Beside;
+                let path = self.shared.folder.session(hash);
+                let beside =
+                    tokio::task::spawn_blocking(move || SessionFile::checkpoint_beside(&path));
+                ctx.spawn(beside.into_actor(self).map(move |result, shard, _| {
+                    if let Ok(Err(error)) = result {
+                        tracing::warn!(
+                            "a session's log could not be moved into its file: {}",
+                            describe(&error)
+                        );
+                    }
+                    if let Some(cell) = shard.cells.get_mut(&hash) {
+                        cell.checkpoint = Checkpoint::Rest;
+                    }
+                }));
+            }
+            Checkpoint::Rest => {
+                cell.checkpoint = Checkpoint::Idle;
+                self.lend(hash, ctx, |mut file, _| {
+                    file.checkpoint()?;
+                    Ok(Some(file))
+                });
+            }
+            Checkpoint::Idle | Checkpoint::Beside => {}
+        }
+    }
+
+    pub(super) fn delete(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        cell.hub.close(Close::Deleted);
+        cell.writing = None;
+        if let State::Awake(file) = &cell.state {
+            note(&self.shared, file, None);
+        }
+        let key = cell.key.clone();
+        self.lend(hash, ctx, move |file, shared| {
+            drop(file);
+            wake::finish_deletion(shared, &key)?;
+            shared.journal.seal();
+            Ok(None)
+        });
+    }
+
+    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
+        enum Due {
+            Commit,
+            File,
+            Sleep,
+            Checkpoint,
+            Timers,
+        }
+        let options = &self.shared.options;
+        let (now, now_ms) = (clock::instant(), clock::now_ms());
+        let mut due = Vec::new();
+        for (hash, cell) in &self.cells {
+            let State::Awake(file) = &cell.state else { continue };
+            if cell.in_flight.is_some() {
+                continue;
+            }
+            let open = file.open_transaction();
+            if cell.may_sleep() && now - cell.last_used >= options.sleep_after {
+                due.push((*hash, Due::Sleep));
+            } else if file.is_in_memory()
+                && file.head().exists()
+                && now - cell.awake_since >= options.file_delay
+            {
+                due.push((*hash, Due::File));
+            } else if cell.log_bytes >= options.checkpoint_bytes
+                || cell.checkpoint == Checkpoint::Rest
+            {
+                due.push((*hash, Due::Checkpoint));
+            } else if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
+                due.push((*hash, Due::Timers));
+            } else if open.is_some_and(|open| now - open.since >= options.commit_delay) {
+                due.push((*hash, Due::Commit));
+            }
+        }
+        for (hash, what) in due {
+            match what {
+                Due::Commit => self.commit(hash),
+                Due::File => self.write_file(hash, ctx),
+                Due::Sleep => self.sleep(hash, ctx),
+                Due::Checkpoint => self.checkpoint(hash, ctx),
+                Due::Timers => self.fire(hash, now_ms),
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.make_room(ctx);
+            self.let_in(ctx);
+        }
+        self.schedule(ctx);
+    }
+
+    /// Carries out what is due in a session.
+    pub(super) fn fire(&mut self, hash: KeyHash, now_ms: i64) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        let State::Awake(file) = &mut cell.state else { return };
+        match timers::fire(file, now_ms) {
+            Ok(()) => self.commit(hash),
+            // The machine's fault, not the timer's: it is not counted as a try.
+            Err(error) => self.failed(hash, &error),
+        }
+    }
+}
+
+fn may_create(request: &Request) -> bool {
+    match request {
+        Request::Command(command, _) => matches!(
+            command,
+            Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_)
+        ),
+        Request::Query(query) => matches!(query, Query::Subscribe { absent_ok: true, .. }),
+    }
+}
+
+pub(super) fn describe(error: &storage::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Notes in the catalogue what a session is like, if it exists.
+pub(super) fn note(shared: &Shared, file: &SessionFile, next_timer_ms: Option<i64>) {
+    let head = file.head();
+    if !head.exists() {
+        return;
+    }
+    shared.catalogue.note(Card {
+        key: file.key().clone(),
+        title: head.title.clone(),
+        project_id: head.project_id.clone(),
+        metadata: head
+            .metadata
+            .as_ref()
+            .map_or_else(|| "{}".to_owned(), |json| json.as_str().to_owned()),
+        message_count: head.message_count,
+        last_seq: head.last_seq,
+        active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),
+        created_at_ms: head.created_at_ms,
+        updated_at_ms: head.updated_at_ms,
+        next_timer_ms,
+        deleted: head.deleted,
+    });
+}

@@ -1,0 +1,185 @@
+//! Checks on the source itself. The rules are data: change the tables, not the code.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Module -> modules it may import. Lower layers first; ARCHITECTURE.md says why.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("auth", &["base"]),
+    ("config", &["base"]),
+    ("domain", &["base"]),
+    ("model", &["base"]),
+    ("storage", &["base", "domain"]),
+    ("wire", &["base", "domain"]),
+    ("actor", &["base", "domain", "storage", "model", "wire"]),
+    ("protocol", &["base", "domain", "wire"]),
+    ("router", &["base", "auth", "domain", "actor", "wire"]),
+    ("http", &["base", "auth", "domain", "wire", "protocol", "router"]),
+    ("app", &["base", "config", "actor", "router", "http"]),
+];
+
+/// Crate -> the only modules that may name it.
+const GATES: &[(&str, &[&str])] = &[
+    ("rusqlite", &["storage"]),
+    ("r2d2", &["storage"]),
+    ("rusqlite_migration", &["storage"]),
+    ("actix", &["actor"]),
+    ("actix_web", &["http", "app"]),
+    ("actix_ws", &["http"]),
+    ("anyhow", &["app", "main"]),
+    ("config", &["config"]),
+    ("tokio_tungstenite", &["app"]),
+];
+
+/// What the pure layer must not know.
+const PURE: &[&str] =
+    &["async fn", "tokio::", "std::fs", "std::net", "tracing::", "clock::", "Instant"];
+
+const FILE_LINES_MAX: usize = 500;
+const BANNED_NAMES: &[&str] = &["utils", "helpers", "common", "manager", "types", "misc"];
+
+#[test]
+fn modules_import_only_downwards() {
+    let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
+    let mut errors = Vec::new();
+    for (path, module, text) in sources() {
+        let allowed = layers.get(module.as_str()).copied().unwrap_or_default();
+        if module != "main" && module != "lib" {
+            for (line, target) in mentions(&text, "crate::") {
+                if target != module && !allowed.contains(&target.as_str()) {
+                    errors
+                        .push(format!("{}:{line}: `{module}` imports `{target}`", path.display()));
+                }
+            }
+        }
+        for (name, homes) in GATES {
+            for (line, _) in mentions(&text, &format!("{name}::")) {
+                if !homes.contains(&module.as_str()) {
+                    errors.push(format!("{}:{line}: `{module}` names `{name}`", path.display()));
+                }
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    for (path, module, _) in sources() {
+        let known = module == "lib" || module == "main" || LAYERS.iter().any(|(m, _)| *m == module);
+        assert!(known, "{}: add `{module}` to LAYERS and ARCHITECTURE.md", path.display());
+    }
+}
+
+#[test]
+fn the_rules_are_pure() {
+    for (path, module, text) in sources() {
+        if module != "domain" {
+            continue;
+        }
+        for word in PURE {
+            let code = text
+                .lines()
+                .find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+            assert!(code.is_none(), "{}: the domain knows `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_start_with_a_header_and_stay_short() {
+    for (path, _, text) in sources() {
+        assert!(text.starts_with("//! "), "{}: say what the file is for", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines, split it", path.display());
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(!BANNED_NAMES.contains(&name), "{}: name it after what it is", path.display());
+    }
+}
+
+#[test]
+fn mod_files_hold_no_logic() {
+    for (path, _, text) in sources() {
+        if path.ends_with("mod.rs") {
+            let logic = text.lines().any(|line| !line.starts_with("//") && line.contains("fn "));
+            let code = text.lines().filter(|line| !line.starts_with("//")).count();
+            assert!(!logic && code <= 60, "{}: move the code out", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_sql_is_made_of_strings() {
+    for (path, module, text) in sources() {
+        for line in text.lines().filter(|_| module == "storage") {
+            let made = line.contains("format!(")
+                && ["SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA"]
+                    .iter()
+                    .any(|word| line.contains(word));
+            assert!(!made, "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_error_code_is_explained() {
+    let explained = include_str!("../../docs/errors.md");
+    let listed: Vec<&str> = explained
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(code, _)| code))
+        .collect();
+    let known: Vec<&str> = sessile::wire::problem::CODES.iter().map(|code| code.code).collect();
+    assert_eq!(listed, known, "docs/errors.md and wire::problem::CODES");
+}
+
+/// Every `.rs` file under `src`: path, top-level module, text.
+fn sources() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut pending, mut found) = (vec![root.clone()], Vec::new());
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let inside = path.strip_prefix(&root).unwrap();
+                let first = inside.iter().next().unwrap().to_str().unwrap();
+                let module = first.trim_end_matches(".rs").to_owned();
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, module, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Line number and following identifier of each `prefix` outside comments.
+fn mentions(text: &str, prefix: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut rest = line.split("//").next().unwrap_or_default();
+        while let Some(at) = rest.find(prefix) {
+            let before = rest[..at].chars().next_back();
+            rest = &rest[at + prefix.len()..];
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == ':') {
+                continue;
+            }
+            let grouped = prefix == "crate::" && rest.starts_with('{');
+            assert!(!grouped, "line {}: write one `use` per module", index + 1);
+            let ident = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.push((index + 1, ident));
+        }
+    }
+    found
+}
+
+#[test]
+fn mentions_sees_paths_and_skips_comments() {
+    let text =
+        "use crate::actor::Cell;\n// crate::http\nlet x = crate::base::now(); my_crate::x();";
+    let seen: Vec<_> = mentions(text, "crate::").into_iter().map(|(_, ident)| ident).collect();
+    assert_eq!(seen, ["actor", "base"]);
+}
