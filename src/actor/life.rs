@@ -392,10 +392,7 @@ pub(super) fn note(shared: &Shared, file: &SessionFile, next_timer_ms: Option<i6
         key: file.key().clone(),
         title: head.title.clone(),
         project_id: head.project_id.clone(),
-        metadata: head
-            .metadata
-            .as_ref()
-            .map_or_else(|| "{}".to_owned(), |json| json.as_str().to_owned()),
+        metadata: head.metadata.as_str().to_owned(),
         message_count: head.message_count,
         last_seq: head.last_seq,
         active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),

@@ -302,7 +302,7 @@ fn session(card: &Card) -> Session {
         id: card.key.id().to_owned(),
         title: card.title.clone(),
         project_id: card.project_id.clone(),
-        metadata: Json::parse(&card.metadata).unwrap_or_else(|_| Json::empty_object()),
+        metadata: Json::parse(&card.metadata).unwrap_or_default(),
         message_count: card.message_count,
         item_count: card.message_count,
         last_seq: card.last_seq,

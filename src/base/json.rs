@@ -43,12 +43,6 @@ impl Json {
         serde_json::value::to_raw_value(value).map(Self)
     }
 
-    /// `{}`
-    #[must_use]
-    pub fn empty_object() -> Self {
-        Self(RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"))
-    }
-
     /// Whether it is a JSON object.
     #[must_use]
     pub fn is_object(&self) -> bool {
@@ -59,6 +53,13 @@ impl Json {
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Json({} bytes)", self.as_str().len())
+    }
+}
+
+/// `{}`
+impl Default for Json {
+    fn default() -> Self {
+        Self(RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"))
     }
 }
 

@@ -417,7 +417,7 @@ impl Socket {
 }
 
 fn ack(client_id: &str, seq: u64, json: &str) -> String {
-    let result = Json::parse(json).unwrap_or_else(|_| Json::empty_object());
+    let result = Json::parse(json).unwrap_or_default();
     native::ack(client_id, seq, &result)
 }
 

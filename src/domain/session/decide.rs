@@ -244,7 +244,7 @@ fn create<V: View>(
     let event = Event::Session {
         title: changes.title.unwrap_or_default(),
         project_id,
-        metadata: changes.metadata.unwrap_or_else(Json::empty_object),
+        metadata: changes.metadata.unwrap_or_default(),
         deleted: false,
     };
     Ok(Decision { events: vec![event], outcome: Outcome::Session { created: true } })
@@ -253,27 +253,21 @@ fn create<V: View>(
 fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Decided<V::Error> {
     check_changes(&changes, ctx.limits)?;
     let head = view.head();
-    let metadata = head.metadata.clone().unwrap_or_else(Json::empty_object);
     let title = changes.title.unwrap_or_else(|| head.title.clone());
-    let new_metadata = changes.metadata.unwrap_or_else(|| metadata.clone());
+    let metadata = changes.metadata.unwrap_or_else(|| head.metadata.clone());
     let outcome = Outcome::Session { created: false };
-    if title == head.title && new_metadata == metadata {
+    if title == head.title && metadata == head.metadata {
         return Ok(nothing(outcome));
     }
     let project_id = head.project_id.clone();
-    let event = Event::Session { title, project_id, metadata: new_metadata, deleted: false };
+    let event = Event::Session { title, project_id, metadata, deleted: false };
     Ok(Decision { events: vec![event], outcome })
 }
 
 fn deleted<V: View>(view: &V) -> Event {
     let project_id = view.head().project_id.clone();
     // What the session held goes with it, its title and metadata too.
-    Event::Session {
-        title: String::new(),
-        project_id,
-        metadata: Json::empty_object(),
-        deleted: true,
-    }
+    Event::Session { title: String::new(), project_id, metadata: Json::default(), deleted: true }
 }
 
 fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {

@@ -16,7 +16,7 @@ pub struct Head {
     /// The project it belongs to.
     pub project_id: Option<String>,
     /// What the client attached to it.
-    pub metadata: Option<Json>,
+    pub metadata: Json,
     /// Messages, deleted ones included.
     pub message_count: u64,
     /// Unix time in milliseconds.
@@ -108,7 +108,7 @@ impl Head {
             id: id.to_owned(),
             title: self.title.clone(),
             project_id: self.project_id.clone(),
-            metadata: self.metadata.clone().unwrap_or_else(Json::empty_object),
+            metadata: self.metadata.clone(),
             message_count: self.message_count,
             item_count: self.message_count,
             last_seq: self.last_seq,

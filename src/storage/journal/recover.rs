@@ -10,9 +10,13 @@ use crate::base::Key;
 use crate::storage::journal::Record;
 use crate::storage::journal::ledger::Place;
 use crate::storage::journal::segment;
+use crate::storage::journal::segment::FRAME_BYTES;
 use crate::storage::journal::segment::Frame;
 use crate::storage::journal::segment::HEADER_BYTES;
 use crate::storage::journal::segment::Header;
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 /// Durable records that cannot be read any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,13 +120,27 @@ fn scan_segment(current: &Found, limit: Option<u64>, recovered: &mut Recovered) 
     recovered.next_lsn = lsn;
     let durable = match limit {
         Some(limit) => limit - 1,
-        None => known_durable(bytes, offset, header.number),
+        None if is_torn(bytes, offset) => known_durable(bytes, offset, header.number),
+        None => known_durable(bytes, offset, header.number).max(lsn),
     };
     if durable >= lsn {
         let missing = (lsn, durable + 1);
         recovered.damage.push(Damage { segment: path.clone(), offset: offset as u64, missing });
         recovered.next_lsn = durable + 1;
     }
+}
+
+/// Whether what stands at `from` is what a power cut leaves of a write, or nothing at all.
+///
+/// Segments hold zeros before they are written, and disks write whole sectors: a torn write lacks at least one, which
+/// is zero still. A frame that has something in each of its sectors was written whole, and was changed later.
+fn is_torn(bytes: &[u8], from: usize) -> bool {
+    let Some(head) = bytes.get(from..from + FRAME_BYTES) else { return true };
+    let length = Frame::length_of(head).unwrap_or(0);
+    let Some(frame) = bytes.get(from..from + FRAME_BYTES + length) else { return true };
+    let first = SECTOR_BYTES - from % SECTOR_BYTES;
+    let (start, rest) = frame.split_at(first.min(frame.len()));
+    std::iter::once(start).chain(rest.chunks(SECTOR_BYTES)).any(|part| part.iter().all(|b| *b == 0))
 }
 
 /// The highest place that any later frame of the segment knew to be durable; 0 if there is none.
@@ -142,8 +160,15 @@ fn known_durable(bytes: &[u8], from: usize, number: u64) -> u64 {
 
 /// Records of a segment without a header that were durable: their places.
 fn headless(bytes: &[u8], number: u64) -> Option<(u64, u64)> {
-    let first = segment::find(bytes, HEADER_BYTES)?;
-    let (frame, _) = Frame::read(&bytes[first..])?;
-    let durable = known_durable(bytes, first, number);
-    (frame.segment == number && durable >= frame.lsn).then_some((frame.lsn, durable + 1))
+    // The header is in one sector: it was written whole, or there are zeros.
+    let changed = bytes.iter().take(HEADER_BYTES).any(|byte| *byte != 0);
+    let first = segment::find(bytes, HEADER_BYTES);
+    let frame = first.and_then(|at| Some((at, Frame::read(&bytes[at..])?.0)));
+    match frame.filter(|(_, frame)| frame.segment == number) {
+        None => changed.then_some((0, 1)),
+        Some((at, frame)) => {
+            let durable = known_durable(bytes, at, number).max(if changed { frame.lsn } else { 0 });
+            (durable >= frame.lsn).then_some((frame.lsn, durable + 1))
+        }
+    }
 }

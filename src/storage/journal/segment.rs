@@ -89,12 +89,19 @@ impl Frame {
         out.resize(out.len().next_multiple_of(ALIGN), 0);
     }
 
+    /// Length of the payload of the frame whose first bytes are `head`, if those are whole.
+    pub(super) fn length_of(head: &[u8]) -> Option<usize> {
+        let head = head.get(..FRAME_BYTES)?;
+        let whole =
+            head[..4] == *FRAME_MAGIC && head[4..8] == crc32fast::hash(&head[8..]).to_le_bytes();
+        let length = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
+        whole.then(|| usize::try_from(length).ok()).flatten()
+    }
+
     /// The frame and payload at the start of `bytes`, if both are whole.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let head = bytes.get(..FRAME_BYTES)?;
-        if head[..4] != *FRAME_MAGIC || head[4..8] != crc32fast::hash(&head[8..]).to_le_bytes() {
-            return None;
-        }
+        Self::length_of(bytes)?;
+        let head = &bytes[..FRAME_BYTES];
         let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
         let frame = Self {
             length: word(8),

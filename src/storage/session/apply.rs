@@ -18,7 +18,6 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
-use crate::storage::session::file::metadata_or_empty;
 use crate::storage::session::read::sql_seq;
 
 /// How long after the end of an answer its deltas stay in the log, in milliseconds.
@@ -98,7 +97,7 @@ pub(super) fn project(
         Event::Session { title, project_id, metadata, deleted } => {
             head.title.clone_from(title);
             head.project_id.clone_from(project_id);
-            head.metadata = Some(metadata.clone());
+            head.metadata.clone_from(metadata);
             head.deleted = *deleted;
         }
         Event::Turn(turn) => project_turn(connection, head, seq, turn, at_ms)?,
@@ -342,7 +341,7 @@ pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Resu
                 key.id(),
                 head.title,
                 head.project_id,
-                metadata_or_empty(head),
+                head.metadata.as_str(),
                 sql_seq(head.message_count),
                 sql_seq(head.last_seq),
                 sql_seq(head.log_start),

@@ -10,7 +10,6 @@ use rusqlite::OpenFlags;
 
 use crate::base::Key;
 use crate::base::clock;
-use crate::base::json::Json;
 use crate::domain::session::Event;
 use crate::domain::session::Head;
 use crate::storage::Error;
@@ -333,9 +332,4 @@ fn connect(path: &Path) -> Result<Connection, Error> {
     connection.execute_batch(SETTINGS).while_("setting up a session file")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
-}
-
-/// The metadata of a session that has none.
-pub(super) fn metadata_or_empty(head: &Head) -> &str {
-    head.metadata.as_ref().map_or("{}", Json::as_str)
 }

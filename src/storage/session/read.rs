@@ -63,7 +63,7 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
             let head = Head {
                 title: row.get(2)?,
                 project_id: row.get(3)?,
-                metadata: json_at(row, 4)?,
+                metadata: json_at(row, 4)?.unwrap_or_default(),
                 message_count: seq_at(row, 5)?,
                 last_seq: seq_at(row, 6)?,
                 log_start: seq_at(row, 7)?,
