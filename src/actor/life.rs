@@ -316,12 +316,15 @@ impl Shard {
                 continue;
             }
             let open = file.open_transaction();
-            if cell.may_sleep() && now - cell.last_used >= options.sleep_after {
+            let in_memory = file.is_in_memory();
+            // A new session that rests when its file is due sleeps at once: one file is written and none is opened.
+            let patience = match in_memory {
+                true => options.sleep_after.min(options.file_delay),
+                false => options.sleep_after,
+            };
+            if cell.may_sleep() && now - cell.last_used >= patience {
                 due.push((*hash, Due::Sleep));
-            } else if file.is_in_memory()
-                && file.head().exists()
-                && now - cell.awake_since >= options.file_delay
-            {
+            } else if in_memory && file.head().exists() && now - cell.awake_since >= options.file_delay {
                 due.push((*hash, Due::File));
             } else if cell.log_bytes >= options.checkpoint_bytes
                 || cell.checkpoint == Checkpoint::Rest

@@ -69,7 +69,7 @@ impl Default for Storage {
         Self {
             data: PathBuf::from("data"),
             commit_delay_ms: 1_000,
-            file_delay_ms: 2_000,
+            file_delay_ms: 3_000,
             checkpoint_bytes: 64 << 20,
             open_files_count: 2_000,
             min_free_bytes: None,

@@ -30,6 +30,7 @@ use crate::support::ledger::patience::Watch;
 use crate::support::ledger::patience::eventually;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
+use crate::support::ledger::writer::mislisted;
 use crate::support::ledger::writer::read_log;
 use crate::support::ledger::writer::read_logs;
 use crate::support::server::Options;
@@ -192,6 +193,8 @@ impl Run {
         let logs = read_logs(&mut Client::new(&server.base), &sessions);
         let entries = self.ledger.entries().clone();
         assert_none(&check(&entries, &[], &logs), &format!("SESSILE_SEED={}", self.seed));
+        let wrong = mislisted(&mut Client::new(&server.base), &logs);
+        assert_eq!(wrong, None, "SESSILE_SEED={}", self.seed);
         server.signal("TERM");
         server.wait();
         check_files(&self.data, &logs);

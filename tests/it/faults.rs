@@ -230,13 +230,18 @@ fn fail_in(phase: Phase) {
         for nth in all() {
             bench.prepare();
             let harm = *bench.chance.of(&harms);
-            let fault = Fault { harm, classes, path: phase.path(), nth, for_ever: false };
+            // One error, or all until the disk is healthy again.
+            let for_ever = bench.chance.percent(30);
+            let fault = Fault { harm, classes, path: phase.path(), nth, for_ever };
             bench.injector.arm(&fault);
             bench.exercise();
             if bench.injector.fired() == 0 {
                 break;
             }
             errors += 1;
+            if for_ever {
+                bench.crowd();
+            }
             bench.injector.disarm();
             bench.assert_alive(&fault);
             bench.check(&format!("{phase:?}, {fault:?}"));

@@ -31,6 +31,7 @@ use crate::support::ledger::chance::setting;
 use crate::support::ledger::patience::Watch;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
+use crate::support::ledger::writer::mislisted;
 use crate::support::ledger::writer::try_read_log;
 use facts::Facts;
 use workload::Recording;
@@ -161,7 +162,7 @@ fn cases(count: usize, seed: u64) -> impl Iterator<Item = Case> {
     recordings.iter().enumerate().flat_map(move |(number, recording)| {
         let share = count / recordings.len() + usize::from(number < count % recordings.len());
         let mut chance = chance.fork();
-        let mut disk = Disk::default();
+        let mut disk = Disk::new(chance.fork());
         cuts(recording, share, &mut chance).into_iter().map(move |cut| {
             while disk.now() < cut {
                 disk.step(&recording.trace);
@@ -269,6 +270,7 @@ fn check_recovery(case: &mut Case, data: &Path) -> Vec<String> {
     let (logs, mut broken) = whole_logs(&mut client, &facts.sessions);
     broken.extend(facts.check(&logs).iter().map(ToString::to_string));
     broken.extend(facts.check_changes(&logs));
+    broken.extend(mislisted(&mut client, &logs));
     // Now and then the recovered server goes on writing and is killed: what it recovered must be as solid as new.
     let again = case.chance.percent(20);
     let ledger = Ledger::default();

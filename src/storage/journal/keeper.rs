@@ -211,6 +211,8 @@ fn prepare(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
             let length = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(zeros.len());
             file.write_all_at(&zeros[..length], at)?;
             at += length as u64;
+            // In small pieces, so that nobody's sync waits behind a whole segment of zeros.
+            file.sync_data()?;
         }
         file.sync_all()?;
         File::open(dir)?.sync_all()?;

@@ -121,6 +121,23 @@ impl Bench {
         self.ledger.post(client, session, &mut self.chance)
     }
 
+    /// Several clients post at once, so that one write of the journal has several records.
+    pub fn crowd(&mut self) {
+        let Some(server) = &self.server else { return };
+        let (base, ledger) = (&server.base, &self.ledger);
+        std::thread::scope(|scope| {
+            for session in ["append-0", "append-1", "append-2", "append-3"] {
+                let mut chance = self.chance.fork();
+                scope.spawn(move || {
+                    let mut client = Client::new(base);
+                    for _ in 0..2 {
+                        ledger.post(&mut client, session, &mut chance);
+                    }
+                });
+            }
+        });
+    }
+
     /// What a read of a session's messages is answered with.
     pub fn status_of_messages(&mut self, session: &str) -> u16 {
         self.client().get(&format!("/v1/sessions/{session}/messages")).unwrap().status
@@ -266,7 +283,10 @@ impl Bench {
             if self.hit() {
                 return;
             }
-            self.post(&format!("append-{}", number % 3));
+            match number % 10 {
+                9 => self.crowd(),
+                _ => drop(self.post(&format!("append-{}", number % 3))),
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::support::fault::disk::Disk;
 use crate::support::fault::trace::Op;
 use crate::support::fault::trace::Trace;
 use crate::support::ledger::CANARY;
+use crate::support::ledger::chance::Chance;
 
 const CANARY_BYTES: usize = CANARY.len() + 16;
 
@@ -29,7 +30,7 @@ pub fn canaries(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Compares each send with what is durable at its moment.
 pub fn watch(trace: &Trace) -> Gate {
     let mut gate = Gate { checked: 0, early: Vec::new() };
-    let mut disk = Disk::default();
+    let mut disk = Disk::new(Chance::new(1));
     let mut files: HashMap<u32, Vec<u8>> = HashMap::new();
     // Where each text was written, and when.
     let mut written: HashMap<Vec<u8>, Vec<(usize, usize)>> = HashMap::new();

@@ -11,7 +11,13 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::Server;
+use crate::support::fault::EIO;
+use crate::support::fault::ENOSPC;
+use crate::support::fault::Fault;
+use crate::support::fault::Harm;
 use crate::support::fault::Injector;
+use crate::support::fault::SYNCS;
+use crate::support::fault::WRITES;
 use crate::support::fault::conversation::Exchange;
 use crate::support::fault::conversation::exchanges;
 use crate::support::fault::files::asleep_since;
@@ -46,7 +52,7 @@ pub struct Recording {
 }
 
 /// All workloads.
-pub const ALL: [Workload; 8] = [
+pub const ALL: [Workload; 9] = [
     Workload {
         name: "append",
         settings: &[("COMMIT_DELAY_MS", 30), ("FILE_DELAY_MS", 100)],
@@ -94,6 +100,12 @@ pub const ALL: [Workload; 8] = [
         settings: &[("COMMIT_DELAY_MS", 50), ("FILE_DELAY_MS", 50), ("SLEEP_AFTER_MS", 100)],
         listened: &[],
         run: kill,
+    },
+    Workload {
+        name: "errors",
+        settings: &[("COMMIT_DELAY_MS", 20), ("FILE_DELAY_MS", 50)],
+        listened: &["errors-0"],
+        run: errors,
     },
 ];
 
@@ -396,4 +408,22 @@ fn kill(stage: &mut Stage, chance: &mut Chance) {
     }
     stage.files(0);
     stage.post(chance, "kill", 10, [20, 20, 0, 0]);
+}
+
+/// Writes and syncs fail, once or for a while; what was refused may come back or not, what is acked later stays.
+fn errors(stage: &mut Stage, chance: &mut Chance) {
+    for _ in 0..10 {
+        let harm = *chance.of(&[Harm::Error(EIO), Harm::TornError(EIO), Harm::TornError(ENOSPC)]);
+        let classes = *chance.of(&[SYNCS, SYNCS, WRITES | SYNCS]);
+        let nth = u64::try_from(chance.between(1, 8)).unwrap();
+        let for_ever = chance.percent(60);
+        stage.injector.arm(&Fault { harm, classes, path: "journal/", nth, for_ever });
+        stage.post(chance, "errors", 10, [4, 4, 4, 4]);
+        stage.injector.disarm();
+        let mut client = stage.client();
+        eventually("a yes on a healthy disk", || {
+            (stage.ledger.post(&mut client, "errors-0", chance) == 201).then_some(())
+        });
+        stage.post(chance, "errors", 10, [3, 3, 0, 0]);
+    }
 }

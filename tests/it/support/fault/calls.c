@@ -69,37 +69,41 @@ static void note_dsync(struct slot *s) {
     note(SYNC_END, 0, s->id, token, NULL, NULL, 0, 0);
 }
 
+/* Writes, and notes where to; the caller holds the lock if there is a trace. */
+static long noted_writev(int fd, struct node *n, const struct iovec *parts, int count, off_t at) {
+    long done = raw_writev(fd, parts, count, at);
+    if (trace_fd < 0 || done <= 0) return done;
+    int append = slots[fd].flags & O_APPEND; /* pwrite() appends, too, then */
+    off_t from = append ? syscall(SYS_lseek, fd, 0, SEEK_END) - done
+                 : at >= 0 ? at : syscall(SYS_lseek, fd, 0, SEEK_CUR) - done;
+    note(WRITE, 0, n->id, from, NULL, parts, count, done);
+    note_dsync(&slots[fd]);
+    return done;
+}
+
 /* Writes the first half of what was asked for. */
-static void tear(int fd, const struct iovec *parts, int count, off_t at) {
+static void tear(int fd, struct node *n, const struct iovec *parts, int count, off_t at) {
     size_t left = length(parts, count) / 2;
     for (int i = 0; i < count && left > 0; i++) {
         struct iovec part = {parts[i].iov_base, parts[i].iov_len < left ? parts[i].iov_len : left};
-        long n = raw_writev(fd, &part, 1, at);
-        if (n < (long)part.iov_len) return;
-        left -= n;
-        at = at < 0 ? at : at + n;
+        long done = noted_writev(fd, n, &part, 1, at);
+        if (done < (long)part.iov_len) return;
+        left -= done;
+        at = at < 0 ? at : at + done;
     }
 }
 
 static long file_write(int fd, struct node *n, const struct iovec *parts, int count, off_t at) {
     int what = verdict(n->path, CLASS_WRITE);
-    if (what == KILL_TORN || (what == ERROR && atomic_load(&control->torn))) tear(fd, parts, count, at);
-    if (what == KILL_TORN) die();
-    if (what == ERROR) return refuse();
+    int torn = what == KILL_TORN || (what == ERROR && atomic_load(&control->torn));
+    if (what == ERROR && !torn) return refuse();
     if (trace_fd >= 0) enter();
-    long done = raw_writev(fd, parts, count, at);
-    if (trace_fd >= 0) {
-        if (done > 0) {
-            int append = slots[fd].flags & O_APPEND; /* pwrite() appends, too, then */
-            off_t from = append ? syscall(SYS_lseek, fd, 0, SEEK_END) - done
-                         : at >= 0 ? at : syscall(SYS_lseek, fd, 0, SEEK_CUR) - done;
-            note(WRITE, 0, n->id, from, NULL, parts, count, done);
-            note_dsync(&slots[fd]);
-        }
-        leave();
-    }
-    if (what == KILL_AFTER) die();
-    return done;
+    long done = 0;
+    if (torn) tear(fd, n, parts, count, at);
+    else done = noted_writev(fd, n, parts, count, at);
+    if (what == KILL_TORN || what == KILL_AFTER) die();
+    if (trace_fd >= 0) leave();
+    return torn ? refuse() : done;
 }
 
 static uint32_t note_send(int fd, const struct iovec *parts, int count) {
@@ -222,26 +226,22 @@ API int posix_fallocate64(int fd, off64_t from, off64_t size) { return posix_fal
 /* What was written before SYNC_BEGIN is durable at SYNC_END; the lock is not held between, so others go on. */
 static int sync_file(int fd, long number) {
     struct node *n = tracked(fd);
-    int all = number == SYS_syncfs;
     int what = n ? verdict(n->path, CLASS_SYNC) : GO;
-    if (what == ERROR) return (int)refuse();
     if (what == KILL_TORN) die();
-    uint32_t token = 0;
+    uint32_t id = n && number != SYS_syncfs ? n->id : 0, token = 0;
     if (n && trace_fd >= 0) {
         enter();
         token = next_id++;
-        note(SYNC_BEGIN, n->folder ? FOLDER : 0, all ? 0 : n->id, token, n->path, NULL, 0, 0);
+        note(SYNC_BEGIN, n->folder ? FOLDER : 0, id, token, n->path, NULL, 0, 0);
         leave();
     }
-    int done = (int)syscall(number, fd);
+    int done = what == ERROR ? (int)refuse() : (int)syscall(number, fd);
     int e = errno;
-    if (n && control && atomic_load(&control->sync_delay_us)) {
-        uint64_t us = atomic_load(&control->sync_delay_us);
-        nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
-    }
+    uint64_t us = n && control ? atomic_load(&control->sync_delay_us) : 0;
+    if (us > 0) nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
     if (n && trace_fd >= 0) {
         enter();
-        note(SYNC_END, done == 0 ? 0 : FAILED, all ? 0 : n->id, token, NULL, NULL, 0, 0);
+        note(SYNC_END, done == 0 ? 0 : FAILED, id, token, NULL, NULL, 0, 0);
         leave();
     }
     if (what == KILL_AFTER) die();

@@ -2,7 +2,8 @@
 //!
 //! The rules are those that programs may rely on, not those of one file system: a sync of a file makes its data and its
 //! own name durable; creating, renaming and unlinking other files is durable after a sync of the folder or of the whole
-//! file system. What is not durable is lost, kept, or torn in sectors of 512 bytes, in any order; changes of names are
+//! file system. When a sync fails, what it was for is on the disk or gone, and no later sync brings it back: Linux takes
+//! pages that could not be written for clean. What is not durable is lost, kept, or torn in sectors of 512 bytes, in any order; changes of names are
 //! kept in their order, as journalling file systems do.
 
 #[cfg(test)]
@@ -36,9 +37,10 @@ pub enum Loss {
 }
 
 /// The state of the disk after the operations so far.
-#[derive(Default)]
 pub struct Disk {
     now: usize,
+    /// Decides what a failed sync leaves.
+    chance: Chance,
     inodes: Vec<Inode>,
     /// Shim id -> inode.
     ids: HashMap<u32, usize>,
@@ -54,6 +56,8 @@ pub struct Disk {
 struct Inode {
     durable: Vec<u8>,
     pending: Vec<(usize, Change)>,
+    /// When the writes were that a failed sync was for.
+    doubtful: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -80,6 +84,20 @@ struct NameChange {
 }
 
 impl Disk {
+    /// An empty disk; `chance` decides what failed syncs leave.
+    pub fn new(chance: Chance) -> Self {
+        Self {
+            now: 0,
+            chance,
+            inodes: Vec::new(),
+            ids: HashMap::new(),
+            names: BTreeMap::new(),
+            durable: Names::default(),
+            changes: Vec::new(),
+            syncs: HashMap::new(),
+        }
+    }
+
     /// Carries out the next operation of `trace`.
     pub fn step(&mut self, trace: &Trace) {
         let op = &trace.ops[self.now];
@@ -98,7 +116,9 @@ impl Disk {
             }
             Op::SyncEnd { token, failed } => {
                 let (what, begun) = self.syncs.remove(token).unwrap();
-                if !failed {
+                if *failed {
+                    self.fail_to_sync(&what, begun);
+                } else {
                     self.sync(&what, begun);
                 }
             }
@@ -134,9 +154,10 @@ impl Disk {
         self.ids[&id]
     }
 
-    /// Whether all that was written to `file` until `time` is durable.
+    /// Whether what was written to `file` at `time` is durable for sure.
     pub fn is_durable(&self, file: usize, time: usize) -> bool {
-        self.inodes[file].pending.first().is_none_or(|(at, _)| *at > time)
+        let inode = &self.inodes[file];
+        inode.pending.first().is_none_or(|(at, _)| *at > time) && !inode.doubtful.contains(&time)
     }
 
     /// What a power loss now may leave.
@@ -233,6 +254,18 @@ impl Disk {
         }
     }
 
+    /// Each write that was to be synced is durable, torn or gone for ever. Sizes are the file system's own.
+    fn fail_to_sync(&mut self, what: &Synced, begun: usize) {
+        let failed = match what {
+            Synced::File(file) => self.ids[file]..self.ids[file] + 1,
+            Synced::Everything => 0..self.inodes.len(),
+            Synced::Folder(_) => return,
+        };
+        for inode in &mut self.inodes[failed] {
+            inode.settle_some(begun, &mut self.chance);
+        }
+    }
+
     /// Makes the name changes until `begun` that are `meant` durable, and the folders that lead to them.
     fn settle_names(&mut self, begun: usize, meant: impl Fn(&NameChange) -> bool) {
         let mut needed = BTreeSet::new();
@@ -268,6 +301,19 @@ impl Inode {
         let settled = self.pending.iter().take_while(|(time, _)| *time < begun).count();
         for (_, change) in self.pending.drain(..settled) {
             change.apply(&mut self.durable);
+        }
+    }
+
+    fn settle_some(&mut self, begun: usize, chance: &mut Chance) {
+        let settled = self.pending.iter().take_while(|(time, _)| *time < begun).count();
+        for (time, change) in self.pending.drain(..settled) {
+            match change {
+                Change::Write { at, data } => {
+                    self.doubtful.insert(time);
+                    tear(&mut self.durable, at, &data, chance);
+                }
+                change => change.apply(&mut self.durable),
+            }
         }
     }
 }

@@ -22,6 +22,9 @@ use super::plain_http::Client;
 /// How long a session may be unreadable when the disk is healthy.
 const READABLE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the list of sessions may be behind.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Every write of a run; shared by its threads.
 #[derive(Default)]
 pub struct Ledger {
@@ -202,6 +205,42 @@ pub fn try_read_log(client: &mut Client, session: &str) -> Result<Option<Vec<Val
         if page.is_empty() || page.last().unwrap()["seq"].as_u64() >= Some(head) {
             return Ok(Some(log));
         }
+    }
+}
+
+/// What is wrong with the list of sessions, when it has had time to catch up: it is to have those of `logs`, each once
+/// with its head, and no others.
+pub fn mislisted(client: &mut Client, logs: &Logs) -> Option<String> {
+    let length = |log: &Vec<Value>| u64::try_from(log.len()).unwrap();
+    let want: Vec<(String, u64)> =
+        logs.iter().map(|(name, log)| (name.clone(), length(log))).collect();
+    let mut wrong = None;
+    within(LISTED_WITHIN, || {
+        let listed = list(client)?;
+        let missing: Vec<_> =
+            want.iter().filter(|session| !listed.contains(session)).take(5).collect();
+        let foreign: Vec<_> =
+            listed.iter().filter(|session| !want.contains(session)).take(5).collect();
+        let right = listed.len() == want.len() && missing.is_empty();
+        wrong = (!right).then(|| format!("the list lacks {missing:?}, has {foreign:?} instead"));
+        right.then_some(())
+    });
+    wrong
+}
+
+/// All sessions that the server lists, with their heads, in the order of their names.
+fn list(client: &mut Client) -> Option<Vec<(String, u64)>> {
+    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/v1/sessions?limit=200{cursor}")).ok()?;
+        for session in page.body["items"].as_array()? {
+            listed.push((session["id"].as_str()?.to_owned(), session["lastSeq"].as_u64()?));
+        }
+        if page.body["hasMore"] != true {
+            listed.sort_unstable();
+            return Some(listed);
+        }
+        cursor = format!("&cursor={}", page.body["nextCursor"].as_str()?);
     }
 }
 

@@ -40,7 +40,7 @@ impl Pen<'_> {
 
 fn disk(write: impl FnOnce(&mut Pen<'_>)) -> Disk {
     let trace = Trace::of(|bytes, ops| write(&mut Pen { bytes, ops }));
-    let mut disk = Disk::default();
+    let mut disk = Disk::new(Chance::new(2));
     for _ in &trace.ops {
         disk.step(&trace);
     }
@@ -85,6 +85,28 @@ fn a_failed_sync_makes_nothing_durable() {
         pen.ops.push(Op::SyncBegin { what: Synced::File(1), token: 9 });
         pen.ops.push(Op::SyncEnd { token: 9, failed: true });
     });
+}
+
+#[test]
+fn a_sync_after_a_failed_one_does_not_bring_back_what_that_lost() {
+    let mut kept = 0;
+    for seed in 0..60 {
+        let trace = Trace::of(|bytes, ops| {
+            let mut pen = Pen { bytes, ops };
+            pen.create(1, "a");
+            pen.write(1, 0, b"x");
+            pen.ops.push(Op::SyncBegin { what: Synced::File(1), token: 9 });
+            pen.ops.push(Op::SyncEnd { token: 9, failed: true });
+            pen.sync(Synced::File(1));
+        });
+        let mut disk = Disk::new(Chance::new(seed));
+        for _ in &trace.ops {
+            disk.step(&trace);
+        }
+        let image = disk.image(Loss::Everything, &mut Chance::new(1));
+        kept += usize::from(image[0].1 == b"x");
+    }
+    assert!((10..50).contains(&kept), "{kept}");
 }
 
 #[test]
