@@ -1,11 +1,14 @@
 //! What happens to every request: who may send it from a browser, and how long it took.
 
 use actix_web::Error;
+use actix_web::HttpResponse;
+use actix_web::body::EitherBody;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use actix_web::http::header;
+use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
 
 use crate::auth::Origin;
@@ -23,14 +26,23 @@ fn method_name(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
-/// Refuses pages of other machines while there are no credentials, and measures the request.
+/// What a page of another port of this machine may read of an answer.
+const EXPOSED: &str = "x-session-id, idempotent-replayed, x-cursor-ignored, retry-after";
+/// How long a browser may remember what it may do, in seconds.
+const PREFLIGHT_S: &str = "3600";
+
+/// Refuses pages of other machines while there are no credentials, tells browsers what pages of this machine may do
+/// (CORS), and measures the request.
+///
+/// The few CORS headers are written here, and only for requests that have an `Origin`: the usual crate adds them to
+/// every answer, which costs a backend that is called by programs.
 pub(super) async fn watch<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let headers = request.headers();
     let text =
-        |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
+        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     if text(header::ORIGIN).is_some_and(|origin| !Origin::is_local(origin)) {
         let detail =
             "this page may not use the server: it has no credentials and serves this machine only";
@@ -41,6 +53,38 @@ pub(super) async fn watch<B: MessageBody + 'static>(
             "the server has no credentials and answers to names of this machine only, as localhost";
         return Err(ApiError::new("forbidden_origin", detail).into());
     }
+    let origin = headers.get(header::ORIGIN).cloned();
+    let preflight = origin.is_some() && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight && request.method() == Method::OPTIONS {
+        let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        request.into_response(preflight_answer(wanted)).map_into_right_body()
+    } else {
+        measure(request, next).await?.map_into_left_body()
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    Ok(response)
+}
+
+fn preflight_answer(wanted: Option<HeaderValue>) -> HttpResponse {
+    let mut answer = HttpResponse::NoContent();
+    answer
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_S));
+    if let Some(wanted) = wanted {
+        answer.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted));
+    }
+    answer.finish()
+}
+
+async fn measure<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
     let method = method_name(request.method());
     let started = clock::instant();
     let response = next.call(request).await?;

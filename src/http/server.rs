@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_cors::Cors;
 use actix_web::App;
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
@@ -17,7 +16,6 @@ use socket2::Socket;
 use socket2::TcpKeepalive;
 use socket2::Type;
 
-use crate::auth::Origin;
 use crate::http::error::ApiError;
 use crate::http::middleware;
 use crate::http::routes;
@@ -57,24 +55,12 @@ pub fn bind(address: SocketAddr, workers: usize, router: Router) -> io::Result<S
     let address = listener.local_addr()?;
     let connections = router.limits().connections_count / workers.max(1);
     let server = HttpServer::new(move || {
-        let cors = Cors::default()
-            .allowed_origin_fn(|origin, _| origin.to_str().is_ok_and(Origin::is_local))
-            .allow_any_method()
-            .allow_any_header()
-            .expose_headers([
-                "x-session-id",
-                "idempotent-replayed",
-                "x-cursor-ignored",
-                "retry-after",
-            ])
-            .max_age(3_600);
         let path = web::PathConfig::default().error_handler(|error, _| {
             ApiError::invalid(format!("the path is not acceptable: {error}")).into()
         });
         App::new()
             .app_data(web::Data::new(router.clone()))
             .app_data(path)
-            .wrap(cors)
             .wrap(from_fn(middleware::watch))
             .configure(routes::routes)
     })

@@ -1,18 +1,22 @@
 //! The integration tests: one binary, a module per topic, the real server as a child process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(unreachable_pub, reason = "a test binary has nothing that others could reach")]
 
 mod support;
 
 mod api;
 mod chat;
+mod crash;
 mod events;
 mod fanout;
+mod faults;
 mod hostile;
 mod hostile_names;
 mod lifecycle;
 mod limits;
 mod openapi;
 mod pages;
+mod power;
 mod redaction;
 mod retries;
 mod sessions;

@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod clock;
+pub mod fault;
+pub mod ledger;
 pub mod server;
 pub mod socket;
 
