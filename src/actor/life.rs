@@ -324,7 +324,10 @@ impl Shard {
             };
             if cell.may_sleep() && now - cell.last_used >= patience {
                 due.push((*hash, Due::Sleep));
-            } else if in_memory && file.head().exists() && now - cell.awake_since >= options.file_delay {
+            } else if in_memory
+                && file.head().exists()
+                && now - cell.awake_since >= options.file_delay
+            {
                 due.push((*hash, Due::File));
             } else if cell.log_bytes >= options.checkpoint_bytes
                 || cell.checkpoint == Checkpoint::Rest

@@ -400,6 +400,8 @@ impl Shard {
                 {
                     self.commit(hash);
                     self.checkpoint(hash, ctx);
+                } else if file.is_in_memory() && file.head().last_seq >= file_due(hash) {
+                    self.write_file(hash, ctx);
                 }
             }
             if redacts {
@@ -440,6 +442,12 @@ impl Shard {
             self.slept();
         }
     }
+}
+
+/// Events after which a new session that is in use gets its file, so that writing it stays short; spread, so that
+/// sessions that began together do not all get theirs together.
+fn file_due(hash: KeyHash) -> u64 {
+    16 + hash.spread() / 7 % 112
 }
 
 /// What callers hear when the journal does not take a batch.

@@ -10,7 +10,7 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::app::bench;
-use crate::config;
+use crate::config::load;
 
 /// The stateful backend of AI chat: one durable actor and one SQLite file per conversation.
 #[derive(Debug, Parser)]
@@ -72,7 +72,7 @@ async fn start(serve: Serve) -> anyhow::Result<()> {
         ("storage.data", serve.data.map(text)),
         ("journal.accept_damage", serve.accept_journal_damage.then(|| "true".to_owned())),
     ];
-    let config = config::load(serve.config.as_deref(), &flags).context("reading the settings")?;
+    let config = load(serve.config.as_deref(), &flags).context("reading the settings")?;
     app::init(&config.log);
     app::serve(config, serve.open).await
 }

@@ -41,8 +41,7 @@ pub(super) async fn watch<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let headers = request.headers();
-    let text =
-        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     if text(header::ORIGIN).is_some_and(|origin| !Origin::is_local(origin)) {
         let detail =
             "this page may not use the server: it has no credentials and serves this machine only";

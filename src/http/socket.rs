@@ -22,9 +22,10 @@ use actix_ws::Session;
 use bytestring::ByteString;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesOrdered;
 use serde::Deserialize;
+use tokio::task::JoinError;
+use tokio::task::JoinHandle;
 
 use crate::auth::Caller;
 use crate::base::clock;
@@ -190,7 +191,8 @@ struct Socket {
     messages: Throttle,
     controls: Throttle,
     strikes: u32,
-    pending: FuturesOrdered<LocalBoxFuture<'static, String>>,
+    /// Commands on their way. Each is a task, so it goes on whatever becomes of the socket.
+    pending: FuturesOrdered<JoinHandle<String>>,
 }
 
 impl Socket {
@@ -232,7 +234,7 @@ impl Socket {
             tokio::select! {
                 next = self.follower.wait() => self.follow(next, &limits).await?,
                 Some(answer) = self.pending.next(), if !self.pending.is_empty() => {
-                    self.send(answer.into(), &limits).await?;
+                    self.answer(answer, &limits).await?;
                 }
                 message = stream.recv(), if self.pending.len() < PENDING_MAX => {
                     (heard, pinged) = (clock::instant(), false);
@@ -288,6 +290,18 @@ impl Socket {
         Ok(())
     }
 
+    async fn answer(
+        &mut self,
+        answer: Result<String, JoinError>,
+        limits: &Limits,
+    ) -> Result<(), End> {
+        let answer = answer.unwrap_or_else(|_| {
+            let error = ApiError::new("internal", "the command was lost on its way");
+            native::error(None, &error.problem())
+        });
+        self.send(answer.into(), limits).await
+    }
+
     async fn send(&mut self, text: ByteString, limits: &Limits) -> Result<(), End> {
         let seen = self.follower.seen();
         within(limits, self.session.text(text), seen).await
@@ -331,6 +345,10 @@ impl Socket {
                 Ok(())
             }
             Some(Ok(AggregatedMessage::Close(reason))) => {
+                // What came before the goodbye is carried out and answered.
+                while let Some(answer) = self.pending.next().await {
+                    self.answer(answer, limits).await?;
+                }
                 let code = reason.map_or(1000, |reason| reason.code.into());
                 Err(End::Close(code, String::new()))
             }
@@ -389,7 +407,7 @@ impl Socket {
     /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
     fn command(&mut self, client_id: String, command: Command) {
         let (router, target) = (self.router.clone(), self.target.clone());
-        self.pending.push_back(Box::pin(async move {
+        let work = async move {
             if !ids::is_valid_key(&client_id) {
                 let error =
                     ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
@@ -412,7 +430,8 @@ impl Socket {
                 ),
                 Err(error) => native::error(Some(&client_id), &ApiError::from(error).problem()),
             }
-        }));
+        };
+        self.pending.push_back(actix_web::rt::spawn(work));
     }
 }
 

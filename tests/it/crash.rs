@@ -22,6 +22,7 @@ use crate::support::ledger::Outcome;
 use crate::support::ledger::Seen;
 use crate::support::ledger::assert_none;
 use crate::support::ledger::chance::Chance;
+use crate::support::ledger::chance::report;
 use crate::support::ledger::chance::seed;
 use crate::support::ledger::chance::setting;
 use crate::support::ledger::check;
@@ -85,7 +86,7 @@ fn no_acked_message_is_lost_doubled_or_moved_by_kill_9() {
 impl Run {
     fn new(dir: &Path) -> Self {
         let seed = seed();
-        println!("SESSILE_SEED={seed}");
+        report(&format!("SESSILE_SEED={seed}"));
         Self {
             ledger: Ledger::default(),
             data: dir.join("data"),
@@ -245,5 +246,5 @@ fn check_files(data: &Path, logs: &Logs) {
             compared += 1;
         }
     }
-    println!("{compared} messages in files compared");
+    report(&format!("{compared} messages in files compared"));
 }

@@ -15,6 +15,7 @@ use crate::support::fault::Harm;
 use crate::support::fault::NAMES;
 use crate::support::fault::SYNCS;
 use crate::support::fault::WRITES;
+use crate::support::ledger::chance::report;
 use crate::support::ledger::chance::setting;
 use crate::support::ledger::patience::eventually;
 use bench::Bench;
@@ -213,7 +214,7 @@ fn die_in(phase: Phase) {
             bench.check(&format!("{phase:?}, {fault:?}"));
         }
     }
-    println!("{phase:?}: {deaths} deaths, {} acked", bench.ledger.acked());
+    report(&format!("{phase:?}: {deaths} deaths, {} acked", bench.ledger.acked()));
     assert!(deaths >= 4, "{phase:?} has too few operations to die in");
 }
 
@@ -244,6 +245,10 @@ fn fail_in(phase: Phase) {
             }
             bench.injector.disarm();
             bench.assert_alive(&fault);
+            if for_ever {
+                let last = format!("append-{}", bench.chance.below(4));
+                bench.one_more_and_die(&last);
+            }
             bench.check(&format!("{phase:?}, {fault:?}"));
             if nth % ERRORS_PER_LIFE == 0 {
                 bench.restart();
@@ -254,6 +259,6 @@ fn fail_in(phase: Phase) {
         bench.restart();
         bench.check(&format!("{phase:?}, last restart"));
     }
-    println!("{phase:?}: {errors} errors, {} acked", bench.ledger.acked());
+    report(&format!("{phase:?}: {errors} errors, {} acked", bench.ledger.acked()));
     assert!(errors >= 4, "{phase:?} has too few operations to fail");
 }

@@ -39,6 +39,9 @@ use workload::Recording;
 /// How many images that failed are kept to look at.
 const IMAGES_KEPT_MAX: usize = 5;
 
+/// After this many failed images the rest is left alone: a broken server is slow to say so.
+const FAILURES_MAX: usize = 20;
+
 /// One image and where it is from.
 struct Case {
     recording: &'static Recording,
@@ -61,16 +64,16 @@ fn recordings() -> &'static [Recording] {
 fn no_acked_message_is_lost_by_a_power_loss() {
     let (start, seed) = (Watch::start(), seed());
     let images = usize::try_from(setting("SESSILE_POWER_IMAGES", 1_000)).unwrap();
-    let failures = recover_all(cases(images, seed), recover);
+    let failures = recover_all(cases(images, seed), FAILURES_MAX, recover);
     println!("{images} power losses in {:?}", start.read());
     let count = failures.len();
     let shown = failures.into_iter().take(5).collect::<Vec<_>>().join("\n");
-    assert!(count == 0, "{count} of {images} images failed, SESSILE_SEED={seed}\n{shown}");
+    assert!(count == 0, "{count} of up to {images} images failed, SESSILE_SEED={seed}\n{shown}");
 }
 
 #[test]
 fn without_the_journal_a_power_loss_loses_acked_messages() {
-    let lost = recover_all(cases(40, seed()), |mut case, dir| {
+    let lost = recover_all(cases(40, seed()), usize::MAX, |mut case, dir| {
         case.image.retain(|(path, _)| !path.starts_with("journal/"));
         let facts = Facts::before(case.recording, case.cut);
         let data = write_image(&case.image, dir);
@@ -207,9 +210,10 @@ fn cuts(recording: &Recording, count: usize, chance: &mut Chance) -> Vec<usize> 
     cuts
 }
 
-/// Has two threads work on `cases`; all that they complain of.
+/// Has two threads work on `cases`; all that they complain of, or `enough` of it.
 fn recover_all(
     cases: impl Iterator<Item = Case>,
+    enough: usize,
     work: impl Fn(Case, &Path) -> Vec<String> + Sync,
 ) -> Vec<String> {
     let failures = Mutex::new(Vec::new());
@@ -232,7 +236,7 @@ fn recover_all(
         drop(take);
         for case in cases {
             // When both threads have panicked, nobody takes it.
-            if give.send(case).is_err() {
+            if failures.lock().unwrap().len() >= enough || give.send(case).is_err() {
                 break;
             }
         }

@@ -31,8 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Retired segments go in groups of this many, or when they have been idle for [`IDLE_LOOKS_MAX`] looks.
 const GROUP: usize = 4;
 const IDLE_LOOKS_MAX: u32 = 8;
-/// The first segment of a process is small, so that starting does not wait for 64 MiB of zeros.
+/// The first segment of a process is small, so that starting does not wait for 64 MiB of zeros; each is up to this many
+/// times as large as the one before, so that it is ready before that one is full.
 const FIRST_BYTES_MAX: u64 = 2 << 20;
+const GROWTH: u64 = 4;
 
 /// A segment, written with zeros, with a durable name and no header.
 pub(super) struct Prepared {
@@ -184,7 +186,7 @@ impl Preparer {
                         return;
                     }
                     number += 1;
-                    bytes = self.bytes;
+                    bytes = (bytes * GROWTH).min(self.bytes);
                 }
                 Err(error) => {
                     self.shared.failed(Some(error.kind()));

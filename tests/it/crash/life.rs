@@ -106,7 +106,7 @@ fn talk(client: &Client, session: &str, ledger: &Ledger, chance: &mut Chance) ->
         let answer = answer_to(&mut socket, &entry.key)?;
         let result = &answer["result"];
         let id = result["id"].as_str().map(str::to_owned);
-        let seq = result["seq"].as_u64().or(answer["seq"].as_u64());
+        let seq = result["seq"].as_u64().or_else(|| answer["seq"].as_u64());
         match answer["type"].as_str() {
             Some("ack") => ledger.answer(number, Outcome::Acked { id, seq }),
             // Too much or too early: it stays unknown and is retried in the next life.

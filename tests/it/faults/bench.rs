@@ -121,7 +121,7 @@ impl Bench {
         self.ledger.post(client, session, &mut self.chance)
     }
 
-    /// Several clients post at once, so that one write of the journal has several records.
+    /// Several clients post at once, so that one write of the journal has several records, all of one size.
     pub fn crowd(&mut self) {
         let Some(server) = &self.server else { return };
         let (base, ledger) = (&server.base, &self.ledger);
@@ -131,11 +131,21 @@ impl Bench {
                 scope.spawn(move || {
                     let mut client = Client::new(base);
                     for _ in 0..2 {
-                        ledger.post(&mut client, session, &mut chance);
+                        let number = ledger.invoke_padded(session, "", 20, &mut chance);
+                        ledger.send(&mut client, number);
                     }
                 });
             }
         });
+    }
+
+    /// One write of that size is taken, then the server dies: nothing of what failed before may stand behind it.
+    pub fn one_more_and_die(&mut self, session: &str) {
+        eventually("a yes on a healthy disk", || {
+            let number = self.ledger.invoke_padded(session, "", 20, &mut self.chance);
+            (self.ledger.send(self.client.as_mut().unwrap(), number) == 201).then_some(())
+        });
+        self.restart();
     }
 
     /// What a read of a session's messages is answered with.

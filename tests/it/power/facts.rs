@@ -138,7 +138,7 @@ impl Facts {
         let ack = exchange.frames.iter().find(|(time, frame)| *time < cut && is_ack(frame));
         let outcome = ack.map_or(Outcome::Unknown, |(_, ack)| Outcome::Acked {
             id: ack["result"]["id"].as_str().map(str::to_owned),
-            seq: ack["result"]["seq"].as_u64().or(ack["seq"].as_u64()),
+            seq: ack["result"]["seq"].as_u64().or_else(|| ack["seq"].as_u64()),
         });
         self.entries.push(Entry {
             session: exchange.session().unwrap().to_owned(),

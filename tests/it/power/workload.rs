@@ -235,7 +235,7 @@ fn start(
 
 /// Hears the events of a session until the server is gone; by turns over a socket and over server-sent events.
 fn listen(client: &Client, session: &str, number: usize) {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let mut socket =
             client.socket(&format!("/v1/sessions/{session}/websocket?after=0")).unwrap();
         while next_frame(&mut socket).is_some() {}

@@ -131,7 +131,6 @@ impl Trace {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of a record")]
 fn op(kind: u8, flags: u8, id: u32, at: u64, path: String, data: Range<usize>) -> Op {
     let pair = |path: &str| {
         let (from, to) = path.split_once('\n').unwrap();

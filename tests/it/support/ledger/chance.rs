@@ -1,6 +1,6 @@
 //! Seeded randomness and the settings of the torture tests; no test here is random in any other way.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one word of state, every seed is as good as another.
+/// `SplitMix64` (Steele, Lea, Flood 2014): one word of state, every seed is as good as another.
 #[derive(Clone)]
 pub struct Chance(u64);
 
@@ -53,9 +53,16 @@ pub fn seed() -> u64 {
 }
 
 /// The number in the environment variable `name`, or `default`.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks how long to torture")]
 pub fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
         Err(_) => default,
     }
+}
+
+/// Tells whoever runs the tests what they have shown.
+#[expect(clippy::print_stdout, reason = "the figures are the result")]
+pub fn report(line: &str) {
+    println!("{line}");
 }

@@ -40,22 +40,28 @@ impl Ledger {
 
     /// Notes a write that is about to be sent: its number. `before` is put in front of its unique content.
     pub fn invoke(&self, session: &str, before: &str, chance: &mut Chance) -> usize {
-        let padding = if chance.percent(5) { chance.between(500, 9_000) } else { chance.below(80) };
+        let big = chance.percent(5);
+        let padding = if big { chance.between(500, 9_000) } else { chance.below(80) };
+        self.invoke_padded(session, before, padding, chance)
+    }
+
+    /// The same with `padding` bytes behind the content, as for records of one size.
+    pub fn invoke_padded(
+        &self,
+        session: &str,
+        before: &str,
+        padding: usize,
+        chance: &mut Chance,
+    ) -> usize {
         let content = format!("{before}{CANARY}{:016x} {}", chance.word(), "x".repeat(padding));
         let content = content.trim_end().to_owned();
         let mut entries = self.entries();
         let number = entries.len();
         let invoked = self.tick();
         let outcome = Outcome::Unknown;
-        let key = format!("key-{number}-{:08x}", chance.word() >> 32);
-        entries.push(Entry {
-            session: session.to_owned(),
-            key,
-            content,
-            invoked,
-            answered: 0,
-            outcome,
-        });
+        let key = format!("key-{number:07}-{:08x}", chance.word() >> 32);
+        let session = session.to_owned();
+        entries.push(Entry { session, key, content, invoked, answered: 0, outcome });
         number
     }
 
