@@ -15,6 +15,8 @@ use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::storage::session::SessionFile;
 use crate::wire::envelope::Error;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
 
 /// Where a session's file is.
 pub(super) enum State {
@@ -59,6 +61,8 @@ pub(super) struct Cell {
     /// Id of the turn that a task of this process is writing.
     pub writing: Option<String>,
     pub last_used: Instant,
+    /// Whether nobody has used it since it woke.
+    pub resting: bool,
     /// The last pause of a session that is or was in quarantine.
     pause: Option<Duration>,
     /// When it became awake.
@@ -85,6 +89,7 @@ impl Cell {
             hub: Hub::default(),
             writing: None,
             last_used: now,
+            resting: true,
             pause: None,
             awake_since: now,
             log_bytes: 0,
@@ -107,6 +112,13 @@ impl Cell {
         };
         metric::counters().limit_hit(limit);
         job.answer(Err(Error::Overloaded(limit)));
+    }
+
+    /// Notes that somebody uses it, or only woke it, as recovery does: then it may sleep again at once.
+    pub(super) fn note_use(&mut self) {
+        let wakes = |job: &Job| matches!(job.request, Request::Query(Query::Wake));
+        self.resting = self.resting && self.jobs.iter().all(wakes);
+        self.last_used = clock::instant();
     }
 
     /// Refuses jobs that waited too long.

@@ -108,7 +108,7 @@ impl Shard {
         match found {
             Ok(file) => {
                 let now = clock::instant();
-                (cell.last_used, cell.awake_since) = (now, now);
+                (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 note(&self.shared, &file, cell.next_timer_ms);
                 let running = file.head().active_turn.as_ref().map(|turn| &turn.id);
@@ -322,7 +322,9 @@ impl Shard {
                 true => options.sleep_after.min(options.file_delay),
                 false => options.sleep_after,
             };
-            if cell.may_sleep() && now - cell.last_used >= patience {
+            if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
+                due.push((*hash, Due::Timers));
+            } else if cell.may_sleep() && (cell.resting || now - cell.last_used >= patience) {
                 due.push((*hash, Due::Sleep));
             } else if in_memory
                 && file.head().exists()
@@ -333,8 +335,6 @@ impl Shard {
                 || cell.checkpoint == Checkpoint::Rest
             {
                 due.push((*hash, Due::Checkpoint));
-            } else if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
-                due.push((*hash, Due::Timers));
             } else if open.is_some_and(|open| now - open.since >= options.commit_delay) {
                 due.push((*hash, Due::Commit));
             }

@@ -281,7 +281,7 @@ impl Shard {
             let Some(cell) = self.cells.get_mut(&hash).filter(|cell| cell.is_ready()) else {
                 continue;
             };
-            cell.last_used = clock::instant();
+            cell.note_use();
             cell.drop_old(&self.shared.options.limits);
             match &cell.state {
                 State::Awake(_) => {

@@ -141,9 +141,10 @@ impl Bench {
 
     /// One write of that size is taken, then the server dies: nothing of what failed before may stand behind it.
     pub fn one_more_and_die(&mut self, session: &str) {
+        let number = self.ledger.invoke_padded(session, "", 20, &mut self.chance);
         eventually("a yes on a healthy disk", || {
-            let number = self.ledger.invoke_padded(session, "", 20, &mut self.chance);
-            (self.ledger.send(self.client.as_mut().unwrap(), number) == 201).then_some(())
+            let status = self.ledger.send(self.client.as_mut().unwrap(), number);
+            matches!(status, 200 | 201).then_some(())
         });
         self.restart();
     }

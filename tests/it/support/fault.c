@@ -34,6 +34,7 @@
 
 #define API __attribute__((visibility("default")))
 #define FD_MAX 65536
+#define SECTOR_BYTES 512
 
 enum { OPEN = 1, WRITE, SIZE, AT_LEAST, SYNC_BEGIN, SYNC_END, RENAME, UNLINK, MKDIR, LINK, SEND, SENT, RECEIVED, UNSEEN };
 enum { CREATED = 1, TRUNCATED = 2, FOLDER = 4, FAILED = 8 };

@@ -81,9 +81,14 @@ static long noted_writev(int fd, struct node *n, const struct iovec *parts, int 
     return done;
 }
 
-/* Writes the first half of what was asked for. */
+/*
+ * Writes the first half of what was asked for, to the end of a sector of the file. Smaller pieces of a write do not
+ * happen: Linux copies by the page, disks write by the sector.
+ */
 static void tear(int fd, struct node *n, const struct iovec *parts, int count, off_t at) {
-    size_t left = length(parts, count) / 2;
+    off_t from = at >= 0 ? at : syscall(SYS_lseek, fd, 0, SEEK_CUR);
+    off_t end = (from + (off_t)length(parts, count) / 2) / SECTOR_BYTES * SECTOR_BYTES;
+    size_t left = end > from ? end - from : 0;
     for (int i = 0; i < count && left > 0; i++) {
         struct iovec part = {parts[i].iov_base, parts[i].iov_len < left ? parts[i].iov_len : left};
         long done = noted_writev(fd, n, &part, 1, at);
