@@ -22,6 +22,7 @@ use crate::domain::session::Event;
 use crate::domain::session::Message;
 use crate::domain::session::Outcome;
 use crate::domain::session::Rejection;
+use crate::domain::session::SharedPage;
 use crate::domain::session::Stop;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
@@ -318,7 +319,7 @@ fn to_json(message: &Message) -> ByteString {
 }
 
 fn query_file(
-    file: &SessionFile,
+    file: &mut SessionFile,
     hub: &mut Hub,
     query: Query,
     rules: &Rules<'_>,
@@ -336,12 +337,17 @@ fn query_file(
             Some(message) => Answer::Found(Box::new(message)),
             None => return Ok(Err(Rejection::MessageNotFound.into())),
         },
+        Query::Page { direction: Direction::Before(u64::MAX), limit, settled: false } => {
+            Answer::Page(file.latest(limit)?)
+        }
         Query::Page { direction, limit, settled } => {
-            Answer::Page(file.page(direction, limit, settled)?)
+            Answer::Page(SharedPage::new(file.page(direction, limit, settled)?))
         }
         Query::PageFrom { id, newer, limit, settled } => match file.seq_of_message(&id)? {
-            Some(seq) if newer => Answer::Page(file.page(Direction::After(seq), limit, settled)?),
-            Some(seq) => Answer::Page(file.page(Direction::Before(seq), limit, settled)?),
+            Some(seq) => {
+                let direction = if newer { Direction::After(seq) } else { Direction::Before(seq) };
+                Answer::Page(SharedPage::new(file.page(direction, limit, settled)?))
+            }
             None => return Ok(Err(Rejection::MessageNotFound.into())),
         },
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),

@@ -151,7 +151,7 @@ pub(super) async fn messages(
         answer = router.ask(&target, ask(None)).await;
     }
     let messages = match answer {
-        Ok(Answer::Page(page)) => page.messages,
+        Ok(Answer::Page(page)) => page.page.messages.clone(),
         Ok(other) => return Ok(reply::unexpected(&other)),
         Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
         Err(error) => return Err(error.into()),

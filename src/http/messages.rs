@@ -132,7 +132,16 @@ pub(super) async fn page(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(reply::json(StatusCode::OK, &to_page(&target, page, newer, order)))
+    let newest_first = order == Some(Order::Desc);
+    let encode = |page: &Page| {
+        let page = to_page(&target, page.clone(), newer, newest_first);
+        serde_json::to_vec(&page).expect("a page is plain JSON")
+    };
+    // Only the usual order is shared between readers.
+    Ok(reply::bytes(match newest_first {
+        true => encode(&page.page).into(),
+        false => page.encoded(encode),
+    }))
 }
 
 /// The size of a page that a client asks for.
@@ -162,13 +171,13 @@ pub(super) fn page_query(
     }
 }
 
-fn to_page(target: &Target, page: Page, newer: bool, order: Option<Order>) -> MessagePage {
+fn to_page(target: &Target, page: Page, newer: bool, newest_first: bool) -> MessagePage {
     let Page { messages: mut items, more } = page;
     let token = |message: &Message| cursor::encode(target.key(), message.seq);
     // A page at either end still has a cursor towards newer messages: more may come.
     let next_cursor = items.last().map(token);
     let prev_cursor = items.first().filter(|_| more || newer).map(token);
-    if order == Some(Order::Desc) {
+    if newest_first {
         items.reverse();
     }
     MessagePage { items, has_more: more, next_cursor, prev_cursor }

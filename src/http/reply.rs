@@ -5,6 +5,7 @@ use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::base::ids;
@@ -25,6 +26,11 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
             actix_web::ResponseError::error_response(&ApiError::new("internal", error.to_string()))
         }
     }
+}
+
+/// A response whose JSON is made already.
+pub(super) fn bytes(body: Bytes) -> HttpResponse {
+    builder(StatusCode::OK).body(body)
 }
 
 fn builder(status: StatusCode) -> HttpResponseBuilder {

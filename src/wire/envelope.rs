@@ -15,6 +15,7 @@ use crate::domain::session::Head;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
 use crate::domain::session::Rejection;
+use crate::domain::session::SharedPage;
 use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
 use crate::wire::feed::Queue;
@@ -147,7 +148,7 @@ pub enum Answer {
         input_seq: u64,
     },
     /// Messages.
-    Page(Page),
+    Page(Arc<SharedPage>),
     /// One message.
     Found(Box<Message>),
     /// How many.

@@ -231,8 +231,8 @@ async fn two_sessions(data: &Path) -> PathBuf {
     client.say("well", "x").await;
     client.all_asleep().await;
     let file = eventually(SOON, "the message is in a file", async || {
-        let files = files_with(data, "to-be-broken").into_iter();
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "db")).last()
+        let mut files = files_with(data, "to-be-broken").into_iter();
+        files.find(|path| path.extension().is_some_and(|extension| extension == "db"))
     })
     .await;
     server.signal("TERM");

@@ -1,5 +1,10 @@
 //! What reading a session's history gives.
 
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
 use crate::domain::session::EventKind;
 use crate::domain::session::Message;
 
@@ -19,6 +24,27 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Whether there are more in the same direction.
     pub more: bool,
+}
+
+/// A page that several readers get, and the bytes that the first of them made of it.
+#[derive(Debug)]
+pub struct SharedPage {
+    /// The page.
+    pub page: Page,
+    encoded: OnceLock<Bytes>,
+}
+
+impl SharedPage {
+    /// Shares `page`.
+    #[must_use]
+    pub fn new(page: Page) -> Arc<Self> {
+        Arc::new(Self { page, encoded: OnceLock::new() })
+    }
+
+    /// The bytes of it; `encode` makes them if nobody has. Every caller must encode alike.
+    pub fn encoded(&self, encode: impl FnOnce(&Page) -> Vec<u8>) -> Bytes {
+        self.encoded.get_or_init(|| encode(&self.page).into()).clone()
+    }
 }
 
 /// An event as it is stored.

@@ -23,6 +23,7 @@ pub use event::Undecodable;
 pub use event::message_of;
 pub use history::Direction;
 pub use history::Page;
+pub use history::SharedPage;
 pub use history::StoredEvent;
 pub use message::Message;
 pub use message::Part;

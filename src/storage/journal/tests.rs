@@ -21,11 +21,11 @@ use crate::storage::journal::segment::Frame;
 use crate::storage::journal::segment::Header;
 
 fn record(key: &Key, seq: u64, text: &str) -> Record {
-    let idempotent = (seq % 3 == 0).then(|| Idempotent {
+    let idempotent = seq.is_multiple_of(3).then(|| Idempotent {
         key: format!("k{seq}"),
         request: [7; 16],
         status: 201,
-        response: (seq % 2 == 0).then(|| text.to_owned()),
+        response: seq.is_multiple_of(2).then(|| text.to_owned()),
     });
     let entry =
         Entry { kind: EventKind::Message, recorded_at_ms: 5, frame: text.to_owned(), idempotent };
@@ -63,7 +63,12 @@ fn payloads(count: u64) -> Vec<Encoded> {
     let key = Key::session("w", "s");
     (0..count)
         .map(|n| {
-            record(&key, 2 * n + 1, &format!("{{\"n\":{n}}}").repeat(n as usize % 40 + 1)).encode()
+            record(
+                &key,
+                2 * n + 1,
+                &format!("{{\"n\":{n}}}").repeat(usize::try_from(n % 40).expect("small") + 1),
+            )
+            .encode()
         })
         .collect()
 }
@@ -102,7 +107,7 @@ proptest! {
         let kept = (payloads.len() - 1) / group * group;
         let durable = written(7, 100, &payloads[..kept], group);
         let from = durable.len() - 8_192;
-        let mut torn = whole.clone();
+        let mut torn = whole;
         for (sector, lost) in (from / 512..torn.len() / 512).zip(lost.iter().cycle()) {
             let (start, end) = ((sector * 512).max(from), (sector + 1) * 512);
             if *lost && start < end {

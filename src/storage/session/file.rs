@@ -20,6 +20,7 @@ use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
+use crate::storage::session::page::Tail;
 use crate::storage::session::read;
 use crate::storage::session::template;
 
@@ -68,6 +69,7 @@ pub struct SessionFile {
     pub(super) connection: Connection,
     pub(super) key: Key,
     pub(super) head: Head,
+    pub(super) tail: Option<Tail>,
     in_memory: bool,
     open: Option<OpenTransaction>,
 }
@@ -87,7 +89,7 @@ impl SessionFile {
         connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let (key, head) = (key.clone(), Head::default());
-        Ok(Self { connection, key, head, in_memory: true, open: None })
+        Ok(Self { connection, key, head, in_memory: true, open: None, tail: None })
     }
 
     /// Opens the file of `key` at `path`, migrates it, and verifies whose it is and how it ends.
@@ -100,7 +102,7 @@ impl SessionFile {
         let mut connection = connect(path)?;
         template::migrate(&mut connection)?;
         let head = read::head(&connection, key)?;
-        Ok(Self { connection, key: key.clone(), head, in_memory: false, open: None })
+        Ok(Self { connection, key: key.clone(), head, in_memory: false, open: None, tail: None })
     }
 
     /// Checks the whole file, as after a crash.

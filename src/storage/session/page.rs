@@ -1,13 +1,42 @@
 //! Pages of history, by keyset: the cost of a page does not depend on how deep it lies.
 
+use std::sync::Arc;
+
 use crate::domain::session::Direction;
 use crate::domain::session::Page;
+use crate::domain::session::SharedPage;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
 use crate::storage::session::read;
 
+/// The latest page, as long as nothing happens.
+#[derive(Debug)]
+pub(super) struct Tail {
+    last_seq: u64,
+    limit: usize,
+    page: Arc<SharedPage>,
+}
+
 impl SessionFile {
+    /// The latest page of at most `limit` messages. Whoever asks again before something happens gets the same one:
+    /// every tab that opens a conversation asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn latest(&mut self, limit: usize) -> Result<Arc<SharedPage>, Error> {
+        let last_seq = self.head.last_seq;
+        if let Some(tail) = &self.tail
+            && (tail.last_seq, tail.limit) == (last_seq, limit)
+        {
+            return Ok(Arc::clone(&tail.page));
+        }
+        let page = SharedPage::new(self.page(Direction::Before(u64::MAX), limit, false)?);
+        self.tail = Some(Tail { last_seq, limit, page: Arc::clone(&page) });
+        Ok(page)
+    }
+
     /// The page of at most `limit` messages in `direction`; without those that are being written or were deleted
     /// if `settled`.
     ///

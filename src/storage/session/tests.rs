@@ -28,7 +28,7 @@ fn message(id: u8, text: &str) -> NewMessage {
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
         content: text.to_owned(),
         parts: vec![part; usize::from(id % 3)],
-        metadata: (id % 2 == 0).then(Json::default),
+        metadata: id.is_multiple_of(2).then(Json::default),
     }
 }
 
@@ -109,8 +109,8 @@ proptest! {
         let key = Key::session("w", "s");
         let mut file = SessionFile::create(&key).expect("memory");
         let mut entries = Vec::new();
-        for (at, command) in commands.into_iter().enumerate() {
-            entries.extend(carry_out(&mut file, command, 1_000 * at as i64).expect("no disk, no error"));
+        for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
+            entries.extend(carry_out(&mut file, command, at_ms).expect("no disk, no error"));
         }
         let mut again = SessionFile::create(&key).expect("memory");
         for entry in &entries {

@@ -32,7 +32,8 @@ pub const NAMES: u64 = 4;
 pub enum Harm {
     /// The process dies instead of it.
     DeathBefore,
-    /// The process dies when a write is half done; a sync or a change of names has not begun or is done.
+    /// The process dies when a write is half done, at the end of a sector; a sync or a change of names has not begun or
+    /// is done.
     DeathWithin,
     /// The process dies before it learns of the result.
     DeathAfter,

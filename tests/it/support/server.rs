@@ -86,11 +86,6 @@ impl Server {
         self.child.id()
     }
 
-    /// `http://…` + `path`
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
     /// `ws://…` + `path`
     pub fn ws_url(&self, path: &str) -> String {
         format!("ws{}{path}", self.base.strip_prefix("http").unwrap())
@@ -129,10 +124,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
         if !std::thread::panicking() {
-            let _ = std::fs::remove_file(self.data.with_extension("log"));
+            drop(std::fs::remove_file(self.data.with_extension("log")));
         }
     }
 }
