@@ -10,7 +10,12 @@ use crate::wire::feed::Queue;
 #[derive(Default)]
 pub(super) struct Hub {
     queues: Vec<Arc<Queue>>,
+    /// How many there may be before those that went away are looked for.
+    prune_at: usize,
 }
+
+/// Fewer subscribers are never looked through.
+const PRUNE_AT_MIN: usize = 64;
 
 impl Hub {
     pub(super) fn is_empty(&self) -> bool {
@@ -29,6 +34,10 @@ impl Hub {
     /// From the next frame on, `queue` gets every one.
     pub(super) fn add(&mut self, queue: &Arc<Queue>) {
         if !self.has(queue) {
+            if self.queues.len() >= self.prune_at.max(PRUNE_AT_MIN) {
+                self.prune();
+                self.prune_at = 2 * self.queues.len();
+            }
             self.queues.push(Arc::clone(queue));
         }
         queue.resume();

@@ -349,6 +349,11 @@ impl Shard {
             }
         }
         if !self.waiting.is_empty() {
+            for hash in &self.waiting {
+                if let Some(cell) = self.cells.get_mut(hash) {
+                    cell.drop_old(&self.shared.options.limits);
+                }
+            }
             self.make_room(ctx);
             self.let_in(ctx);
         }

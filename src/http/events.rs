@@ -19,11 +19,15 @@ use crate::base::json::Json;
 use crate::base::metric;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
+use crate::http::follow;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
 use crate::http::messages::Query;
 use crate::http::reply;
 use crate::router::Router;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
 use crate::wire::feed::Frame;
 use crate::wire::problem::Problem;
 use crate::wire::rest::EventPage;
@@ -74,13 +78,25 @@ pub(super) async fn events(
         let (follower, backlog) = Follower::begin(&router, &target, after, false, "sse").await?;
         return Ok(stream_events(follower, backlog, router.limits().ping_ms));
     }
-    let after = Some(after.unwrap_or(0));
-    let (mut follower, backlog) = Follower::begin(&router, &target, after, false, "poll").await?;
-    let mut last_seq = backlog.last_seq;
-    let mut frames = follower.frames(backlog);
-    if let (true, Some(seconds)) = (frames.is_empty(), query.wait) {
+    let after = after.unwrap_or(0);
+    let (mut frames, mut last_seq) = match query.wait {
+        None => match router.ask(&target, Request::Query(Ask::Events { after })).await? {
+            Answer::Subscribed(backlog) => {
+                let last_seq = backlog.last_seq;
+                (follow::frames(target.id(), *backlog), last_seq)
+            }
+            other => return Ok(reply::unexpected(&other)),
+        },
+        Some(_) => (VecDeque::new(), 0),
+    };
+    if let Some(seconds) = query.wait {
+        let (mut follower, backlog) =
+            Follower::begin(&router, &target, Some(after), false, "poll").await?;
+        last_seq = backlog.last_seq;
+        frames = follower.frames(backlog);
         let patience = Duration::from_secs(seconds.min(WAIT_S_MAX));
-        if let Ok(next) = tokio::time::timeout(patience, follower.wait()).await
+        if frames.is_empty()
+            && let Ok(next) = tokio::time::timeout(patience, follower.wait()).await
             && let Step::Frames(new) = follower.take(next).await?
         {
             frames = new.into_iter().filter(|frame| frame.seq.is_some()).collect();

@@ -83,17 +83,9 @@ impl Follower {
 
     /// The frames of a part of the log.
     pub(super) fn frames(&mut self, backlog: Backlog) -> VecDeque<Frame> {
-        let mut frames = VecDeque::with_capacity(backlog.events.len() + 1);
-        if let Some(snapshot) = &backlog.snapshot {
-            let seq = backlog.last_seq;
-            let text = native::reset(self.target.id(), seq, snapshot).into();
-            frames.push_back(Frame { seq: Some(seq), kind: None, text });
+        let frames = frames(self.target.id(), backlog);
+        if let Some(seq) = frames.back().and_then(|frame| frame.seq) {
             self.seen = Some(seq);
-        }
-        for event in backlog.events {
-            self.seen = Some(event.seq);
-            let text = ByteString::from(event.frame);
-            frames.push_back(Frame { seq: Some(event.seq), kind: Some(event.kind), text });
         }
         frames
     }
@@ -135,4 +127,19 @@ impl Drop for Follower {
         self.queue.abandon();
         self.open.dec();
     }
+}
+
+/// The frames of a part of the log of session `id`, behind the state before it where the log does not reach back.
+pub(super) fn frames(id: &str, backlog: Backlog) -> VecDeque<Frame> {
+    let mut frames = VecDeque::with_capacity(backlog.events.len() + 1);
+    if let Some(snapshot) = &backlog.snapshot {
+        let seq = backlog.last_seq;
+        let text = native::reset(id, seq, snapshot).into();
+        frames.push_back(Frame { seq: Some(seq), kind: None, text });
+    }
+    for event in backlog.events {
+        let text = ByteString::from(event.frame);
+        frames.push_back(Frame { seq: Some(event.seq), kind: Some(event.kind), text });
+    }
+    frames
 }

@@ -232,7 +232,7 @@ fn fail_in(phase: Phase) {
             bench.prepare();
             let harm = *bench.chance.of(&harms);
             // One error, or all until the disk is healthy again.
-            let for_ever = bench.chance.percent(30);
+            let for_ever = bench.chance.percent(20);
             let fault = Fault { harm, classes, path: phase.path(), nth, for_ever };
             bench.injector.arm(&fault);
             bench.exercise();

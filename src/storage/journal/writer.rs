@@ -265,6 +265,8 @@ impl Writer {
             }
             if seal {
                 self.seal();
+                let sealed = self.shared.active.load(Ordering::Acquire);
+                self.shared.urgent.store(sealed, Ordering::Release);
             }
         }
     }
@@ -345,6 +347,7 @@ impl Writer {
         segment.offset += self.buffer.len() as u64;
         let written = places.len();
         self.next_lsn += written as u64;
+        self.shared.writes.fetch_add(1, Ordering::Release);
         self.ledger.add(places.into_iter());
         Ok(written)
     }

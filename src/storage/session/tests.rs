@@ -173,6 +173,47 @@ fn a_changed_event_is_reported_and_not_read() {
 }
 
 #[test]
+fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
+    let mut file = SessionFile::create(&Key::session("w", "s")).expect("memory");
+    let running = || "running".to_owned();
+    for text in ["first", "second"] {
+        carry_out(&mut file, Command::StartTurn(NewMessage { id: None, ..message(1, text) }), 0)
+            .expect("memory");
+        for word in ["a ", "b ", "c"] {
+            let delta = Command::AppendText { turn_id: running(), text: word.to_owned() };
+            carry_out(&mut file, delta, 1_000).expect("memory");
+        }
+        carry_out(&mut file, Command::EndTurn { turn_id: running(), error: None }, 2_000)
+            .expect("memory");
+    }
+    let due = file.next_timer_ms().expect("readable").expect("a timer");
+    assert_eq!(due, 2_000 + 5 * 60 * 1_000);
+    assert_eq!(file.due_timers(due - 1).expect("readable"), []);
+    let timers = file.due_timers(due).expect("readable");
+    assert_eq!(timers.iter().map(|timer| timer.kind.as_str()).collect::<Vec<_>>(), ["compact"]);
+    let (messages, head) =
+        (file.page(Direction::After(0), 100, false).expect("readable"), file.head().clone());
+    file.compact().expect("memory");
+    file.remove_timer("compact").expect("memory");
+
+    // Each turn is five events and three deltas; the last delta is the third from the end.
+    assert_eq!(file.head().log_start, head.last_seq - 2);
+    assert_eq!(file.page(Direction::After(0), 100, false).expect("readable"), messages);
+    let tail = file.events(file.head().log_start).expect("whole from there on");
+    assert_eq!(
+        tail.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        [head.last_seq - 1, head.last_seq]
+    );
+    assert_eq!(file.next_timer_ms().expect("readable"), None);
+    // While the model writes, its deltas stay.
+    carry_out(&mut file, Command::StartTurn(message(9, "third")), 0).expect("memory");
+    let delta = Command::AppendText { turn_id: running(), text: "x".to_owned() };
+    carry_out(&mut file, delta, 1_000).expect("memory");
+    file.compact().expect("memory");
+    assert_eq!(file.head().log_start, head.last_seq - 2);
+}
+
+#[test]
 fn a_file_belongs_to_one_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
