@@ -104,7 +104,7 @@ pub(super) enum Order {
 /// Reads a page of history; by default the latest.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/messages", params(("id" = String, Path), PageQuery), tag = "messages", operation_id = "listMessages",
-    responses((status = 200, body = MessagePage), (status = "4XX", body = Problem))
+    responses((status = 200, body = MessagePage<'static>), (status = "4XX", body = Problem))
 )]
 pub(super) async fn page(
     Authenticated(caller): Authenticated,
@@ -134,7 +134,7 @@ pub(super) async fn page(
     };
     let newest_first = order == Some(Order::Desc);
     let encode = |page: &Page| {
-        let page = to_page(&target, page.clone(), newer, newest_first);
+        let page = to_page(&target, page, newer, newest_first);
         serde_json::to_vec(&page).expect("a page is plain JSON")
     };
     // Only the usual order is shared between readers.
@@ -171,16 +171,21 @@ pub(super) fn page_query(
     }
 }
 
-fn to_page(target: &Target, page: Page, newer: bool, newest_first: bool) -> MessagePage {
-    let Page { messages: mut items, more } = page;
+fn to_page<'a>(
+    target: &Target,
+    page: &'a Page,
+    newer: bool,
+    newest_first: bool,
+) -> MessagePage<'a> {
     let token = |message: &Message| cursor::encode(target.key(), message.seq);
     // A page at either end still has a cursor towards newer messages: more may come.
-    let next_cursor = items.last().map(token);
-    let prev_cursor = items.first().filter(|_| more || newer).map(token);
-    if newest_first {
-        items.reverse();
-    }
-    MessagePage { items, has_more: more, next_cursor, prev_cursor }
+    let next_cursor = page.messages.last().map(token);
+    let prev_cursor = page.messages.first().filter(|_| page.more || newer).map(token);
+    let items = match newest_first {
+        true => page.messages.iter().rev().cloned().collect(),
+        false => page.messages.as_slice().into(),
+    };
+    MessagePage { items, has_more: page.more, next_cursor, prev_cursor }
 }
 
 /// Counts the messages.

@@ -1,5 +1,7 @@
 //! Bodies of the native API, beside the messages and sessions themselves.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -37,9 +39,10 @@ pub struct ReplaceParts {
 /// A page of messages.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct MessagePage {
+pub struct MessagePage<'a> {
     /// The messages.
-    pub items: Vec<Message>,
+    #[schema(value_type = Vec<Message>)]
+    pub items: Cow<'a, [Message]>,
     /// Whether there are more in the direction of the walk.
     pub has_more: bool,
     /// Use as `after` for newer messages.

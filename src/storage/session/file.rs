@@ -31,7 +31,7 @@ use crate::storage::session::template;
 const SETTINGS: &str = "
     PRAGMA synchronous = NORMAL;
     PRAGMA wal_autocheckpoint = 0;
-    PRAGMA cache_size = -64;
+    PRAGMA cache_size = -32;
     PRAGMA cache_spill = OFF;
     PRAGMA secure_delete = ON;
     PRAGMA trusted_schema = OFF;
@@ -40,7 +40,7 @@ const SETTINGS: &str = "
 ";
 const SETTINGS_IN_MEMORY: &str = "
     PRAGMA journal_mode = OFF;
-    PRAGMA cache_size = -64;
+    PRAGMA cache_size = -32;
     PRAGMA secure_delete = ON;
     PRAGMA trusted_schema = OFF;
     PRAGMA temp_store = MEMORY;
