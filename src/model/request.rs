@@ -1,0 +1,134 @@
+//! What a model is asked, in one vocabulary for all providers.
+
+use std::time::Duration;
+
+use crate::base::json::Json;
+
+/// A call of a model.
+#[derive(Clone, Debug)]
+pub struct ModelRequest {
+    /// Whose conversation it is; providers that keep state of their own keep it apart by workspace.
+    pub workspace: String,
+    /// The session, for providers that keep one of their own.
+    pub session: String,
+    /// The model, as the provider calls it.
+    pub model: String,
+    /// What the model is told about its task.
+    pub system: Option<String>,
+    /// The conversation, oldest first.
+    pub messages: Vec<ModelMessage>,
+    /// What it may call.
+    pub tools: Vec<ToolSpec>,
+    /// Most tokens it may write; the provider's default if absent.
+    pub max_tokens: Option<u32>,
+    /// What the provider gave with [`ModelEvent::Resume`](super::ModelEvent::Resume) at the last answer.
+    pub resume: Option<String>,
+    /// Bounds of this call.
+    pub bounds: Bounds,
+}
+
+/// How long and large an answer may be. Source: reliability.md, section 4.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// The whole answer.
+    pub total: Duration,
+    /// Bytes of an answer as it comes over the wire.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            total: Duration::from_mins(10),
+            bytes: 8 << 20,
+        }
+    }
+}
+
+/// Who says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// A person; results of tools as well.
+    User,
+    /// The model.
+    Assistant,
+    /// The application.
+    System,
+}
+
+/// What one side said in its turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelMessage {
+    /// Who.
+    pub speaker: Speaker,
+    /// What, in order.
+    pub content: Vec<Content>,
+}
+
+/// A piece of a message.
+///
+/// In an assistant message: reasoning, text and tool calls. The results of its calls are the content of the user message
+/// that follows it at once, one for every call, before anything else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// A thought with the provider's seal.
+    Reasoning {
+        /// The thought.
+        text: String,
+        /// The seal.
+        signature: Option<String>,
+    },
+    /// A thought that only the provider can read.
+    RedactedReasoning {
+        /// As it came.
+        data: String,
+    },
+    /// A file.
+    File {
+        /// Its type, as `image/png`.
+        media_type: String,
+        /// A `data:` URL, or one that the provider can read.
+        url: String,
+        /// What the user calls it.
+        name: Option<String>,
+    },
+    /// The model calls a tool.
+    ToolCall {
+        /// Unique in the conversation.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Its input; an object.
+        input: Json,
+    },
+    /// What came of a call.
+    ToolResult {
+        /// The call.
+        id: String,
+        /// The tool.
+        name: String,
+        /// What came out.
+        output: Json,
+        /// Whether it failed.
+        is_error: bool,
+    },
+}
+
+/// A tool as the model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolSpec {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its input; an object.
+    pub schema: Json,
+}
