@@ -21,6 +21,7 @@ use crate::domain::session::Direction;
 use crate::domain::session::Event;
 use crate::domain::session::Message;
 use crate::domain::session::Outcome;
+use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::SharedPage;
 use crate::domain::session::Stop;
@@ -56,7 +57,10 @@ pub(super) struct Rules<'a> {
 /// A turn that begins: the model is asked once this is durable.
 pub(super) struct Start {
     pub turn: Turn,
-    pub text: String,
+    /// Parts that its message has already.
+    pub parts: usize,
+    /// What the provider must be told to go on where it was.
+    pub resume: Option<String>,
 }
 
 enum Waiting {
@@ -203,7 +207,7 @@ impl Batch {
             file.remember(self.first_seq + first as u64, &kept)?;
             entry.idempotent = Some(kept);
         }
-        self.answer(file, decision.outcome, first, !decision.events.is_empty())
+        self.answer(file, decision.outcome, first, &decision.events)
     }
 
     fn apply(
@@ -220,9 +224,9 @@ impl Batch {
             self.entries.push(entry);
             match event {
                 Event::Turn(turn) if turn.state == TurnState::Running => {
-                    let input = file.message(&turn.input_id)?;
-                    let text = input.map(|message| message.content).unwrap_or_default();
-                    self.starts.push(Start { turn: turn.clone(), text });
+                    let parts = file.draft().map_or(0, |draft| draft.parts.len());
+                    let resume = turn.model.as_ref().and_then(|model| file.head().resume.text(model));
+                    self.starts.push(Start { turn: turn.clone(), parts, resume });
                 }
                 Event::Session { deleted: true, .. } => self.deletes = true,
                 Event::MessageDeleted { .. } => self.redacts = true,
@@ -237,9 +241,12 @@ impl Batch {
         file: &SessionFile,
         outcome: Outcome,
         first: usize,
-        changed: bool,
+        events: &[Event],
     ) -> Result<Waiting, storage::Error> {
-        let seq = if changed { self.first_seq + first as u64 } else { file.head().last_seq };
+        let seq = match events.is_empty() {
+            true => file.head().last_seq,
+            false => self.first_seq + first as u64,
+        };
         let answer = match outcome {
             Outcome::Added => return Ok(Waiting::Added(first)),
             Outcome::Message(message) => {
@@ -248,7 +255,16 @@ impl Batch {
             Outcome::Session { created } => {
                 Answer::Session { head: Box::new(file.head().clone()), created }
             }
-            Outcome::Turn(turn) => Answer::Turn { turn, input_seq: seq },
+            Outcome::Turn(turn) => {
+                let of = |event: &Event| matches!(event, Event::Turn(of) if of.id == turn.id);
+                let seq = match events.iter().position(of) {
+                    Some(at) => self.first_seq + (first + at) as u64,
+                    None => file.draft().map_or(seq, |draft| draft.message_seq),
+                };
+                Answer::Turn { turn, seq }
+            }
+            Outcome::Items { count, items } => Answer::Items { count, items },
+            Outcome::Popped(item) => Answer::Popped(item),
             Outcome::Done => Answer::Done { seq },
         };
         Ok(Waiting::Ready(Ok(answer)))
@@ -308,7 +324,14 @@ fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome, file: &SessionFil
             let json = serde_json::to_string(&session).expect("a session is always JSON");
             (if *created { 201 } else { 200 }, Some(json))
         }
-        Outcome::Turn(_) => (202, Some(String::new())),
+        Outcome::Turn(turn) => {
+            (202, Some(serde_json::to_string(turn).expect("a turn is always JSON")))
+        }
+        Outcome::Items { count, .. } => (200, Some(format!("{{\"count\":{count}}}"))),
+        Outcome::Popped(item) => {
+            let json = item.as_ref().map_or("null", |item| item.body.as_str());
+            (200, Some(format!("{{\"item\":{json}}}")))
+        }
         Outcome::Done => (204, Some(String::new())),
     };
     Idempotent { key: idempotency.key, request: idempotency.request, status, response }
@@ -350,6 +373,17 @@ fn query_file(
             }
             None => return Ok(Err(Rejection::MessageNotFound.into())),
         },
+        Query::Transcript { until, draft } => {
+            Answer::Transcript(file.transcript(&until, &draft, rules.limits.history_bytes)?)
+        }
+        Query::Branches => Answer::Branches(file.branches()?),
+        Query::Branch { branch, limit } => {
+            let page = Page { messages: file.branch(branch, limit)?, more: false };
+            Answer::Page(SharedPage::new(page))
+        }
+        Query::Items { limit } => {
+            Answer::Items { count: file.head().item_count, items: file.items(limit)? }
+        }
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
         Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
         Query::Ephemeral(text) => {

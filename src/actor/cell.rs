@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
 use crate::actor::batch::Batch;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
@@ -13,6 +16,9 @@ use crate::base::clock;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
+use crate::domain::session::Command;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
 use crate::storage::session::SessionFile;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
@@ -45,6 +51,16 @@ pub(super) enum Checkpoint {
     Rest,
 }
 
+/// A turn that a task of this process is writing.
+pub(super) struct Writing {
+    /// Its id.
+    pub turn_id: String,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Tells the task to end; dropping it as well.
+    pub stop: watch::Sender<bool>,
+}
+
 /// First pause before a quarantined session is tried again; doubled each time.
 const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -58,8 +74,8 @@ pub(super) struct Cell {
     /// What waits for the journal.
     pub in_flight: Option<Batch>,
     pub hub: Hub,
-    /// Id of the turn that a task of this process is writing.
-    pub writing: Option<String>,
+    /// The turn that a task of this process is writing.
+    pub writing: Option<Writing>,
     pub last_used: Instant,
     /// Whether nobody has used it since it woke.
     pub resting: bool,
@@ -158,6 +174,32 @@ impl Cell {
         self.state = State::Quarantined { why, until };
     }
 
+    /// Tells the task of the running turn what became of it; if there is no task, the rows are made true.
+    pub(super) fn heed(&mut self, turn: Option<Turn>) {
+        let Some(turn) = turn.filter(|turn| turn.state.is_active()) else {
+            self.writing = None;
+            return;
+        };
+        let mine = |writing: &&Writing| {
+            writing.turn_id == turn.id && writing.attempt == turn.attempt && !writing.stop.is_closed()
+        };
+        match self.writing.as_ref().filter(mine) {
+            Some(writing) if turn.state == TurnState::Stopping => {
+                // A task that is gone already has posted the end.
+                let _gone = writing.stop.send(true);
+            }
+            Some(_) => {}
+            None => self.reconcile(),
+        }
+    }
+
+    /// Makes the rows true: no task writes the turn that they call running.
+    pub(super) fn reconcile(&mut self) {
+        let (reply, _) = oneshot::channel();
+        let request = Request::Command(Command::Reconcile, None);
+        self.jobs.push_front(Job { request, reply, at: clock::instant(), bytes: 0 });
+    }
+
     /// Whether nothing is left of it but a name.
     pub(super) fn is_empty(&self) -> bool {
         let idle = matches!(self.state, State::Asleep | State::Gone);
@@ -168,7 +210,8 @@ impl Cell {
     pub(super) fn may_sleep(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };
         let idle = self.jobs.is_empty() && self.in_flight.is_none();
-        idle && self.writing.is_none() && file.head().active_turn.is_none()
+        let writes = file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active());
+        idle && self.writing.is_none() && !writes
     }
 
     /// Whether a batch could be made now.

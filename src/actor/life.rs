@@ -21,7 +21,6 @@ use crate::actor::wake::Found;
 use crate::base::clock;
 use crate::base::ids::KeyHash;
 use crate::base::metric;
-use crate::domain::session::Command;
 use crate::domain::session::Rejection;
 use crate::storage;
 use crate::storage::catalogue::Card;
@@ -111,12 +110,10 @@ impl Shard {
                 (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 note(&self.shared, &file, cell.next_timer_ms);
-                let running = file.head().active_turn.as_ref().map(|turn| &turn.id);
                 // Whatever the rows say: only a task of this process can be writing.
-                if running.is_some() && running != cell.writing.as_ref() {
-                    let (reply, _) = oneshot::channel();
-                    let request = Request::Command(Command::Reconcile, None);
-                    cell.jobs.push_front(Job { request, reply, at: now, bytes: 0 });
+                let active = file.head().active_turn.clone();
+                if active.is_some() {
+                    cell.heed(active);
                 }
                 cell.state = State::Awake(file);
                 self.make_ready(hash, ctx);
@@ -286,6 +283,7 @@ impl Shard {
     pub(super) fn delete(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         cell.hub.close(Close::Deleted);
+        // Its task ends with this.
         cell.writing = None;
         if let State::Awake(file) = &cell.state {
             note(&self.shared, file, None);
@@ -345,7 +343,7 @@ impl Shard {
                 Due::File => self.write_file(hash, ctx),
                 Due::Sleep => self.sleep(hash, ctx),
                 Due::Checkpoint => self.checkpoint(hash, ctx),
-                Due::Timers => self.fire(hash, now_ms),
+                Due::Timers => self.fire(hash, now_ms, ctx),
             }
         }
         if !self.waiting.is_empty() {
@@ -361,11 +359,19 @@ impl Shard {
     }
 
     /// Carries out what is due in a session.
-    pub(super) fn fire(&mut self, hash: KeyHash, now_ms: i64) {
+    pub(super) fn fire(&mut self, hash: KeyHash, now_ms: i64, ctx: &mut Context<Self>) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         let State::Awake(file) = &mut cell.state else { return };
         match timers::fire(file, now_ms) {
-            Ok(()) => self.commit(hash),
+            Ok(commands) => {
+                for command in commands {
+                    let (reply, _) = oneshot::channel();
+                    let request = Request::Command(command, None);
+                    cell.jobs.push_back(Job { request, reply, at: clock::instant(), bytes: 0 });
+                }
+                self.commit(hash);
+                self.make_ready(hash, ctx);
+            }
             // The machine's fault, not the timer's: it is not counted as a try.
             Err(error) => self.failed(hash, &error),
         }
@@ -374,10 +380,7 @@ impl Shard {
 
 fn may_create(request: &Request) -> bool {
     match request {
-        Request::Command(command, _) => matches!(
-            command,
-            Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_)
-        ),
+        Request::Command(command, _) => command.may_create(),
         Request::Query(query) => matches!(query, Query::Subscribe { absent_ok: true, .. }),
     }
 }
@@ -405,6 +408,7 @@ pub(super) fn note(shared: &Shared, file: &SessionFile, next_timer_ms: Option<i6
         project_id: head.project_id.clone(),
         metadata: head.metadata.as_str().to_owned(),
         message_count: head.message_count,
+        item_count: head.item_count,
         last_seq: head.last_seq,
         active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),
         created_at_ms: head.created_at_ms,

@@ -24,6 +24,7 @@
 
 mod batch;
 mod cell;
+mod engine;
 mod hub;
 mod job;
 mod life;
@@ -33,5 +34,6 @@ mod timers;
 mod turn;
 mod wake;
 
+pub use engine::Engine;
 pub use node::Node;
 pub use node::Options;

@@ -10,6 +10,7 @@ use actix::Actor;
 use actix::Arbiter;
 use futures_util::future::join_all;
 
+use crate::actor::Engine;
 use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
@@ -19,6 +20,7 @@ use crate::base::clock;
 use crate::base::json::Json;
 use crate::base::limits::Limits;
 use crate::domain::session::Session;
+use crate::domain::session::TurnOptions;
 use crate::storage;
 use crate::storage::Folder;
 use crate::storage::catalogue::Card;
@@ -58,8 +60,10 @@ pub struct Options {
     pub journal_bytes: u64,
     /// Whether to start although durable records are missing.
     pub accept_damage: bool,
-    /// Whether the chat route answers with source 001's literal.
-    pub placeholder: bool,
+    /// The models and tools of turns.
+    pub engine: Engine,
+    /// Who answers on the chat route, if not the default model.
+    pub chat_model: Option<String>,
     /// The bounds in force.
     pub limits: Limits,
 }
@@ -221,6 +225,18 @@ impl Node {
         &self.shared.options.limits
     }
 
+    /// The models and tools of turns.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.shared.options.engine
+    }
+
+    /// Who answers on the chat route, if not the default model.
+    #[must_use]
+    pub fn chat_model(&self) -> Option<&str> {
+        self.shared.options.chat_model.as_deref()
+    }
+
     /// Brings every session up to date that the journal is ahead of; part of every start, beside the traffic.
     pub async fn recover(&self) {
         let keys = self.shared.journal.ledger().pending_keys(usize::MAX);
@@ -304,7 +320,8 @@ fn session(card: &Card) -> Session {
         project_id: card.project_id.clone(),
         metadata: Json::parse(&card.metadata).unwrap_or_default(),
         message_count: card.message_count,
-        item_count: card.message_count,
+        item_count: card.item_count,
+        settings: TurnOptions::default(),
         last_seq: card.last_seq,
         active_turn: card.active_turn.clone(),
         created_at: card.created_at_ms.div_euclid(1_000),

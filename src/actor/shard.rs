@@ -18,12 +18,14 @@ use actix::Message;
 use actix::ResponseActFuture;
 use actix::WrapFuture;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::actor::batch;
 use crate::actor::batch::Made;
 use crate::actor::batch::Rules;
 use crate::actor::cell::Cell;
 use crate::actor::cell::State;
+use crate::actor::cell::Writing;
 use crate::actor::job::Job;
 use crate::actor::life::describe;
 use crate::actor::life::note;
@@ -377,9 +379,12 @@ impl Shard {
             let Some(batch) = cell.in_flight.take() else { continue };
             let (deletes, redacts, creates) = (batch.deletes, batch.redacts, batch.creates);
             for start in batch.release(&mut cell.hub) {
-                cell.writing = Some(start.turn.id.clone());
-                let placeholder = self.shared.options.placeholder;
-                let run = turn::run(Sender(ctx.address()), cell.key.clone(), start, placeholder);
+                let (stop, stopped) = watch::channel(false);
+                let (turn_id, attempt) = (start.turn.id.clone(), start.turn.attempt);
+                cell.writing = Some(Writing { turn_id, attempt, stop });
+                let sender = Sender(ctx.address());
+                let shared = Arc::clone(&self.shared);
+                let run = turn::run(shared, sender, cell.key.clone(), start, stopped);
                 ctx.spawn(actix::fut::wrap_future::<_, Self>(run));
             }
             if deletes {
@@ -388,9 +393,12 @@ impl Shard {
             }
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             if let State::Awake(file) = &cell.state {
-                if file.head().active_turn.is_none() {
-                    cell.writing = None;
+                let active = file.head().active_turn.clone();
+                if active.is_some() || cell.writing.is_some() {
+                    cell.heed(active);
                 }
+            }
+            if let State::Awake(file) = &cell.state {
                 if creates {
                     note(&self.shared, file, None);
                 }

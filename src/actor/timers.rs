@@ -1,20 +1,24 @@
 //! What the timers of a session do when they are due, and what happens to those that cannot.
 
 use crate::base::metric;
+use crate::domain::session::Command;
 use crate::domain::timer;
 use crate::storage::Error;
 use crate::storage::session::SessionFile;
 use crate::storage::session::Timer;
 
-/// Carries out every timer of `file` that is due at `now_ms`; a crash in the middle fires it again.
+/// Carries out every timer of `file` that is due at `now_ms`; a crash in the middle fires it again. What must become events
+/// is returned.
 ///
 /// # Errors
 ///
 /// When the file fails. Nothing is counted against the timer then.
-pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<(), Error> {
+pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<Vec<Command>, Error> {
+    let mut commands = Vec::new();
     for Timer { id, kind, attempt } in file.due_timers(now_ms)? {
         match kind.as_str() {
             "compact" => file.compact()?,
+            "approval" => commands.push(Command::ExpireApprovals { turn_id: id.clone() }),
             // Set by a newer program, perhaps: it may be back before the last try.
             _ => {
                 put_off(file, &id, attempt + 1, now_ms)?;
@@ -24,7 +28,7 @@ pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<(), Error> {
         metric::counters().timer("done");
         file.remove_timer(&id)?;
     }
-    Ok(())
+    Ok(commands)
 }
 
 fn put_off(file: &mut SessionFile, id: &str, attempt: u32, now_ms: i64) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use crate::actor::Engine;
 use crate::actor::Node;
 use crate::actor::Options;
 use crate::config::Config;
@@ -91,7 +92,8 @@ fn options(config: &Config) -> Options {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes: config.journal.max_bytes,
         accept_damage: config.journal.accept_damage,
-        placeholder: config.chat.placeholder,
+        engine: Engine::default(),
+        chat_model: config.chat.placeholder.then(|| "placeholder".to_owned()),
         limits: config.limits.clone(),
     }
 }

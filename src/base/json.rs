@@ -50,6 +50,20 @@ impl Json {
     }
 }
 
+impl Json {
+    /// A JSON string that says `text`.
+    #[must_use]
+    pub fn string(text: &str) -> Self {
+        Self::of(&text).expect("strings are JSON")
+    }
+
+    /// The text that this says, if it is a JSON string.
+    #[must_use]
+    pub fn as_string(&self) -> Option<String> {
+        serde_json::from_str(self.as_str()).ok()
+    }
+}
+
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Json({} bytes)", self.as_str().len())
@@ -76,6 +90,97 @@ impl<'de> Deserialize<'de> for Json {
             Cow::Borrowed(_) => Ok(Self(raw)),
             Cow::Owned(text) => RawValue::from_string(text).map(Self).map_err(D::Error::custom),
         }
+    }
+}
+
+/// A JSON object whose members keep their order and their text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object(Vec<(String, Json)>);
+
+impl Object {
+    /// The value of `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The text that `key` says, if its value is a string.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(Json::as_string)
+    }
+
+    /// Gives `key` a value; a new key goes last.
+    pub fn set(&mut self, key: &str, value: Json) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    /// The same object with `key`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &impl Serialize) -> Self {
+        self.set(key, Json::of(value).expect("plain values are JSON"));
+        self
+    }
+
+    /// Takes `key` out.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        let at = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Gives every key of `other` its value there.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, value) in &other.0 {
+            self.set(key, value.clone());
+        }
+    }
+
+    /// Its members, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Reads `json`.
+    #[must_use]
+    pub fn read(json: &Json) -> Option<Self> {
+        serde_json::from_str(json.as_str()).ok()
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        Json::of(self).expect("members are JSON")
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut object = Object::default();
+                while let Some((key, value)) = map.next_entry::<String, Json>()? {
+                    object.set(&key, value);
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 

@@ -78,6 +78,26 @@ pub struct Limits {
     pub connections_count: usize,
     /// Size at which a session's file takes no more writes, in bytes; reads and deletes go on. Default 10 GiB.
     pub session_bytes: u64,
+    /// Largest body of a request that carries a whole conversation or files, in bytes. Default 8 MiB.
+    pub turn_body_bytes: usize,
+    /// Largest part of a message that a turn answers, as a file in it, in bytes. Default 4 MiB.
+    pub file_bytes: usize,
+    /// Largest item of an agent, in bytes. Default 2 MiB.
+    pub item_bytes: usize,
+    /// Longest text of one part that a model writes, in bytes. Default 8 MiB. Source: reliability.md, section 4.
+    pub answer_bytes: usize,
+    /// Bytes of the conversation that a model is given, the newest messages first. Default 4 MiB.
+    pub history_bytes: usize,
+    /// Calls of the model in one turn. Default 5. Source: requirements S0-26.
+    pub turn_steps_count: u32,
+    /// Longest turn, in milliseconds. Default 10 min.
+    pub turn_ms: u64,
+    /// Longest time in which a turn writes nothing, in milliseconds. Default 5 min.
+    pub turn_no_progress_ms: u64,
+    /// How often a turn that was cut off before it wrote anything is begun again. Default 0.
+    pub turn_retries_count: u32,
+    /// How long a tool call waits for its approval, in milliseconds. Default 24 h.
+    pub approval_ms: u64,
 }
 
 impl Default for Limits {
@@ -106,6 +126,16 @@ impl Default for Limits {
             pong_ms: 20_000,
             connections_count: 16_000,
             session_bytes: 10 << 30,
+            turn_body_bytes: 8 << 20,
+            file_bytes: 4 << 20,
+            item_bytes: 2 << 20,
+            answer_bytes: 8 << 20,
+            history_bytes: 4 << 20,
+            turn_steps_count: 5,
+            turn_ms: 600_000,
+            turn_no_progress_ms: 300_000,
+            turn_retries_count: 0,
+            approval_ms: 86_400_000,
         }
     }
 }
@@ -153,6 +183,12 @@ pub enum Limit {
     Session,
     /// The disk was full.
     Disk,
+    /// A file in a message was too large.
+    File,
+    /// An agent's item was too large.
+    Item,
+    /// A model wrote too much.
+    Answer,
 }
 
 /// One row per [`Limit`]: its name in metrics, and the code and HTTP status of the answer beyond it.
@@ -177,6 +213,9 @@ pub const TABLE: &[(Limit, &str, &str, u16)] = &[
     (Limit::Turns, "turns_queued", "turn_in_progress", 409),
     (Limit::Session, "session_bytes", "session_full", 507),
     (Limit::Disk, "disk", "storage_full", 507),
+    (Limit::File, "file_bytes", "too_large", 413),
+    (Limit::Item, "item_bytes", "too_large", 413),
+    (Limit::Answer, "answer_bytes", "too_large", 413),
 ];
 
 impl Limit {

@@ -66,7 +66,7 @@ pub struct OutcomeLabel {
 /// `{provider, outcome}`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnLabel {
-    provider: Label,
+    provider: String,
     outcome: Label,
 }
 
@@ -243,8 +243,8 @@ impl Counters {
     }
 
     /// Counts a turn that ended.
-    pub fn turn(&self, provider: Label, outcome: Label) {
-        self.turns.get_or_create(&TurnLabel { provider, outcome }).inc();
+    pub fn turn(&self, provider: &str, outcome: Label) {
+        self.turns.get_or_create(&TurnLabel { provider: provider.to_owned(), outcome }).inc();
     }
 
     /// Counts a timer that fired.

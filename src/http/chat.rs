@@ -13,10 +13,14 @@ use serde::Deserialize;
 
 use crate::base::limits::PAGE_DEFAULT;
 use crate::base::limits::PAGE_MAX;
+use crate::domain::session::Busy;
 use crate::domain::session::Command;
+use crate::domain::session::Input;
 use crate::domain::session::NewMessage;
+use crate::domain::session::NewTurn;
 use crate::domain::session::Rejection;
 use crate::domain::session::Role;
+use crate::domain::session::TurnOptions;
 use crate::http::body;
 use crate::http::body::Body;
 use crate::http::caller::Authenticated;
@@ -59,11 +63,17 @@ pub(super) async fn say(
     }
     let message =
         NewMessage { id: None, role: Role::User, content, parts: Vec::new(), metadata: None };
-    let answer = router.ask(&target, Request::Command(Command::StartTurn(message), None)).await?;
-    let Answer::Turn { turn, input_seq } = answer else { return Ok(reply::unexpected(&answer)) };
+    // Source 001 never refuses: a second question waits for its place.
+    let options = TurnOptions { busy: Some(Busy::Queue), ..TurnOptions::default() };
+    let input = Input::Message { message, edit: false };
+    let model = router.chat_model().to_owned();
+    let turn = NewTurn { input, options, model, titled: false };
+    let command = Command::StartTurn(Box::new(turn));
+    let answer = router.ask(&target, Request::Command(command, None)).await?;
+    let Answer::Turn { turn, seq } = answer else { return Ok(reply::unexpected(&answer)) };
     let (encoder, first) = Stream::begin(&turn);
     let (mut follower, backlog) =
-        Follower::begin(&router, &target, Some(input_seq), false, "chat").await?;
+        Follower::begin(&router, &target, Some(seq - 1), false, "chat").await?;
     let frames = follower.frames(backlog);
     let keep_alive = Duration::from_millis(router.limits().ping_ms);
     let mut watcher = Watcher { encoder, follower, keep_alive, first: Some(first) };

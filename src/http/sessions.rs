@@ -40,7 +40,7 @@ pub(super) async fn create(
     Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
-    let CreateSession { id, title, project_id, metadata } = body::parse(&bytes)?;
+    let CreateSession { id, title, project_id, metadata, settings } = body::parse(&bytes)?;
     let key = reply::key(&request)?;
     // Without an id the key names the session, so that a repeat finds the one that it made.
     let id = match (&id, &key) {
@@ -49,7 +49,8 @@ pub(super) async fn create(
         (None, None) => ids::fresh(),
     };
     let target = router.target(&caller, &id)?;
-    let command = Command::Create { changes: SessionChanges { title, metadata }, project_id };
+    let changes = SessionChanges { title, metadata, settings };
+    let command = Command::Create { changes, project_id };
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }

@@ -2,11 +2,15 @@
 
 pub mod echo;
 mod event;
+mod placeholder;
+mod providers;
 mod request;
 
 use std::pin::Pin;
 
 use futures_util::Stream;
+
+use crate::base::json::Json;
 
 pub use event::BadInput;
 pub use event::FailureKind;
@@ -14,6 +18,7 @@ pub use event::FinishReason;
 pub use event::ModelError;
 pub use event::ModelEvent;
 pub use event::Usage;
+pub use providers::Providers;
 pub use request::Bounds;
 pub use request::Content;
 pub use request::ModelMessage;
@@ -41,4 +46,29 @@ pub trait Provider: Send + Sync {
 
     /// Asks `request.model`.
     fn answer(&self, request: ModelRequest) -> Answer;
+
+    /// Who runs the call `call_id`, of a provider that brings tools of its own.
+    fn own_tool(&self, _call_id: &str) -> Option<OwnTool> {
+        None
+    }
+
+    /// Runs one of its own tools.
+    ///
+    /// # Errors
+    ///
+    /// What the model is told.
+    fn run_tool(&self, name: &str, _input: &Json) -> Result<Json, String> {
+        Err(format!("there is no tool `{name}`"))
+    }
+}
+
+/// Who runs a tool that a provider brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnTool {
+    /// The server, at once.
+    Server,
+    /// The client.
+    Client,
+    /// The server, once somebody allows it.
+    Asks,
 }

@@ -84,6 +84,8 @@ struct Said<'a> {
 pub struct Stream {
     turn_id: String,
     message_id: String,
+    /// Parts that are text: what is thought or called is not said.
+    texts: Vec<usize>,
     done: bool,
 }
 
@@ -91,8 +93,8 @@ impl Stream {
     /// The stream of the answer of `turn`, and its first event.
     #[must_use]
     pub fn begin(turn: &Turn) -> (Self, String) {
-        let stream =
-            Self { turn_id: turn.id.clone(), message_id: turn.message_id.clone(), done: false };
+        let (turn_id, message_id) = (turn.id.clone(), turn.message_id.clone());
+        let stream = Self { turn_id, message_id, texts: Vec::new(), done: false };
         let ack = Said { r#type: "ack", role: None, content: Some("Message received") };
         (stream, sse("message", &ack))
     }
@@ -106,15 +108,28 @@ impl Stream {
     /// Events of the stream that an event of the session leads to; empty for those of other turns.
     #[must_use]
     pub fn push(&mut self, kind: EventKind, frame: &str) -> String {
-        if !matches!(kind, EventKind::PartDelta | EventKind::Message | EventKind::Turn) {
+        if !matches!(
+            kind,
+            EventKind::PartDelta | EventKind::PartUpdate | EventKind::Message | EventKind::Turn
+        ) {
             return String::new();
         }
         match Event::decode(kind, frame) {
-            Ok(Event::PartDelta { message_id, delta, .. }) if message_id == self.message_id => {
+            Ok(Event::PartDelta { message_id, part, delta, .. })
+                if message_id == self.message_id && self.texts.contains(&part) =>
+            {
                 sse("message", &Said { r#type: "delta", role: None, content: Some(&delta) })
             }
+            Ok(Event::PartUpdate { message_id, part, fields })
+                if message_id == self.message_id
+                    && fields.text("type").as_deref() == Some("text") =>
+            {
+                self.texts.push(part);
+                String::new()
+            }
             Ok(Event::Message(message))
-                if message.id == self.message_id && message.status == Status::Complete =>
+                if message.id == self.message_id
+                    && matches!(message.status, Status::Complete | Status::Stopped) =>
             {
                 let role = Some(Role::Assistant);
                 sse("message", &Said { r#type: "assistant", role, content: Some(&message.content) })
@@ -126,8 +141,8 @@ impl Stream {
 
     fn turn(&mut self, turn: &Turn) -> String {
         let mut out = match turn.state {
-            TurnState::Queued | TurnState::Running => return String::new(),
-            TurnState::Completed => String::new(),
+            TurnState::Queued | TurnState::Running | TurnState::Stopping => return String::new(),
+            TurnState::Completed | TurnState::Stopped | TurnState::WaitingApproval => String::new(),
             TurnState::Interrupted => {
                 let content = Some("the answer was interrupted by a restart");
                 sse("message", &Said { r#type: "error", role: None, content })

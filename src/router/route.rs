@@ -8,6 +8,7 @@ use crate::base::ids::KeyHash;
 use crate::base::limits::Limits;
 use crate::domain::session::Rejection;
 use crate::domain::session::Session;
+use crate::model::ModelError;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
@@ -80,6 +81,28 @@ impl Router {
         limit: usize,
     ) -> Result<Vec<(Session, Place)>, Error> {
         self.node.list(caller.workspace().to_owned(), behind, limit).await
+    }
+
+    /// Who answers on the chat route.
+    #[must_use]
+    pub fn chat_model(&self) -> &str {
+        self.node.chat_model().unwrap_or_else(|| self.default_model())
+    }
+
+    /// Who answers when nobody says who.
+    #[must_use]
+    pub fn default_model(&self) -> &str {
+        self.node.engine().providers.default_address()
+    }
+
+    /// Says no before anything is stored, if it is known that `model` will not answer `text`.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_model(&self, model: &str, text: &str) -> Result<(), ModelError> {
+        let (provider, model) = self.node.engine().providers.get(model)?;
+        provider.check(&model, text)
     }
 
     /// The life of the node.

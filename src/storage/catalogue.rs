@@ -25,7 +25,10 @@ use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
 
-const STEPS: &[M<'static>] = &[M::up(include_str!("../../schema/node/0001_create_catalogue.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
+    M::up(include_str!("../../schema/node/0002_item_count.sql")),
+];
 /// Readers at the same time; more wait.
 const READERS_MAX: u32 = 4;
 /// How long a reader waits for its turn.
@@ -44,6 +47,8 @@ pub struct Card {
     pub metadata: String,
     /// Messages in it.
     pub message_count: u64,
+    /// Items that an agent keeps.
+    pub item_count: u64,
     /// Seq of its last event.
     pub last_seq: u64,
     /// The turn that is running.
@@ -150,7 +155,7 @@ impl Catalogue {
         let mut statement = reader
             .prepare_cached(
                 "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms
+                        created_at_ms, updated_at_ms, next_timer_ms, item_count
                    FROM session
                   WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
                   ORDER BY updated_at_ms DESC, hash LIMIT ?4",
@@ -214,8 +219,9 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO session (hash, workspace, name, title, project_id, metadata, message_count,
-                                                 last_seq, active_turn, created_at_ms, updated_at_ms, next_timer_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                                 last_seq, active_turn, created_at_ms, updated_at_ms, next_timer_ms,
+                                                 item_count)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -230,7 +236,8 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
                     card.active_turn,
                     card.created_at_ms,
                     card.updated_at_ms,
-                    card.next_timer_ms
+                    card.next_timer_ms,
+                    i64::try_from(card.item_count).unwrap_or(i64::MAX),
                 ])
             })
             .while_(doing)?;
@@ -251,6 +258,7 @@ fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
         created_at_ms: row.get(8)?,
         updated_at_ms: row.get(9)?,
         next_timer_ms: row.get(10)?,
+        item_count: count(11)?,
         deleted: false,
     })
 }

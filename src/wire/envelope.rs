@@ -12,6 +12,7 @@ use crate::base::metric;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
 use crate::domain::session::Head;
+use crate::domain::session::Item;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
 use crate::domain::session::Rejection;
@@ -91,6 +92,27 @@ pub enum Query {
         /// Whether a session that does not exist may be waited for.
         absent_ok: bool,
     },
+    /// The newest messages up to `until`, as a model is given them.
+    Transcript {
+        /// The message that is answered; those behind it are not given.
+        until: String,
+        /// The message that is written, given as far as it is.
+        draft: String,
+    },
+    /// The messages of a branch.
+    Branch {
+        /// Its name.
+        branch: u64,
+        /// How many at most.
+        limit: usize,
+    },
+    /// The names of the branches, oldest first, each with the seq of its first message and how many it has.
+    Branches,
+    /// The last items of an agent.
+    Items {
+        /// How many at most.
+        limit: usize,
+    },
     /// Give this to all subscribers; it is stored nowhere.
     Ephemeral(ByteString),
     /// Only wake.
@@ -107,6 +129,9 @@ impl fmt::Debug for Query {
             Self::Events { .. } => "events",
             Self::Subscribe { .. } => "subscribe",
             Self::Ephemeral(_) => "ephemeral",
+            Self::Transcript { .. } => "transcript",
+            Self::Branch { .. } | Self::Branches => "branch",
+            Self::Items { .. } => "items",
             Self::Wake => "wake",
         })
     }
@@ -140,19 +165,32 @@ pub enum Answer {
         /// Whether this request made it.
         created: bool,
     },
-    /// A turn that was accepted.
+    /// A turn that was accepted, goes on or ends.
     Turn {
         /// As it is.
         turn: Turn,
-        /// Seq of the message that it answers.
-        input_seq: u64,
+        /// Seq of the event that says so; of a turn that was accepted before, of the event that began its answer.
+        seq: u64,
     },
+    /// Items were added or taken back.
+    Items {
+        /// How many there are.
+        count: u64,
+        /// Those that were asked for or added.
+        items: Vec<Item>,
+    },
+    /// The item that was taken back.
+    Popped(Option<Item>),
+    /// What a model is given of the conversation, oldest first.
+    Transcript(Vec<Message>),
     /// Messages.
     Page(Arc<SharedPage>),
     /// One message.
     Found(Box<Message>),
     /// How many.
     Count(u64),
+    /// Branches: name, seq of the first message, number of messages.
+    Branches(Vec<(u64, u64, u64)>),
     /// A page of the log; what a subscriber gets before its queue.
     Subscribed(Box<Backlog>),
     /// Done, at this seq.

@@ -10,6 +10,7 @@ use crate::base::json::Json;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Session;
+use crate::domain::session::TurnOptions;
 
 /// `POST /v1/sessions`
 #[derive(Debug, Deserialize, ToSchema)]
@@ -24,6 +25,8 @@ pub struct CreateSession {
     /// Anything the client wants to keep with it; an object.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Json>,
+    /// How its turns are run, where they do not say.
+    pub settings: Option<TurnOptions>,
 }
 
 /// `PUT /v1/sessions/{id}/messages/{mid}/parts`

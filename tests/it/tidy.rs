@@ -15,8 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["base", "domain"]),
     ("actor", &["base", "domain", "storage", "model", "wire"]),
     ("protocol", &["base", "domain", "wire"]),
-    ("router", &["base", "auth", "domain", "actor", "wire"]),
-    ("http", &["base", "auth", "domain", "wire", "protocol", "router"]),
+    ("router", &["base", "auth", "domain", "model", "actor", "wire"]),
+    ("http", &["base", "auth", "domain", "model", "wire", "protocol", "router"]),
     ("app", &["base", "config", "actor", "router", "http"]),
 ];
 

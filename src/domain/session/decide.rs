@@ -6,18 +6,19 @@ use crate::base::ids;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
-use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
+use crate::domain::session::Item;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::Part;
-use crate::domain::session::Role;
 use crate::domain::session::SessionChanges;
 use crate::domain::session::Status;
 use crate::domain::session::Turn;
-use crate::domain::session::TurnState;
+use crate::domain::session::TurnOptions;
 use crate::domain::session::View;
+use crate::domain::session::agents;
+use crate::domain::session::turns;
 
 /// What the rules need of the world.
 pub struct Context<'a> {
@@ -50,8 +51,17 @@ pub enum Outcome {
         /// Whether this command made it.
         created: bool,
     },
-    /// The turn, and the message that it answers.
+    /// The turn as it is then.
     Turn(Turn),
+    /// Items were added or taken back.
+    Items {
+        /// How many there are then.
+        count: u64,
+        /// Those that were added.
+        items: Vec<Item>,
+    },
+    /// The last item was taken back.
+    Popped(Option<Item>),
     /// Only that it is done.
     Done,
 }
@@ -106,13 +116,42 @@ pub enum Rejection {
     /// The turn is not the one that runs.
     #[error("the turn is over")]
     TurnOver,
+    /// Another turn runs.
+    #[error("another answer is being written in this session: wait for it or stop it")]
+    TurnActive,
+    /// The message is not the last one, or does not wait for anything.
+    #[error("this is not the last answer of the session, or it cannot go on")]
+    NotContinuable,
+    /// A tool call has no result yet.
+    #[error("tool call `{tool_call_id}` waits for its result or approval")]
+    ToolWaits {
+        /// The call.
+        tool_call_id: String,
+    },
+    /// Nothing waits for this approval.
+    #[error("there is no such approval, or it was answered")]
+    ApprovalNotFound,
+    /// The items do not end as expected.
+    #[error("the items do not end with `expectedSuffix`")]
+    SuffixMismatch,
+    /// No item has this id.
+    #[error("there is no such item in the session")]
+    ItemNotFound,
 }
 
 impl Classify for Rejection {
     fn kind(&self) -> Kind {
         match self {
-            Self::SessionNotFound | Self::Deleted | Self::MessageNotFound => Kind::NotFound,
-            Self::MessageExists
+            Self::SessionNotFound
+            | Self::Deleted
+            | Self::MessageNotFound
+            | Self::ApprovalNotFound
+            | Self::ItemNotFound => Kind::NotFound,
+            Self::TurnActive
+            | Self::NotContinuable
+            | Self::ToolWaits { .. }
+            | Self::SuffixMismatch
+            | Self::MessageExists
             | Self::VersionConflict { .. }
             | Self::MessageNotEditable { .. }
             | Self::TurnOver => Kind::Conflict,
@@ -131,6 +170,12 @@ impl Classify for Rejection {
             Self::Invalid { .. } => "invalid",
             Self::Limit { limit, .. } => limit.code(),
             Self::TurnOver => "turn_over",
+            Self::TurnActive => "turn_active",
+            Self::NotContinuable => "not_continuable",
+            Self::ToolWaits { .. } => "tool_waits",
+            Self::ApprovalNotFound => "approval_not_found",
+            Self::SuffixMismatch => "suffix_mismatch",
+            Self::ItemNotFound => "item_not_found",
         }
     }
 }
@@ -150,7 +195,7 @@ impl<E> From<Rejection> for Stop<E> {
     }
 }
 
-type Decided<E> = Result<Decision, Stop<E>>;
+pub(super) type Decided<E> = Result<Decision, Stop<E>>;
 
 /// Decides what `command` does. Carried out before, it does nothing, so that a retry is harmless.
 ///
@@ -165,9 +210,7 @@ pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided
             _ => Err(Rejection::Deleted.into()),
         };
     }
-    let creates =
-        matches!(command, Command::Create { .. } | Command::AddMessage(_) | Command::StartTurn(_));
-    if !head.exists() && !creates {
+    if !head.exists() && !command.may_create() {
         return Err(Rejection::SessionNotFound.into());
     }
     match command {
@@ -179,18 +222,28 @@ pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided
             replace_parts(view, message_id, parts, if_version, ctx)
         }
         Command::DeleteMessage { message_id } => delete_message(view, message_id),
-        Command::StartTurn(new) => start_turn(view, new, ctx),
-        Command::AppendText { turn_id, text } => append_text(view, &turn_id, text),
-        Command::EndTurn { turn_id, error } => end_turn(view, &turn_id, error, ctx),
-        Command::Reconcile => reconcile(view, ctx),
+        Command::StartTurn(new) => turns::start(view, *new, ctx),
+        Command::Write { turn_id, attempt, pieces } => {
+            turns::write(view, &turn_id, attempt, pieces, ctx)
+        }
+        Command::EndTurn { turn_id, attempt, ending } => {
+            turns::end(view, &turn_id, attempt, *ending, ctx)
+        }
+        Command::StopTurn { turn_id } => turns::stop(view, turn_id.as_ref()),
+        Command::Approve { approval_id, approved, reason } => {
+            turns::approve(view, &approval_id, approved, reason)
+        }
+        Command::ExpireApprovals { turn_id } => turns::expire(view, &turn_id, ctx),
+        Command::ChangeItems(change) => agents::change(view, change, ctx),
+        Command::Reconcile => turns::reconcile(view, ctx),
     }
 }
 
-fn nothing(outcome: Outcome) -> Decision {
+pub(super) fn nothing(outcome: Outcome) -> Decision {
     Decision { events: Vec::new(), outcome }
 }
 
-fn within(limit: Limit, is: usize, max: usize) -> Result<(), Rejection> {
+pub(super) fn within(limit: Limit, is: usize, max: usize) -> Result<(), Rejection> {
     if is > max { Err(Rejection::Limit { limit, is, max }) } else { Ok(()) }
 }
 
@@ -214,9 +267,21 @@ fn check_parts(parts: &[Part], limits: &Limits) -> Result<(), Rejection> {
     within(Limit::Part, largest, limits.part_bytes)
 }
 
-fn check_message(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
-    within(Limit::Content, new.content.len(), limits.content_bytes)?;
+pub(super) fn check_message(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
     check_parts(&new.parts, limits)?;
+    check_around(new, limits)
+}
+
+/// As [`check_message`], of a message that may hold files.
+pub(super) fn check_question(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
+    within(Limit::Parts, new.parts.len(), limits.parts_count)?;
+    let largest = new.parts.iter().map(|part| part.json().as_str().len()).max().unwrap_or(0);
+    within(Limit::File, largest, limits.file_bytes)?;
+    check_around(new, limits)
+}
+
+fn check_around(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
+    within(Limit::Content, new.content.len(), limits.content_bytes)?;
     check_metadata(new.metadata.as_ref(), limits)?;
     if new.id.as_ref().is_some_and(|id| !ids::is_valid(id)) {
         return Err(Rejection::Invalid {
@@ -245,6 +310,7 @@ fn create<V: View>(
         title: changes.title.unwrap_or_default(),
         project_id,
         metadata: changes.metadata.unwrap_or_default(),
+        settings: changes.settings.unwrap_or_default(),
         deleted: false,
     };
     Ok(Decision { events: vec![event], outcome: Outcome::Session { created: true } })
@@ -255,22 +321,24 @@ fn change<V: View>(view: &V, changes: SessionChanges, ctx: &Context<'_>) -> Deci
     let head = view.head();
     let title = changes.title.unwrap_or_else(|| head.title.clone());
     let metadata = changes.metadata.unwrap_or_else(|| head.metadata.clone());
+    let settings = changes.settings.unwrap_or_else(|| head.settings.clone());
     let outcome = Outcome::Session { created: false };
-    if title == head.title && metadata == head.metadata {
+    if title == head.title && metadata == head.metadata && settings == head.settings {
         return Ok(nothing(outcome));
     }
     let project_id = head.project_id.clone();
-    let event = Event::Session { title, project_id, metadata, deleted: false };
+    let event = Event::Session { title, project_id, metadata, settings, deleted: false };
     Ok(Decision { events: vec![event], outcome })
 }
 
 fn deleted<V: View>(view: &V) -> Event {
     let project_id = view.head().project_id.clone();
     // What the session held goes with it, its title and metadata too.
-    Event::Session { title: String::new(), project_id, metadata: Json::default(), deleted: true }
+    let (metadata, settings) = (Json::default(), TurnOptions::default());
+    Event::Session { title: String::new(), project_id, metadata, settings, deleted: true }
 }
 
-fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {
+pub(super) fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {
     Message {
         id: new.id.unwrap_or_else(|| (ctx.new_id)()),
         seq,
@@ -331,7 +399,7 @@ fn replace_parts<V: View>(
 fn editable<V: View>(view: &V, id: &str) -> Result<Message, Stop<V::Error>> {
     let message = view.message(id).map_err(Stop::View)?.ok_or(Rejection::MessageNotFound)?;
     match message.status {
-        Status::Complete | Status::Interrupted | Status::Failed => Ok(message),
+        Status::Complete | Status::Stopped | Status::Interrupted | Status::Failed => Ok(message),
         status @ (Status::Streaming | Status::Deleted) => {
             Err(Rejection::MessageNotEditable { status }.into())
         }
@@ -344,97 +412,9 @@ fn delete_message<V: View>(view: &V, message_id: String) -> Decided<V::Error> {
     match message.status {
         Status::Deleted => Ok(nothing(Outcome::Done)),
         status @ Status::Streaming => Err(Rejection::MessageNotEditable { status }.into()),
-        Status::Complete | Status::Interrupted | Status::Failed => {
+        Status::Complete | Status::Stopped | Status::Interrupted | Status::Failed => {
             let events = vec![Event::MessageDeleted { message_id }];
             Ok(Decision { events, outcome: Outcome::Done })
         }
     }
-}
-
-fn start_turn<V: View>(view: &V, new: NewMessage, ctx: &Context<'_>) -> Decided<V::Error> {
-    check_message(&new, ctx.limits)?;
-    let head = view.head();
-    let waiting = view.queued_turns().map_err(Stop::View)?.len();
-    within(Limit::Turns, waiting + 1, QUEUED_TURNS_MAX)?;
-    let new = NewMessage { role: Role::User, ..new };
-    if sent_before(view, &new)?.is_some() {
-        return Err(Rejection::MessageExists.into());
-    }
-    let message = stored(new, head.last_seq + 1, ctx);
-    let state = match &head.active_turn {
-        Some(_) => TurnState::Queued,
-        None => TurnState::Running,
-    };
-    let turn = Turn {
-        id: (ctx.new_id)(),
-        state,
-        input_id: message.id.clone(),
-        message_id: (ctx.new_id)(),
-        error: None,
-    };
-    let events = vec![Event::Message(message), Event::Turn(turn.clone())];
-    Ok(Decision { events, outcome: Outcome::Turn(turn) })
-}
-
-fn running<V: View>(view: &V, turn_id: &str) -> Result<Turn, Rejection> {
-    let active = view.head().active_turn.as_ref();
-    active.filter(|turn| turn.id == turn_id).cloned().ok_or(Rejection::TurnOver)
-}
-
-fn append_text<V: View>(view: &V, turn_id: &str, delta: String) -> Decided<V::Error> {
-    let turn = running(view, turn_id)?;
-    let offset = view.head().active_text_bytes;
-    let event = Event::PartDelta { message_id: turn.message_id, part: 0, offset, delta };
-    Ok(Decision { events: vec![event], outcome: Outcome::Done })
-}
-
-fn end_turn<V: View>(
-    view: &V,
-    turn_id: &str,
-    error: Option<String>,
-    ctx: &Context<'_>,
-) -> Decided<V::Error> {
-    let turn = running(view, turn_id)?;
-    let (state, status) = match error {
-        None => (TurnState::Completed, Status::Complete),
-        Some(_) => (TurnState::Failed, Status::Failed),
-    };
-    let mut events = finish(view, Turn { state, error, ..turn }, status, ctx)?;
-    events.extend(next_turn(view)?);
-    Ok(Decision { events, outcome: Outcome::Done })
-}
-
-fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Error> {
-    let mut events = Vec::new();
-    if let Some(turn) = view.head().active_turn.clone() {
-        let turn = Turn { state: TurnState::Interrupted, ..turn };
-        events = finish(view, turn, Status::Interrupted, ctx)?;
-    }
-    events.extend(next_turn(view)?);
-    Ok(Decision { events, outcome: Outcome::Done })
-}
-
-/// The answer of `turn` as it was in the end, and the turn's own end.
-fn finish<V: View>(
-    view: &V,
-    turn: Turn,
-    status: Status,
-    ctx: &Context<'_>,
-) -> Result<Vec<Event>, Stop<V::Error>> {
-    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
-    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
-    message.content = view.active_text().map_err(Stop::View)?;
-    message.parts = match message.content.as_str() {
-        "" => Vec::new(),
-        text => vec![Part::text(text)],
-    };
-    message.status = status;
-    message.version += 1;
-    message.updated_at_ms = ctx.now_ms;
-    Ok(vec![Event::Message(message), Event::Turn(turn)])
-}
-
-fn next_turn<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
-    let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
-    Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
 }

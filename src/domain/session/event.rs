@@ -4,9 +4,12 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::domain::session::ItemsChange;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Turn;
+use crate::domain::session::TurnOptions;
 
 /// Names of the events; also the `type` of their frames. A wire format: add, never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,16 +27,25 @@ pub enum EventKind {
     Session = 5,
     /// A turn changed its state.
     Turn = 6,
+    /// Members of a part were given new values.
+    PartUpdate = 7,
+    /// The end of the history was set aside.
+    Branch = 8,
+    /// The items of an agent changed.
+    Items = 9,
 }
 
 impl EventKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Message,
         Self::MessageParts,
         Self::PartDelta,
         Self::MessageDeleted,
         Self::Session,
         Self::Turn,
+        Self::PartUpdate,
+        Self::Branch,
+        Self::Items,
     ];
 
     /// The `type` of its frames.
@@ -46,6 +58,9 @@ impl EventKind {
             Self::MessageDeleted => "message-deleted",
             Self::Session => "session",
             Self::Turn => "turn",
+            Self::PartUpdate => "part-update",
+            Self::Branch => "branch",
+            Self::Items => "items",
         }
     }
 
@@ -100,11 +115,29 @@ pub enum Event {
         project_id: Option<String>,
         /// What the client attached to it.
         metadata: Json,
+        /// How its turns are run, where they do not say.
+        settings: TurnOptions,
         /// Whether it has ended.
         deleted: bool,
     },
     /// A turn as it is from now on.
     Turn(Turn),
+    /// Members of a part were given new values; the part is new if it has none yet.
+    PartUpdate {
+        /// Which message.
+        message_id: String,
+        /// Which of its parts.
+        part: usize,
+        /// The members.
+        fields: Object,
+    },
+    /// The messages from `from` on are no longer in the history. The event's own seq names the branch.
+    Branch {
+        /// Seq of the first of them.
+        from: u64,
+    },
+    /// The items of an agent changed.
+    Items(ItemsChange),
 }
 
 /// A stored frame could not be read; `source` says where it stops making sense.
@@ -167,6 +200,8 @@ struct SessionBody<S, M> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     project_id: Option<S>,
     metadata: M,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<TurnOptions>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
 }
@@ -176,6 +211,30 @@ struct TurnFrame<T> {
     r#type: Tag,
     seq: u64,
     turn: T,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateFrame<I, F> {
+    r#type: Tag,
+    seq: u64,
+    message_id: I,
+    part: usize,
+    fields: F,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BranchFrame {
+    r#type: Tag,
+    seq: u64,
+    from: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ItemsFrame<C> {
+    r#type: Tag,
+    seq: u64,
+    change: C,
 }
 
 /// The `type` of a frame; not looked at when reading, since the kind is stored beside the frame.
@@ -207,6 +266,9 @@ impl Event {
             Self::MessageDeleted { .. } => EventKind::MessageDeleted,
             Self::Session { .. } => EventKind::Session,
             Self::Turn(_) => EventKind::Turn,
+            Self::PartUpdate { .. } => EventKind::PartUpdate,
+            Self::Branch { .. } => EventKind::Branch,
+            Self::Items(_) => EventKind::Items,
         }
     }
 
@@ -236,12 +298,21 @@ impl Event {
             Self::MessageDeleted { message_id } => {
                 serde_json::to_string(&DeletedFrame { r#type: tag, seq, message_id })
             }
-            Self::Session { title, project_id, metadata, deleted } => {
+            Self::Session { title, project_id, metadata, settings, deleted } => {
                 let (project_id, deleted) = (project_id.as_ref(), *deleted);
-                let session = SessionBody { title, project_id, metadata, deleted };
+                let settings = (!settings.is_empty()).then(|| settings.clone());
+                let session = SessionBody { title, project_id, metadata, settings, deleted };
                 serde_json::to_string(&SessionFrame { r#type: tag, seq, session })
             }
             Self::Turn(turn) => serde_json::to_string(&TurnFrame { r#type: tag, seq, turn }),
+            Self::PartUpdate { message_id, part, fields } => {
+                let part = *part;
+                serde_json::to_string(&UpdateFrame { r#type: tag, seq, message_id, part, fields })
+            }
+            Self::Branch { from } => {
+                serde_json::to_string(&BranchFrame { r#type: tag, seq, from: *from })
+            }
+            Self::Items(change) => serde_json::to_string(&ItemsFrame { r#type: tag, seq, change }),
         };
         frame.expect("strings, numbers and raw JSON always serialise")
     }
@@ -274,10 +345,23 @@ impl Event {
                 EventKind::Session => {
                     let frame: SessionFrame<SessionBody<String, Json>> =
                         serde_json::from_str(frame)?;
-                    let SessionBody { title, project_id, metadata, deleted } = frame.session;
-                    Self::Session { title, project_id, metadata, deleted }
+                    let SessionBody { title, project_id, metadata, settings, deleted } =
+                        frame.session;
+                    let settings = settings.unwrap_or_default();
+                    Self::Session { title, project_id, metadata, settings, deleted }
                 }
                 EventKind::Turn => Self::Turn(serde_json::from_str::<TurnFrame<Turn>>(frame)?.turn),
+                EventKind::PartUpdate => {
+                    let frame: UpdateFrame<String, Object> = serde_json::from_str(frame)?;
+                    let UpdateFrame { message_id, part, fields, .. } = frame;
+                    Self::PartUpdate { message_id, part, fields }
+                }
+                EventKind::Branch => {
+                    Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.from }
+                }
+                EventKind::Items => Self::Items(
+                    serde_json::from_str::<ItemsFrame<ItemsChange>>(frame)?.change,
+                ),
             })
         };
         read().map_err(|source| Undecodable { kind, source })

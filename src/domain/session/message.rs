@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use utoipa::ToSchema;
 
 use crate::base::json::Json;
+use crate::base::json::Object;
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +49,8 @@ pub enum Status {
     Streaming,
     /// It is whole.
     Complete,
+    /// Somebody stopped the model; what was written by then is kept.
+    Stopped,
     /// The model was cut off by a restart; what was written by then is kept.
     Interrupted,
     /// The model failed; what was written by then is kept.
@@ -57,8 +60,14 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 5] =
-        [Self::Streaming, Self::Complete, Self::Interrupted, Self::Failed, Self::Deleted];
+    const ALL: [Self; 6] = [
+        Self::Streaming,
+        Self::Complete,
+        Self::Stopped,
+        Self::Interrupted,
+        Self::Failed,
+        Self::Deleted,
+    ];
 
     /// Its name in JSON and SQL.
     #[must_use]
@@ -66,6 +75,7 @@ impl Status {
         match self {
             Self::Streaming => "streaming",
             Self::Complete => "complete",
+            Self::Stopped => "stopped",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
@@ -86,27 +96,16 @@ impl Status {
 pub struct Part(Json);
 
 impl Part {
-    /// The text of a model, complete.
+    /// A part with these members.
     #[must_use]
-    pub fn text(content: &str) -> Self {
-        Self::text_in_state(content, "complete")
+    pub fn of(members: &Object) -> Self {
+        Self(members.to_json())
     }
 
-    /// The text of a model that is still writing.
+    /// Its members.
     #[must_use]
-    pub fn growing(content: &str) -> Self {
-        Self::text_in_state(content, "running")
-    }
-
-    fn text_in_state(content: &str, state: &'static str) -> Self {
-        #[derive(Serialize)]
-        struct Text<'a> {
-            r#type: &'static str,
-            content: &'a str,
-            state: &'static str,
-        }
-        let part = Text { r#type: "text", content, state };
-        Self(Json::of(&part).expect("strings are JSON"))
+    pub fn members(&self) -> Object {
+        Object::read(&self.0).unwrap_or_default()
     }
 
     /// The JSON object.

@@ -4,16 +4,24 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::json::Json;
+
 /// How far a turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum TurnState {
     /// It waits for the turn before it.
     Queued,
-    /// The model is writing.
+    /// The model is writing, or a tool of the server works.
     Running,
+    /// Somebody must allow or refuse a tool call.
+    WaitingApproval,
+    /// Somebody asked it to end; it ends within moments.
+    Stopping,
     /// It ended well.
     Completed,
+    /// It ended because somebody asked; the partial answer is kept.
+    Stopped,
     /// A restart cut it off; the partial answer is kept.
     Interrupted,
     /// The model failed; the partial answer is kept.
@@ -21,8 +29,16 @@ pub enum TurnState {
 }
 
 impl TurnState {
-    const ALL: [Self; 5] =
-        [Self::Queued, Self::Running, Self::Completed, Self::Interrupted, Self::Failed];
+    const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Running,
+        Self::WaitingApproval,
+        Self::Stopping,
+        Self::Completed,
+        Self::Stopped,
+        Self::Interrupted,
+        Self::Failed,
+    ];
 
     /// Its name in JSON and SQL.
     #[must_use]
@@ -30,7 +46,10 @@ impl TurnState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Stopping => "stopping",
             Self::Completed => "completed",
+            Self::Stopped => "stopped",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
         }
@@ -41,10 +60,89 @@ impl TurnState {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
+
+    /// Whether a task writes the answer now, so that no other turn may begin.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Running | Self::Stopping)
+    }
+
+    /// Whether nothing more happens in it.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Stopped | Self::Interrupted | Self::Failed)
+    }
+}
+
+/// What happens to a turn that is asked for while another one runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Busy {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It waits for its place.
+    Queue,
+    /// The one that runs is stopped, then this one begins.
+    Interrupt,
+    /// It waits, and those that waited before it are given up.
+    Latest,
+}
+
+/// Tokens of a turn, over all its calls of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Read by the model.
+    pub input_tokens: u64,
+    /// Written by the model.
+    pub output_tokens: u64,
+}
+
+/// How a turn is to be run; what is absent is as the session or the server says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TurnOptions {
+    /// Who answers: `provider/model`, or `provider` for its default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the model is told about its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Tools that the client runs: `[{name, description?, inputSchema?}]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tools: Option<Json>,
+    /// Most calls of the model in this turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u32>,
+    /// What to do if another turn runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy: Option<Busy>,
+}
+
+impl TurnOptions {
+    /// These, with what they do not say taken from `defaults`.
+    #[must_use]
+    pub fn or(self, defaults: &Self) -> Self {
+        Self {
+            model: self.model.or_else(|| defaults.model.clone()),
+            system: self.system.or_else(|| defaults.system.clone()),
+            tools: self.tools.or_else(|| defaults.tools.clone()),
+            max_steps: self.max_steps.or(defaults.max_steps),
+            busy: self.busy.or(defaults.busy),
+        }
+    }
+
+    /// Whether they say nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A turn as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Turn {
     /// Made by the server.
@@ -55,7 +153,49 @@ pub struct Turn {
     pub input_id: String,
     /// The message that it writes.
     pub message_id: String,
+    /// How often it was begun; commands of an earlier attempt are refused.
+    #[serde(default = "one")]
+    pub attempt: u32,
+    /// How it is run.
+    #[serde(default, skip_serializing_if = "TurnOptions::is_empty")]
+    pub options: TurnOptions,
+    /// Who answers, as clients see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why the answer ended: `stop`, `length`, `content-filter`, `tool-calls`, `error` or `other`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Tokens of it, known when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// HTTP status that stands for `error`, if nothing of the answer had come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_status: Option<u16>,
+    /// What the provider must be told to go on from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// How a turn ended, as its task says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// `Completed`, `WaitingApproval`, `Stopped` or `Failed`.
+    pub state: TurnState,
+    /// Why the answer ended.
+    pub finish_reason: String,
+    /// Tokens.
+    pub usage: Option<Usage>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// HTTP status that stands for `error`.
+    pub error_status: Option<u16>,
+    /// What the provider must be told to go on from here.
+    pub resume: Option<String>,
 }

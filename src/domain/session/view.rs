@@ -1,8 +1,12 @@
 //! What the rules may know of the past. Storage implements it over the session's file.
 
 use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::domain::session::Draft;
+use crate::domain::session::Item;
 use crate::domain::session::Message;
 use crate::domain::session::Turn;
+use crate::domain::session::TurnOptions;
 
 /// What is known of a session without looking at its messages.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,10 +29,14 @@ pub struct Head {
     pub updated_at_ms: i64,
     /// Events up to this seq were compacted away; the log is whole after it.
     pub log_start: u64,
-    /// The turn that is running.
+    /// The turn that is running or stopping, or that waits for an approval.
     pub active_turn: Option<Turn>,
-    /// Bytes of text that the running turn has written.
-    pub active_text_bytes: usize,
+    /// Items that an agent keeps.
+    pub item_count: u64,
+    /// How its turns are run, where they do not say.
+    pub settings: TurnOptions,
+    /// What each provider must be told to go on where it was.
+    pub resume: Object,
     /// Whether the session has ended.
     pub deleted: bool,
 }
@@ -63,12 +71,36 @@ pub trait View {
     /// When the file cannot be read.
     fn queued_turns(&self) -> Result<Vec<Turn>, Self::Error>;
 
-    /// The text that the running turn has written so far.
+    /// The message that the running turn writes.
+    fn draft(&self) -> Option<&Draft>;
+
+    /// The last message of the history before `seq`.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    fn active_text(&self) -> Result<String, Self::Error>;
+    fn message_before(&self, seq: u64) -> Result<Option<Message>, Self::Error>;
+
+    /// Seq of the message at `position` of the history, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    fn seq_at(&self, position: usize) -> Result<Option<u64>, Self::Error>;
+
+    /// Seq of the first message of the history behind `seq`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    fn seq_behind(&self, seq: u64) -> Result<Option<u64>, Self::Error>;
+
+    /// The last `limit` items of an agent, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    fn items(&self, limit: usize) -> Result<Vec<Item>, Self::Error>;
 }
 
 /// A session as clients see it.
@@ -87,8 +119,11 @@ pub struct Session {
     pub metadata: Json,
     /// Messages, deleted ones included.
     pub message_count: u64,
-    /// Items that an agent would see.
+    /// Items that an agent keeps.
     pub item_count: u64,
+    /// How its turns are run, where they do not say.
+    #[serde(skip_serializing_if = "TurnOptions::is_empty")]
+    pub settings: TurnOptions,
     /// Seq of the last event.
     pub last_seq: u64,
     /// The turn that is running.
@@ -109,8 +144,9 @@ impl Head {
             title: self.title.clone(),
             project_id: self.project_id.clone(),
             metadata: self.metadata.clone(),
+            settings: self.settings.clone(),
             message_count: self.message_count,
-            item_count: self.message_count,
+            item_count: self.item_count,
             last_seq: self.last_seq,
             active_turn: self.active_turn.as_ref().map(|turn| turn.id.clone()),
             created_at: self.created_at_ms.div_euclid(1_000),

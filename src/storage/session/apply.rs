@@ -5,23 +5,23 @@ use rusqlite::params;
 
 use crate::base::Key;
 use crate::base::ids::SESSION;
+use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
-use crate::domain::session::Role;
 use crate::domain::session::Status;
-use crate::domain::session::Turn;
-use crate::domain::session::TurnState;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
+use crate::storage::session::draft;
+use crate::storage::session::items;
 use crate::storage::session::read::sql_seq;
+use crate::storage::session::turn;
 
-/// How long after the end of an answer its deltas stay in the log, in milliseconds.
-const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
 
 /// Inserts the event itself.
 pub(super) fn insert(
@@ -75,37 +75,36 @@ pub(super) fn project(
         Event::MessageParts { message_id, version, parts } => {
             let message_seq = seq_of(connection, message_id)?;
             replace_parts(connection, message_seq, parts)?;
-            connection
-                .prepare_cached(
-                    "UPDATE message SET version = ?2, part_count = ?3, updated_at_ms = ?4 WHERE seq = ?1",
-                )
-                .and_then(|mut s| s.execute(params![message_seq, version, parts.len(), at_ms]))
-                .while_("replacing the parts of a message")?;
+            touch(connection, message_seq, Some(*version), parts.len(), at_ms)?;
         }
-        Event::PartDelta { message_id, part, delta, .. } => {
-            connection
-                .prepare_cached(
-                    "INSERT INTO part (message_seq, position, body)
-                     VALUES ((SELECT seq FROM message WHERE id = ?1), ?2, ?3)
-                     ON CONFLICT DO UPDATE SET body = body || excluded.body",
-                )
-                .and_then(|mut statement| statement.execute(params![message_id, part, delta]))
-                .while_("appending text")?;
-            head.active_text_bytes += delta.len();
+        // What a turn writes is kept in the draft, see `draft.rs`; this is a part of a message that rests.
+        Event::PartUpdate { message_id, part, fields } => {
+            let message_seq = seq_of(connection, message_id)?;
+            draft::update_stored(connection, message_seq, *part, fields)?;
         }
+        Event::PartDelta { .. } => {}
         Event::MessageDeleted { message_id } => redact(connection, message_id, at_ms)?,
-        Event::Session { title, project_id, metadata, deleted } => {
+        Event::Session { title, project_id, metadata, settings, deleted } => {
+            head.settings.clone_from(settings);
             head.title.clone_from(title);
             head.project_id.clone_from(project_id);
             head.metadata.clone_from(metadata);
             head.deleted = *deleted;
         }
-        Event::Turn(turn) => project_turn(connection, head, seq, turn, at_ms)?,
+        Event::Turn(turn) => turn::project(connection, head, seq, turn, at_ms)?,
+        Event::Branch { from } => {
+            let gone = connection
+                .prepare_cached("UPDATE message SET branch = ?1 WHERE seq >= ?2 AND branch = 0")
+                .and_then(|mut s| s.execute(params![sql_seq(seq), sql_seq(*from)]))
+                .while_("setting messages aside")?;
+            head.message_count = head.message_count.saturating_sub(gone as u64);
+        }
+        Event::Items(change) => items::project(connection, head, change, at_ms)?,
     }
     Ok(())
 }
 
-fn insert_message(connection: &Connection, message: &Message) -> Result<(), Error> {
+pub(super) fn insert_message(connection: &Connection, message: &Message) -> Result<(), Error> {
     connection
         .prepare_cached(
             "INSERT INTO message (seq, id, role, content, status, version, part_count, metadata, turn_id,
@@ -141,7 +140,7 @@ fn insert_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Re
     Ok(())
 }
 
-fn replace_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Result<(), Error> {
+pub(super) fn replace_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Result<(), Error> {
     connection
         .prepare_cached("DELETE FROM part WHERE message_seq = ?1")
         .and_then(|mut statement| statement.execute([message_seq]))
@@ -149,9 +148,25 @@ fn replace_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> R
     insert_parts(connection, message_seq, parts)
 }
 
+pub(super) fn touch(
+    connection: &Connection,
+    message_seq: i64,
+    version: Option<u32>,
+    part_count: usize,
+    at_ms: i64,
+) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "UPDATE message SET version = coalesce(?2, version), part_count = ?3, updated_at_ms = ?4 WHERE seq = ?1",
+        )
+        .and_then(|mut s| s.execute(params![message_seq, version, part_count, at_ms]))
+        .while_("noting a change of a message")?;
+    Ok(())
+}
+
 fn seq_of(connection: &Connection, id: &str) -> Result<i64, Error> {
     connection
-        .prepare_cached("SELECT seq FROM message WHERE id = ?1")
+        .prepare_cached("SELECT seq FROM message WHERE id = ?1 AND branch = 0")
         .and_then(|mut statement| statement.query_row([id], |row| row.get(0)))
         .while_("looking for a message")
 }
@@ -162,8 +177,8 @@ fn finish_message(connection: &Connection, message: &Message) -> Result<(), Erro
     replace_parts(connection, seq, &message.parts)?;
     connection
         .prepare_cached(
-            "UPDATE message SET content = ?2, status = ?3, version = ?4, part_count = ?5, updated_at_ms = ?6
-              WHERE seq = ?1",
+            "UPDATE message SET content = ?2, status = ?3, version = ?4, part_count = ?5, updated_at_ms = ?6,
+                                metadata = ?7 WHERE seq = ?1",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -172,67 +187,11 @@ fn finish_message(connection: &Connection, message: &Message) -> Result<(), Erro
                 message.status.as_str(),
                 message.version,
                 message.parts.len(),
-                message.updated_at_ms
+                message.updated_at_ms,
+                message.metadata.as_ref().map(|json| json.as_str()),
             ])
         })
         .while_("finishing a message")?;
-    Ok(())
-}
-
-fn project_turn(
-    connection: &Connection,
-    head: &mut Head,
-    seq: u64,
-    turn: &Turn,
-    at_ms: i64,
-) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "INSERT INTO turn (id, seq, state, input_id, message_id, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET state = excluded.state, error = excluded.error",
-        )
-        .and_then(|mut statement| {
-            let state = turn.state.as_str();
-            let Turn { id, input_id, message_id, error, .. } = turn;
-            statement.execute(params![id, sql_seq(seq), state, input_id, message_id, error])
-        })
-        .while_("noting a turn")?;
-    match turn.state {
-        TurnState::Queued => {}
-        TurnState::Running => {
-            let answer = Message {
-                id: turn.message_id.clone(),
-                seq,
-                version: 1,
-                role: Role::Assistant,
-                content: String::new(),
-                parts: Vec::new(),
-                metadata: None,
-                turn_id: Some(turn.id.clone()),
-                status: Status::Streaming,
-                created_at: at_ms.div_euclid(1_000),
-                created_at_ms: at_ms,
-                updated_at_ms: at_ms,
-            };
-            insert_message(connection, &answer)?;
-            head.message_count += 1;
-            head.active_text_bytes = 0;
-            head.active_turn = Some(turn.clone());
-        }
-        TurnState::Completed | TurnState::Interrupted | TurnState::Failed => {
-            head.active_turn = None;
-            head.active_text_bytes = 0;
-            connection
-                .prepare_cached(
-                    "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES (?1, ?1, ?2, '{}')
-                     ON CONFLICT DO UPDATE SET fire_at_ms = excluded.fire_at_ms, attempt = 0",
-                )
-                .and_then(|mut statement| {
-                    statement.execute(params![COMPACT, at_ms + DELTAS_KEPT_MS])
-                })
-                .while_("setting a timer")?;
-        }
-    }
     Ok(())
 }
 
@@ -300,17 +259,24 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
         Event::PartDelta { message_id, part, offset, .. } if message_id == id => {
             Some(Event::PartDelta { message_id, part, offset, delta: String::new() })
         }
+        Event::PartUpdate { message_id, part, .. } if message_id == id => {
+            Some(Event::PartUpdate { message_id, part, fields: Object::default() })
+        }
+        // Items that the message shows; the frame holds their text.
+        Event::Items(mut change) => {
+            change.items.retain(|item| item.message_id.as_deref() != Some(id));
+            Some(Event::Items(change))
+        }
         Event::Message(_)
         | Event::MessageParts { .. }
         | Event::PartDelta { .. }
+        | Event::PartUpdate { .. }
+        | Event::Branch { .. }
         | Event::MessageDeleted { .. }
         | Event::Session { .. }
         | Event::Turn(_) => None,
     }
 }
-
-/// Name of the timer that compacts the log.
-pub(super) const COMPACT: &str = "compact";
 
 /// Deletes the deltas of the log; the last seq that went.
 pub(super) fn compact(connection: &Connection) -> Result<Option<u64>, Error> {
@@ -331,8 +297,9 @@ pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Resu
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO meta (id, kind, workspace, name, title, project_id, metadata, message_count,
-                                          last_seq, log_start, created_at_ms, updated_at_ms)
-             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                          last_seq, log_start, created_at_ms, updated_at_ms, item_count,
+                                          settings, resume)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -346,7 +313,10 @@ pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Resu
                 sql_seq(head.last_seq),
                 sql_seq(head.log_start),
                 head.created_at_ms,
-                head.updated_at_ms
+                head.updated_at_ms,
+                sql_seq(head.item_count),
+                Json::of(&head.settings).expect("settings are JSON").as_str(),
+                head.resume.to_json().as_str(),
             ])
         })
         .while_("writing what is known of a session")?;

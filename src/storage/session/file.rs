@@ -10,6 +10,7 @@ use rusqlite::OpenFlags;
 
 use crate::base::Key;
 use crate::base::clock;
+use crate::domain::session::Draft;
 use crate::domain::session::Event;
 use crate::domain::session::Head;
 use crate::storage::Error;
@@ -20,6 +21,7 @@ use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
+use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
 use crate::storage::session::template;
@@ -70,6 +72,8 @@ pub struct SessionFile {
     pub(super) key: Key,
     pub(super) head: Head,
     pub(super) tail: Option<Tail>,
+    /// The message that the running turn writes.
+    pub(super) draft: Option<Draft>,
     in_memory: bool,
     open: Option<OpenTransaction>,
 }
@@ -89,7 +93,7 @@ impl SessionFile {
         connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let (key, head) = (key.clone(), Head::default());
-        Ok(Self { connection, key, head, in_memory: true, open: None, tail: None })
+        Ok(Self { connection, key, head, in_memory: true, open: None, tail: None, draft: None })
     }
 
     /// Opens the file of `key` at `path`, migrates it, and verifies whose it is and how it ends.
@@ -102,7 +106,9 @@ impl SessionFile {
         let mut connection = connect(path)?;
         template::migrate(&mut connection)?;
         let head = read::head(&connection, key)?;
-        Ok(Self { connection, key: key.clone(), head, in_memory: false, open: None, tail: None })
+        let draft = draft::load(&connection, head.active_turn.as_ref())?;
+        let key = key.clone();
+        Ok(Self { connection, key, head, in_memory: false, open: None, tail: None, draft })
     }
 
     /// Checks the whole file, as after a crash.
@@ -152,7 +158,12 @@ impl SessionFile {
         let seq = self.head.last_seq + 1;
         let hash = chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
         apply::insert(&self.connection, seq, entry, &hash)?;
-        apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
+        if !draft::write(self.draft.as_mut(), event) {
+            apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
+            if let Event::Turn(_) = event {
+                self.draft = draft::load(&self.connection, self.head.active_turn.as_ref())?;
+            }
+        }
         self.head.last_seq = seq;
         self.head.last_hash = hash;
         self.head.updated_at_ms = entry.recorded_at_ms;
@@ -205,6 +216,9 @@ impl SessionFile {
     pub fn commit(&mut self) -> Result<(), Error> {
         if self.open.is_none() {
             return Ok(());
+        }
+        if let Some(draft) = &mut self.draft {
+            draft::save(&self.connection, draft)?;
         }
         apply::save_head(&self.connection, &self.key, &self.head)?;
         self.execute("COMMIT", "committing to a session file")?;
@@ -314,6 +328,7 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`]; this must be dropped then.
     pub fn compact(&mut self) -> Result<(), Error> {
+        // The log of a turn that goes on is what a reader who comes back is given.
         if self.head.active_turn.is_some() {
             return Ok(());
         }

@@ -8,11 +8,14 @@
 //! and their directory entries takes longer than everything else that a first message needs.
 
 mod apply;
+mod draft;
 mod file;
+mod items;
 mod page;
 mod read;
 mod template;
 mod timer;
+mod turn;
 
 pub use file::OpenTransaction;
 pub use file::SessionFile;

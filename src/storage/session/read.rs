@@ -10,17 +10,20 @@ use rusqlite::params;
 
 use crate::base::Key;
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::base::limits::REPLAY_BYTES_MAX;
 use crate::base::limits::REPLAY_EVENTS_MAX;
+use crate::domain::session::Direction;
+use crate::domain::session::Draft;
 use crate::domain::session::EventKind;
 use crate::domain::session::Head;
+use crate::domain::session::Item;
 use crate::domain::session::Message;
-use crate::domain::session::Part;
 use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
-use crate::domain::session::TurnState;
+use crate::domain::session::TurnOptions;
 use crate::domain::session::View;
 use crate::domain::session::message_of;
 use crate::storage::Error;
@@ -29,20 +32,27 @@ use crate::storage::catalogue::Card;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
+use crate::storage::session::items;
+use crate::storage::session::turn;
 
 /// A seq as SQLite holds it.
 pub(super) fn sql_seq(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn seq_at(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn seq_at(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
-fn unknown(column: usize, value: &str) -> rusqlite::Error {
+pub(super) fn unknown(column: usize, value: &str) -> rusqlite::Error {
     let problem = format!("`{value}` is not a value that this program knows");
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, problem.into())
+}
+
+fn settings_at(row: &Row<'_>, column: usize) -> rusqlite::Result<TurnOptions> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|_| unknown(column, text))
 }
 
 fn json_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
@@ -55,7 +65,7 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
     let doing = "reading the head of a session file";
     let sql =
         "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, log_start,
-                      created_at_ms, updated_at_ms FROM meta";
+                      created_at_ms, updated_at_ms, item_count, settings, resume FROM meta";
     let row = connection
         .query_row(sql, [], |row| {
             let mine = row.get_ref(0)?.as_str()? == key.workspace()
@@ -69,6 +79,9 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
                 log_start: seq_at(row, 7)?,
                 created_at_ms: row.get(8)?,
                 updated_at_ms: row.get(9)?,
+                item_count: seq_at(row, 10)?,
+                settings: settings_at(row, 11)?,
+                resume: json_at(row, 12)?.and_then(|json| Object::read(&json)).unwrap_or_default(),
                 ..Head::default()
             };
             Ok((mine, head))
@@ -82,21 +95,7 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
         return Err(Error::WrongFile);
     }
     head.last_hash = last_hash(connection, &head)?;
-    let turn = connection
-        .query_row(
-            "SELECT id, state, input_id, message_id, error,
-                    (SELECT coalesce(sum(octet_length(body)), 0) FROM part JOIN message ON message.seq = message_seq
-                      WHERE message.id = turn.message_id)
-               FROM turn WHERE state = 'running'",
-            [],
-            |row| Ok((turn_at(row)?, seq_at(row, 5)?)),
-        )
-        .optional()
-        .while_(doing)?;
-    if let Some((turn, bytes)) = turn {
-        head.active_turn = Some(turn);
-        head.active_text_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    }
+    head.active_turn = turn::active(connection)?;
     Ok(head)
 }
 
@@ -113,7 +112,7 @@ pub fn card(path: &Path) -> Result<Card, Error> {
     let connection = Connection::open_with_flags(path, flags).while_(doing)?;
     let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, created_at_ms,
                       updated_at_ms, (SELECT min(fire_at_ms) FROM timer),
-                      (SELECT id FROM turn WHERE state = 'running') FROM meta";
+                      (SELECT id FROM turn WHERE state IN ('running', 'stopping')), item_count FROM meta";
     let card = connection.query_row(sql, [], |row| {
         Ok(Card {
             key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
@@ -126,6 +125,7 @@ pub fn card(path: &Path) -> Result<Card, Error> {
             updated_at_ms: row.get(8)?,
             next_timer_ms: row.get(9)?,
             active_turn: row.get(10)?,
+            item_count: seq_at(row, 11)?,
             deleted: false,
         })
     });
@@ -181,19 +181,8 @@ impl Chain {
     }
 }
 
-fn turn_at(row: &Row<'_>) -> rusqlite::Result<Turn> {
-    let state: String = row.get(1)?;
-    Ok(Turn {
-        id: row.get(0)?,
-        state: TurnState::from_name(&state).ok_or_else(|| unknown(1, &state))?,
-        input_id: row.get(2)?,
-        message_id: row.get(3)?,
-        error: row.get(4)?,
-    })
-}
-
 /// The columns that [`message_at`] reads.
-pub(super) const MESSAGE_COLUMNS: usize = 11;
+pub(super) const MESSAGE_COLUMNS: usize = 12;
 
 /// A message without its parts, and how many those are.
 pub(super) fn message_at(row: &Row<'_>) -> rusqlite::Result<(Message, usize)> {
@@ -218,10 +207,14 @@ pub(super) fn message_at(row: &Row<'_>) -> rusqlite::Result<(Message, usize)> {
 }
 
 impl SessionFile {
-    /// Adds the parts to `message`; of one that is being written, the text so far.
+    /// Adds the parts to `message`; of one that is being written, as far as they are.
     pub(super) fn load_parts(&self, message: &mut Message, count: usize) -> Result<(), Error> {
-        let streaming = message.status == Status::Streaming;
-        if count == 0 && !streaming {
+        if let Some(draft) = self.draft.as_ref().filter(|draft| draft.message_seq == message.seq) {
+            message.content = draft.content();
+            message.parts = draft.parts();
+            return Ok(());
+        }
+        if count == 0 {
             return Ok(());
         }
         let doing = "reading the parts of a message";
@@ -232,13 +225,8 @@ impl SessionFile {
         let mut rows = statement.query([sql_seq(message.seq)]).while_(doing)?;
         while let Some(row) = rows.next().while_(doing)? {
             let body = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).while_(doing)?;
-            if streaming {
-                message.content.push_str(body);
-                message.parts.push(Part::growing(body));
-            } else {
-                let part = serde_json::from_str(body).map_err(|_| unknown(0, body));
-                message.parts.push(part.while_(doing)?);
-            }
+            let part = serde_json::from_str(body).map_err(|_| unknown(0, body));
+            message.parts.push(part.while_(doing)?);
         }
         Ok(())
     }
@@ -250,7 +238,7 @@ impl SessionFile {
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn seq_of_message(&self, id: &str) -> Result<Option<u64>, Error> {
         self.connection
-            .prepare_cached("SELECT seq FROM message WHERE id = ?1")
+            .prepare_cached("SELECT seq FROM message WHERE id = ?1 AND branch = 0")
             .and_then(|mut s| s.query_row([id], |row| seq_at(row, 0)).optional())
             .while_("looking for a message")
     }
@@ -328,7 +316,7 @@ impl View for SessionFile {
     fn message(&self, id: &str) -> Result<Option<Message>, Error> {
         let found = self
             .connection
-            .prepare_cached("SELECT * FROM message WHERE id = ?1")
+            .prepare_cached("SELECT * FROM message WHERE id = ?1 AND branch = 0")
             .and_then(|mut statement| statement.query_row([id], message_at).optional())
             .while_("reading a message")?;
         let Some((mut message, count)) = found else { return Ok(None) };
@@ -337,24 +325,34 @@ impl View for SessionFile {
     }
 
     fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT id, state, input_id, message_id, error FROM turn
-                  WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY seq",
-            )
-            .and_then(|mut statement| statement.query_map([], turn_at)?.collect())
-            .while_("reading the turns that wait")
+        turn::queued(&self.connection)
     }
 
-    fn active_text(&self) -> Result<String, Error> {
-        let Some(turn) = &self.head.active_turn else { return Ok(String::new()) };
+    fn draft(&self) -> Option<&Draft> {
+        self.draft.as_ref()
+    }
+
+    fn message_before(&self, seq: u64) -> Result<Option<Message>, Error> {
+        Ok(self.page(Direction::Before(seq), 1, false)?.messages.pop())
+    }
+
+    fn seq_at(&self, position: usize) -> Result<Option<u64>, Error> {
+        self.connection
+            .prepare_cached("SELECT seq FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1")
+            .and_then(|mut s| s.query_row([position], |row| seq_at(row, 0)).optional())
+            .while_("looking for a message by its place")
+    }
+
+    fn seq_behind(&self, seq: u64) -> Result<Option<u64>, Error> {
         self.connection
             .prepare_cached(
-                "SELECT body FROM part JOIN message ON message.seq = message_seq
-                  WHERE message.id = ?1 AND position = 0",
+                "SELECT seq FROM message WHERE seq > ?1 AND branch = 0 ORDER BY seq LIMIT 1",
             )
-            .and_then(|mut s| s.query_row([&turn.message_id], |row| row.get(0)).optional())
-            .while_("reading the text of a turn")
-            .map(Option::unwrap_or_default)
+            .and_then(|mut s| s.query_row([sql_seq(seq)], |row| seq_at(row, 0)).optional())
+            .while_("looking for the next message")
+    }
+
+    fn items(&self, limit: usize) -> Result<Vec<Item>, Error> {
+        items::latest(&self.connection, limit)
     }
 }

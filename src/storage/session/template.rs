@@ -12,7 +12,10 @@ use crate::storage::While;
 
 /// Steps from nothing to the present schema; `user_version` counts them.
 const STEPS: &[M<'static>] =
-    &[M::up(include_str!("../../../schema/session/0001_create_session.sql"))];
+    &[
+    M::up(include_str!("../../../schema/session/0001_create_session.sql")),
+    M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
+];
 
 /// The version that this program writes.
 pub(super) fn version() -> i64 {

@@ -4,16 +4,27 @@ use proptest::prelude::*;
 
 use crate::base::Key;
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::base::limits::Limits;
+use crate::domain::session::Busy;
 use crate::domain::session::Command;
 use crate::domain::session::Context;
 use crate::domain::session::Direction;
+use crate::domain::session::Ending;
 use crate::domain::session::Event;
+use crate::domain::session::Input;
+use crate::domain::session::ItemsCommand;
 use crate::domain::session::NewMessage;
+use crate::domain::session::NewTurn;
 use crate::domain::session::Part;
+use crate::domain::session::Piece;
 use crate::domain::session::Role;
 use crate::domain::session::SessionChanges;
+use crate::domain::session::Status;
 use crate::domain::session::Stop;
+use crate::domain::session::TurnOptions;
+use crate::domain::session::TurnState;
+use crate::domain::session::Usage;
 use crate::domain::session::View;
 use crate::domain::session::decide;
 use crate::storage::Error;
@@ -22,7 +33,7 @@ use crate::storage::journal::Entry;
 use crate::storage::session::SessionFile;
 
 fn message(id: u8, text: &str) -> NewMessage {
-    let part = Part::text(text);
+    let part = text_part(text);
     NewMessage {
         id: Some(format!("m{id}")),
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
@@ -32,34 +43,129 @@ fn message(id: u8, text: &str) -> NewMessage {
     }
 }
 
+fn text_part(text: &str) -> Part {
+    Part::of(&Object::default().with("type", &"text").with("content", &text))
+}
+
+fn turn(input: Input, busy: Busy) -> Command {
+    let options = TurnOptions { busy: Some(busy), ..TurnOptions::default() };
+    Command::StartTurn(Box::new(NewTurn { input, options, model: "echo".to_owned(), titled: true }))
+}
+
+fn ask(message: NewMessage) -> Command {
+    turn(Input::Message { message, edit: false }, Busy::Queue)
+}
+
+fn write(pieces: Vec<Piece>) -> Command {
+    Command::Write { turn_id: String::new(), attempt: 0, pieces }
+}
+
+fn end(state: TurnState) -> Command {
+    let ending = Ending {
+        state,
+        finish_reason: "stop".to_owned(),
+        usage: Some(Usage { input_tokens: 1, output_tokens: 2 }),
+        error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
+        error_status: None,
+        resume: None,
+    };
+    Command::EndTurn { turn_id: String::new(), attempt: 0, ending: Box::new(ending) }
+}
+
+fn piece() -> impl Strategy<Value = Piece> {
+    let object = Object::default;
+    prop_oneof![
+        4 => (0usize..3, ".{0,20}").prop_map(|(part, text)| Piece::Delta { part, text }),
+        2 => (0usize..4).prop_map(move |part| Piece::Update {
+            part,
+            fields: object().with("type", &"text").with("content", &"").with("state", &"running"),
+        }),
+        1 => (0usize..4).prop_map(move |part| Piece::Update {
+            part,
+            fields: object()
+                .with("type", &"tool-call")
+                .with("toolCallId", &format!("c{part}"))
+                .with("toolName", &"rm")
+                .with("toolInput", &part)
+                .with("approval", &object().with("id", &format!("a{part}")))
+                .with("state", &"pending"),
+        }),
+        1 => (0usize..4).prop_map(move |part| Piece::Update {
+            part,
+            fields: object().with("state", &"complete"),
+        }),
+    ]
+}
+
+fn items() -> impl Strategy<Value = Vec<Json>> {
+    let item = prop_oneof![
+        Just(r#"{"role":"user","content":"q"}"#),
+        Just(r#"{"type":"function_call","call_id":"c","name":"add","arguments":"{}"}"#),
+        Just(r#"{"type":"function_call_output","call_id":"c","output":"2"}"#),
+        Just(r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]}"#),
+        Just(r#"{"type":"compaction","encrypted_content":"x"}"#),
+    ];
+    prop::collection::vec(item.prop_map(|item| Json::parse(item).expect("JSON")), 0..4)
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let id = 0u8..12;
     let text = ".{0,20}";
+    let busy = prop_oneof![Just(Busy::Reject), Just(Busy::Queue), Just(Busy::Interrupt), Just(Busy::Latest)];
+    let state = prop_oneof![
+        Just(TurnState::Completed),
+        Just(TurnState::Failed),
+        Just(TurnState::Stopped),
+        Just(TurnState::WaitingApproval)
+    ];
+    let changes = prop_oneof![
+        3 => items().prop_map(ItemsCommand::Append),
+        2 => Just(ItemsCommand::Pop),
+        1 => Just(ItemsCommand::Clear),
+        1 => items().prop_map(ItemsCommand::Replace),
+        1 => (items(), items())
+            .prop_map(|(expected, replacement)| ItemsCommand::ReplaceSuffix { expected, replacement }),
+    ];
     prop_oneof![
         4 => (id.clone(), text).prop_map(|(id, text)| Command::AddMessage(message(id, &text))),
         2 => (id.clone(), text).prop_map(|(id, text)| Command::ReplaceParts {
             message_id: format!("m{id}"),
-            parts: vec![Part::text(&text)],
+            parts: vec![text_part(&text)],
             if_version: (id % 2 == 0).then_some(1),
         }),
         1 => id.clone().prop_map(|id| Command::DeleteMessage { message_id: format!("m{id}") }),
-        3 => (id.clone(), text).prop_map(|(id, text)| Command::StartTurn(message(id + 100, &text))),
-        5 => text.prop_map(|text| Command::AppendText { turn_id: "running".to_owned(), text }),
-        2 => id.prop_map(|id| Command::EndTurn {
-            turn_id: "running".to_owned(),
-            error: (id % 3 == 0).then(|| "no luck".to_owned()),
+        3 => (id.clone(), text, busy.clone()).prop_map(|(id, text, busy)| {
+            turn(Input::Message { message: message(id + 100, &text), edit: id % 2 == 0 }, busy)
         }),
+        1 => (0usize..6, text, busy.clone()).prop_map(|(position, text, busy)| {
+            turn(Input::At { position, message: NewMessage { id: None, ..message(1, &text) } }, busy)
+        }),
+        1 => busy.prop_map(|busy| turn(Input::Again { after: None }, busy)),
+        5 => prop::collection::vec(piece(), 1..4).prop_map(write),
+        2 => state.prop_map(end),
+        1 => Just(Command::StopTurn { turn_id: None }),
+        2 => (0usize..4, any::<bool>()).prop_map(|(at, approved)| Command::Approve {
+            approval_id: format!("a{at}"),
+            approved,
+            reason: None,
+        }),
+        1 => Just(Command::ExpireApprovals { turn_id: String::new() }),
+        3 => changes.prop_map(Command::ChangeItems),
         1 => Just(Command::Reconcile),
-        1 => text.prop_map(|title| Command::Change(SessionChanges { title: Some(title), metadata: None })),
+        1 => text.prop_map(|title| {
+            Command::Change(SessionChanges { title: Some(title), ..SessionChanges::default() })
+        }),
     ]
 }
 
 /// Carries out `command` as an actor does; the entries that the journal would hold.
 fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec<Entry>, Error> {
-    let running = file.head().active_turn.as_ref().map(|turn| turn.id.clone()).unwrap_or_default();
+    let active = file.head().active_turn.as_ref();
+    let (turn_id, attempt) = active.map(|t| (t.id.clone(), t.attempt)).unwrap_or_default();
     let command = match command {
-        Command::AppendText { text, .. } => Command::AppendText { turn_id: running, text },
-        Command::EndTurn { error, .. } => Command::EndTurn { turn_id: running, error },
+        Command::Write { pieces, .. } => Command::Write { turn_id, attempt, pieces },
+        Command::EndTurn { ending, .. } => Command::EndTurn { turn_id, attempt, ending },
+        Command::ExpireApprovals { .. } => Command::ExpireApprovals { turn_id },
         other => other,
     };
     let base = file.head().last_seq;
@@ -88,7 +194,7 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
 /// Every row of every table, as text.
 fn dump(file: &SessionFile) -> Vec<String> {
     let mut rows = Vec::new();
-    for table in ["event", "message", "part", "turn", "timer", "messages"] {
+    for table in ["event", "message", "part", "turn", "item", "timer", "messages"] {
         let sql = ["SELECT * FROM ", table].concat();
         let mut statement = file.connection.prepare(&sql).expect("a table");
         let columns = statement.column_count();
@@ -117,6 +223,9 @@ proptest! {
             let event = Event::decode(entry.kind, &entry.frame).expect("what was encoded");
             again.apply(&event, entry).expect("no disk, no error");
         }
+        // What a turn writes is in its rows as of the last commit.
+        file.commit().expect("memory");
+        again.commit().expect("memory");
         prop_assert_eq!(dump(&file), dump(&again));
         prop_assert_eq!(file.head(), again.head());
 
@@ -141,6 +250,11 @@ fn check_reads(file: &SessionFile) -> Result<(), TestCaseError> {
     prop_assert_eq!(seqs, (1..=file.head().last_seq).collect::<Vec<_>>());
     let page = file.page(Direction::Before(u64::MAX), 1_000, false).expect("a page");
     prop_assert_eq!(page.messages.len() as u64, file.head().message_count);
+    let items = file.items(usize::MAX).expect("readable");
+    prop_assert_eq!(items.len() as u64, file.head().item_count);
+    let active = page.messages.iter().filter(|m| m.status == Status::Streaming).count();
+    let running = file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active());
+    prop_assert_eq!(active, usize::from(running));
     for message in &page.messages {
         let found = file.message(&message.id).expect("readable");
         prop_assert_eq!(found.as_ref(), Some(message));
@@ -175,16 +289,18 @@ fn a_changed_event_is_reported_and_not_read() {
 #[test]
 fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
     let mut file = SessionFile::create(&Key::session("w", "s")).expect("memory");
-    let running = || "running".to_owned();
+    let say = |word: &str| write(vec![Piece::Delta { part: 0, text: word.to_owned() }]);
+    let open = || {
+        let fields = Object::default().with("type", &"text").with("content", &"");
+        write(vec![Piece::Update { part: 0, fields }])
+    };
     for text in ["first", "second"] {
-        carry_out(&mut file, Command::StartTurn(NewMessage { id: None, ..message(1, text) }), 0)
-            .expect("memory");
+        carry_out(&mut file, ask(NewMessage { id: None, ..message(1, text) }), 0).expect("memory");
+        carry_out(&mut file, open(), 0).expect("memory");
         for word in ["a ", "b ", "c"] {
-            let delta = Command::AppendText { turn_id: running(), text: word.to_owned() };
-            carry_out(&mut file, delta, 1_000).expect("memory");
+            carry_out(&mut file, say(word), 1_000).expect("memory");
         }
-        carry_out(&mut file, Command::EndTurn { turn_id: running(), error: None }, 2_000)
-            .expect("memory");
+        carry_out(&mut file, end(TurnState::Completed), 2_000).expect("memory");
     }
     let due = file.next_timer_ms().expect("readable").expect("a timer");
     assert_eq!(due, 2_000 + 5 * 60 * 1_000);
@@ -196,7 +312,7 @@ fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
     file.compact().expect("memory");
     file.remove_timer("compact").expect("memory");
 
-    // Each turn is five events and three deltas; the last delta is the third from the end.
+    // Each turn ends with a message and its own end; the last delta is the third from the end.
     assert_eq!(file.head().log_start, head.last_seq - 2);
     assert_eq!(file.page(Direction::After(0), 100, false).expect("readable"), messages);
     let tail = file.events(file.head().log_start).expect("whole from there on");
@@ -206,9 +322,9 @@ fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
     );
     assert_eq!(file.next_timer_ms().expect("readable"), None);
     // While the model writes, its deltas stay.
-    carry_out(&mut file, Command::StartTurn(message(9, "third")), 0).expect("memory");
-    let delta = Command::AppendText { turn_id: running(), text: "x".to_owned() };
-    carry_out(&mut file, delta, 1_000).expect("memory");
+    carry_out(&mut file, ask(message(9, "third")), 0).expect("memory");
+    carry_out(&mut file, open(), 0).expect("memory");
+    carry_out(&mut file, say("x"), 1_000).expect("memory");
     file.compact().expect("memory");
     assert_eq!(file.head().log_start, head.last_seq - 2);
 }

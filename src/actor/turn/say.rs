@@ -1,0 +1,201 @@
+//! From what a model says to parts of a message.
+
+use std::collections::HashMap;
+
+use crate::actor::turn::writer::Writer;
+use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::model::BadInput;
+use crate::model::FinishReason;
+use crate::model::ModelEvent;
+use crate::model::Usage;
+
+/// A tool call that the model made in this step.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The part that shows it.
+    pub part: usize,
+    pub id: String,
+    pub name: String,
+    /// Its input, or what is wrong with it.
+    pub input: Result<Json, BadInput>,
+    /// Whether its result is there already.
+    pub answered: bool,
+}
+
+enum Block {
+    Text(usize),
+    Reasoning(usize),
+    Tool { part: usize, id: String, name: String },
+}
+
+/// One call of the model.
+#[derive(Default)]
+pub(super) struct Step {
+    blocks: HashMap<u32, Block>,
+    data: HashMap<(String, String), usize>,
+    begun: bool,
+    /// The calls, in order.
+    pub calls: Vec<Call>,
+    pub usage: Usage,
+    pub finish: Option<FinishReason>,
+    pub resume: Option<String>,
+}
+
+fn part(kind: &str) -> Object {
+    Object::default().with("type", &kind)
+}
+
+fn named(reason: &str) -> Object {
+    Object::default().with("state", &reason)
+}
+
+impl Step {
+    /// Writes what `event` adds. Events that make no sense where they come are dropped: no provider breaks a message.
+    pub(super) fn say(&mut self, event: ModelEvent, provider: &str, out: &mut Writer) {
+        match event {
+            ModelEvent::Start { .. } | ModelEvent::Ping => {}
+            ModelEvent::TextStart { index } => {
+                self.begin(out);
+                let part = out.open(part("text").with("content", &"").with("state", &"running"));
+                self.blocks.insert(index, Block::Text(part));
+            }
+            ModelEvent::TextDelta { index, text } => {
+                if let Some(Block::Text(part)) = self.blocks.get(&index) {
+                    out.append(*part, &text);
+                }
+            }
+            ModelEvent::TextEnd { index } => {
+                if let Some(Block::Text(part)) = self.blocks.remove(&index) {
+                    out.update(part, named("complete"));
+                }
+            }
+            ModelEvent::ReasoningStart { index } => {
+                self.begin(out);
+                let part = open_reasoning(out);
+                self.blocks.insert(index, Block::Reasoning(part));
+            }
+            ModelEvent::ReasoningDelta { index, text } => {
+                if let Some(Block::Reasoning(part)) = self.blocks.get(&index) {
+                    out.append(*part, &text);
+                }
+            }
+            ModelEvent::ReasoningEnd { index, signature } => {
+                if let Some(Block::Reasoning(part)) = self.blocks.remove(&index) {
+                    out.update(part, sealed(provider, "signature", signature));
+                }
+            }
+            ModelEvent::RedactedReasoning { data, .. } => {
+                self.begin(out);
+                let part = open_reasoning(out);
+                out.update(part, sealed(provider, "redactedData", Some(data)));
+            }
+            ModelEvent::ToolStart { index, id, name } => {
+                self.begin(out);
+                let fields = part("tool-call")
+                    .with("toolCallId", &id)
+                    .with("toolName", &name)
+                    .with("state", &"pending");
+                let part = out.open(fields);
+                self.blocks.insert(index, Block::Tool { part, id, name });
+            }
+            ModelEvent::ToolDelta { index, json } => {
+                if let Some(Block::Tool { part, .. }) = self.blocks.get(&index) {
+                    out.append(*part, &json);
+                }
+            }
+            ModelEvent::ToolEnd { index, input } => self.tool_end(index, input, out),
+            ModelEvent::ToolResult { id, output, is_error } => {
+                if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
+                    call.answered = true;
+                    let result = if is_error { Err(plain(&output)) } else { Ok(output) };
+                    out.update(call.part, result_of(&id, result).with("providerExecuted", &true));
+                }
+            }
+            ModelEvent::StepEnd => self.begun = false,
+            ModelEvent::Data { name, id, data } => {
+                self.begin(out);
+                self.data(&name, id, &data, out);
+            }
+            ModelEvent::Source { id, url, title } => {
+                self.begin(out);
+                let mut fields = part("source-url").with("sourceId", &id).with("url", &url);
+                if let Some(title) = title {
+                    fields = fields.with("title", &title);
+                }
+                out.open(fields);
+            }
+            ModelEvent::Usage(usage) => self.usage = usage,
+            ModelEvent::Resume(resume) => self.resume = Some(resume),
+            ModelEvent::Finish { reason, .. } => self.finish = Some(reason),
+        }
+    }
+
+    /// A step is shown once there is something in it.
+    fn begin(&mut self, out: &mut Writer) {
+        if !self.begun {
+            self.begun = true;
+            out.open(part("step-start"));
+        }
+    }
+
+    fn tool_end(&mut self, index: u32, input: Result<Json, BadInput>, out: &mut Writer) {
+        let Some(Block::Tool { part, id, name }) = self.blocks.remove(&index) else { return };
+        let fields = Object::default().with("toolCallId", &id).with("toolName", &name);
+        match &input {
+            Ok(json) => out.update(part, fields.with("toolInput", json).with("state", &"running")),
+            Err(bad) => {
+                let error = format!("the input is not JSON: {}", bad.problem);
+                let fields = fields.with("toolInput", &bad.text).with("state", &"error");
+                out.update(part, fields.with("errorText", &error));
+            }
+        }
+        let answered = input.is_err();
+        self.calls.push(Call { part, id, name, input, answered });
+    }
+
+    fn data(&mut self, name: &str, id: Option<String>, data: &Json, out: &mut Writer) {
+        let kind = format!("data-{name}");
+        if let Some(id) = id {
+            let fields = part(&kind).with("id", &id).with("data", data);
+            match self.data.get(&(kind.clone(), id.clone())) {
+                Some(part) => out.update(*part, fields),
+                None => {
+                    let part = out.open(fields);
+                    self.data.insert((kind, id), part);
+                }
+            }
+        } else {
+            out.open(part(&kind).with("data", data));
+        }
+    }
+}
+
+fn open_reasoning(out: &mut Writer) -> usize {
+    let id = format!("r{}", out.parts());
+    out.open(part("reasoning").with("id", &id).with("content", &"").with("state", &"running"))
+}
+
+fn sealed(provider: &str, key: &str, value: Option<String>) -> Object {
+    let fields = named("complete");
+    match value {
+        None => fields,
+        Some(value) => {
+            let seal = Object::default().with(key, &value);
+            fields.with("providerMetadata", &Object::default().with(provider, &seal))
+        }
+    }
+}
+
+fn plain(output: &Json) -> String {
+    output.as_string().unwrap_or_else(|| output.as_str().to_owned())
+}
+
+/// The members that a result gives a call.
+pub(super) fn result_of(call_id: &str, result: Result<Json, String>) -> Object {
+    let fields = Object::default().with("toolCallId", &call_id);
+    match result {
+        Ok(output) => fields.with("toolOutput", &output).with("state", &"complete"),
+        Err(error) => fields.with("errorText", &error).with("state", &"error"),
+    }
+}

@@ -1,0 +1,116 @@
+//! From stored messages to what a model is given.
+
+use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::domain::session::Message;
+use crate::domain::session::Role;
+use crate::domain::session::Status;
+use crate::model::Content;
+use crate::model::ModelMessage;
+use crate::model::Speaker;
+
+/// What the model hears of a call that was refused.
+pub(super) const DENIED: &str = "the user did not allow this call";
+
+/// The conversation as a model is given it. Calls without a result are left out: no provider takes them.
+pub(super) fn of(messages: &[Message]) -> Vec<ModelMessage> {
+    let mut out = Vec::new();
+    for message in messages {
+        if message.status == Status::Deleted {
+            continue;
+        }
+        match message.role {
+            Role::User => push(&mut out, Speaker::User, user(message)),
+            Role::System => {
+                push(&mut out, Speaker::System, vec![Content::Text(message.content.clone())]);
+            }
+            Role::Assistant => assistant(message, &mut out),
+        }
+    }
+    out
+}
+
+fn push(out: &mut Vec<ModelMessage>, speaker: Speaker, content: Vec<Content>) {
+    if !content.is_empty() {
+        out.push(ModelMessage { speaker, content });
+    }
+}
+
+fn user(message: &Message) -> Vec<Content> {
+    let mut content = Vec::new();
+    for part in &message.parts {
+        let part = part.members();
+        let text = |key: &str| part.text(key);
+        match text("type").as_deref() {
+            Some("text") => content.extend(text("content").or_else(|| text("text")).map(Content::Text)),
+            Some("file") => {
+                if let (Some(media_type), Some(url)) = (text("mediaType"), text("url")) {
+                    content.push(Content::File { media_type, url, name: text("filename") });
+                }
+            }
+            _ => {}
+        }
+    }
+    if !content.iter().any(|piece| matches!(piece, Content::Text(_))) && !message.content.is_empty() {
+        content.push(Content::Text(message.content.clone()));
+    }
+    content
+}
+
+fn assistant(message: &Message, out: &mut Vec<ModelMessage>) {
+    if message.parts.is_empty() && !message.content.is_empty() {
+        push(out, Speaker::Assistant, vec![Content::Text(message.content.clone())]);
+        return;
+    }
+    let (mut said, mut results) = (Vec::new(), Vec::new());
+    for part in &message.parts {
+        let part = part.members();
+        match part.text("type").as_deref() {
+            Some("step-start") => {
+                push(out, Speaker::Assistant, std::mem::take(&mut said));
+                push(out, Speaker::User, std::mem::take(&mut results));
+            }
+            Some("text") => {
+                said.extend(part.text("content").filter(|text| !text.is_empty()).map(Content::Text));
+            }
+            Some("reasoning") => said.extend(reasoning(&part)),
+            Some("tool-call") => {
+                if let Some((call, result)) = call(&part) {
+                    said.push(call);
+                    results.push(result);
+                }
+            }
+            _ => {}
+        }
+    }
+    push(out, Speaker::Assistant, said);
+    push(out, Speaker::User, results);
+}
+
+fn reasoning(part: &Object) -> Option<Content> {
+    let metadata = part.get("providerMetadata").and_then(Object::read).unwrap_or_default();
+    let sealed = metadata.iter().find_map(|(_, sealed)| Object::read(sealed)).unwrap_or_default();
+    if let Some(data) = sealed.text("redactedData") {
+        return Some(Content::RedactedReasoning { data });
+    }
+    Some(Content::Reasoning { text: part.text("content")?, signature: sealed.text("signature") })
+}
+
+/// A call and its result; `None` while there is none.
+pub(super) fn call(part: &Object) -> Option<(Content, Content)> {
+    let (id, name) = (part.text("toolCallId")?, part.text("toolName")?);
+    let input = part.get("toolInput").cloned().filter(Json::is_object).unwrap_or_default();
+    let approval = part.get("approval").and_then(Object::read);
+    let denied = approval.as_ref().and_then(|a| a.get("approved")).is_some_and(|a| a.as_str() == "false");
+    let (output, is_error) = match part.text("state")?.as_str() {
+        "complete" => (part.get("toolOutput").cloned().unwrap_or_default(), false),
+        "error" if denied => (Json::string(DENIED), true),
+        "error" => {
+            let text = part.text("errorText").unwrap_or_else(|| "the tool failed".to_owned());
+            (Json::string(&text), true)
+        }
+        _ => return None,
+    };
+    let call = Content::ToolCall { id: id.clone(), name: name.clone(), input };
+    Some((call, Content::ToolResult { id, name, output, is_error }))
+}

@@ -1,0 +1,167 @@
+//! Posts what a turn writes, some milliseconds' worth at a time.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::actor::shard::Sender;
+use crate::base::Key;
+use crate::base::clock;
+use crate::base::json::Object;
+use crate::domain::session::Command;
+use crate::domain::session::Ending;
+use crate::domain::session::Piece;
+use crate::domain::session::Rejection;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Request;
+
+/// Deltas are put together for this long, so that one sync covers many tokens. Source: architecture.md, section 3.
+const COALESCE: Duration = Duration::from_millis(25);
+/// Bytes at which deltas are not held back any longer; also of one delta.
+const COALESCE_BYTES: usize = 8 << 10;
+/// Pieces at which they are not held back any longer.
+const COALESCE_COUNT: usize = 64;
+/// How often a command is tried again while the journal is in trouble, and the pause between.
+const TRIES_MAX: u32 = 60;
+const TRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a turn can write no more.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// It was taken away: superseded, deleted, or the process ends.
+    Taken,
+    /// A bound was hit; the text says which.
+    Bound(String),
+}
+
+/// Writes one attempt of one turn.
+pub(super) struct Writer {
+    sender: Sender,
+    key: Key,
+    turn_id: String,
+    attempt: u32,
+    pieces: Vec<Piece>,
+    bytes: usize,
+    /// Parts that the message has, with those that wait here.
+    parts: usize,
+    sent: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        sender: Sender,
+        key: Key,
+        turn_id: String,
+        attempt: u32,
+        parts: usize,
+    ) -> Self {
+        Self { sender, key, turn_id, attempt, pieces: Vec::new(), bytes: 0, parts, sent: None }
+    }
+
+    /// Parts that the message has.
+    pub(super) fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// Adds a part; where it is.
+    pub(super) fn open(&mut self, fields: Object) -> usize {
+        let part = self.parts;
+        self.parts += 1;
+        self.update(part, fields);
+        part
+    }
+
+    /// Gives members of a part new values.
+    pub(super) fn update(&mut self, part: usize, fields: Object) {
+        self.bytes += fields.iter().map(|(_, value)| value.as_str().len()).sum::<usize>();
+        self.pieces.push(Piece::Update { part, fields });
+    }
+
+    /// Adds text to a part.
+    pub(super) fn append(&mut self, part: usize, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.bytes += text.len();
+        if let Some(Piece::Delta { part: last, text: before }) = self.pieces.last_mut()
+            && *last == part
+            && before.len() + text.len() <= COALESCE_BYTES
+        {
+            before.push_str(text);
+            return;
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            let mut end = rest.len().min(COALESCE_BYTES);
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            self.pieces.push(Piece::Delta { part, text: rest[..end].to_owned() });
+            rest = &rest[end..];
+        }
+    }
+
+    /// When what waits must be posted; `None` if nothing waits.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.pieces.is_empty() {
+            return None;
+        }
+        let now = clock::instant();
+        if self.bytes >= COALESCE_BYTES || self.pieces.len() >= COALESCE_COUNT {
+            return Some(now);
+        }
+        Some(self.sent.map_or(now, |sent| sent + COALESCE))
+    }
+
+    /// Posts what waits if it is due.
+    pub(super) async fn flush_if_due(&mut self) -> Result<(), Over> {
+        // The first words are shown at once.
+        let says = self.pieces.iter().any(|piece| matches!(piece, Piece::Delta { .. }));
+        match self.due() {
+            Some(at) if at <= clock::instant() && (says || self.sent.is_some()) => self.flush().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Posts what waits; it is durable then.
+    pub(super) async fn flush(&mut self) -> Result<(), Over> {
+        if self.pieces.is_empty() {
+            return Ok(());
+        }
+        let pieces = std::mem::take(&mut self.pieces);
+        self.bytes = 0;
+        let (turn_id, attempt) = (self.turn_id.clone(), self.attempt);
+        let result = self.post(Command::Write { turn_id, attempt, pieces }).await;
+        self.sent = Some(clock::instant());
+        result
+    }
+
+    /// Ends the turn.
+    pub(super) async fn end(&mut self, ending: Ending) -> Result<(), Over> {
+        let (turn_id, attempt) = (self.turn_id.clone(), self.attempt);
+        self.post(Command::EndTurn { turn_id, attempt, ending: Box::new(ending) }).await
+    }
+
+    /// Posts `command` until it is durable, or the turn is over.
+    async fn post(&self, command: Command) -> Result<(), Over> {
+        for _ in 0..TRIES_MAX {
+            let request = Request::Command(command.clone(), None);
+            match self.sender.ask(&self.key, request).await {
+                Ok(Answer::Done { .. }) => return Ok(()),
+                Err(Error::Rejected(rejection))
+                    if matches!(*rejection, Rejection::Limit { .. }) =>
+                {
+                    return Err(Over::Bound(rejection.to_string()));
+                }
+                Ok(_) | Err(Error::Rejected(_) | Error::ShuttingDown) => return Err(Over::Taken),
+                // What the journal could not take is void, so saying it again says it once.
+                Err(error) => {
+                    tracing::debug!(session.id = %self.key.id(), error = %error, "a turn waits for its session");
+                    tokio::time::sleep(TRY_PAUSE).await;
+                }
+            }
+        }
+        tracing::warn!(session.id = %self.key.id(), "a turn of session {:?} gave up: it could not be stored", self.key);
+        Err(Over::Taken)
+    }
+}

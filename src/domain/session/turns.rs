@@ -1,0 +1,557 @@
+//! The rules of turns: when one begins, what it may write, how it ends.
+
+use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::base::limits::Limit;
+use crate::base::limits::QUEUED_TURNS_MAX;
+use crate::domain::session::Busy;
+use crate::domain::session::Context;
+use crate::domain::session::Draft;
+use crate::domain::session::Ending;
+use crate::domain::session::Event;
+use crate::domain::session::Growing;
+use crate::domain::session::Input;
+use crate::domain::session::Message;
+use crate::domain::session::NewMessage;
+use crate::domain::session::NewTurn;
+use crate::domain::session::Outcome;
+use crate::domain::session::Part;
+use crate::domain::session::Piece;
+use crate::domain::session::Rejection;
+use crate::domain::session::Role;
+use crate::domain::session::Status;
+use crate::domain::session::Stop;
+use crate::domain::session::ToolAnswer;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::domain::session::View;
+use crate::domain::session::decide::Decided;
+use crate::domain::session::decide::Decision;
+use crate::domain::session::decide::check_question;
+use crate::domain::session::decide::nothing;
+use crate::domain::session::decide::stored;
+use crate::domain::session::decide::within;
+use crate::domain::session::title;
+
+/// What a turn reads and writes, and what has to happen before and after it begins.
+struct Plan {
+    before: Vec<Event>,
+    after: Vec<Event>,
+    input_id: String,
+    /// The message that goes on; `None`: a new one.
+    message_id: Option<String>,
+}
+
+impl Plan {
+    fn answering(input_id: String, before: Vec<Event>) -> Self {
+        Self { before, after: Vec::new(), input_id, message_id: None }
+    }
+}
+
+/// Begins a turn, or lets it wait for its place.
+pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decided<V::Error> {
+    let NewTurn { input, options, model, titled } = new;
+    let head = view.head();
+    let options = options.or(&head.settings);
+    let active = head.active_turn.as_ref();
+    let running = active.filter(|turn| turn.state.is_active());
+    if let Some(turn) = running
+        && let Input::Message { message, edit: true } = &input
+        && message.id.as_ref() == Some(&turn.input_id)
+        && let Some(old) = view.message(&turn.input_id).map_err(Stop::View)?
+        && old.content == message.content
+        && old.parts == message.parts
+    {
+        // The client sent it again, as after a broken connection.
+        return Ok(nothing(Outcome::Turn(turn.clone())));
+    }
+    let busy = options.busy.unwrap_or_default();
+    let mut events = Vec::new();
+    if let Some(turn) = running {
+        if busy == Busy::Reject || !is_new(view, &input)? {
+            return Err(Rejection::TurnActive.into());
+        }
+        make_way(view, turn, busy, &mut events)?;
+    }
+    let waits = active.filter(|turn| turn.state == TurnState::WaitingApproval);
+    let resumes = matches!(input, Input::Results { .. });
+    if let Some(turn) = waits.filter(|_| !resumes) {
+        events.push(Event::Turn(Turn { state: TurnState::Stopped, ..turn.clone() }));
+    }
+    let mut ctx_seq = head.last_seq + events.len() as u64;
+    let heading = match (&input, titled && head.title.is_empty()) {
+        (Input::Message { message, .. } | Input::At { message, .. }, true) => {
+            title::of(&message.content)
+        }
+        _ => None,
+    };
+    if let Some(title) = heading {
+        let (project_id, metadata) = (head.project_id.clone(), head.metadata.clone());
+        let settings = head.settings.clone();
+        events.push(Event::Session { title, project_id, metadata, settings, deleted: false });
+        ctx_seq += 1;
+    }
+    let plan = plan(view, input, ctx_seq, ctx)?;
+    let turn = match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
+        Some(turn) => Turn {
+            state: TurnState::Running,
+            attempt: turn.attempt + 1,
+            finish_reason: None,
+            ..turn.clone()
+        },
+        None => Turn {
+            id: (ctx.new_id)(),
+            state: if running.is_some() { TurnState::Queued } else { TurnState::Running },
+            input_id: plan.input_id,
+            message_id: plan.message_id.unwrap_or_else(|| (ctx.new_id)()),
+            attempt: 1,
+            options,
+            model: Some(model),
+            finish_reason: None,
+            usage: None,
+            error: None,
+            error_status: None,
+            resume: None,
+        },
+    };
+    events.extend(plan.before);
+    events.push(Event::Turn(turn.clone()));
+    events.extend(plan.after);
+    Ok(Decision { events, outcome: Outcome::Turn(turn) })
+}
+
+/// Whether the input only adds a message: nothing else can wait, since what it means may change meanwhile.
+fn is_new<V: View>(view: &V, input: &Input) -> Result<bool, Stop<V::Error>> {
+    Ok(match input {
+        Input::Message { message: NewMessage { id: Some(id), .. }, .. } => {
+            view.message(id).map_err(Stop::View)?.is_none()
+        }
+        Input::Message { .. } => true,
+        Input::At { position, .. } => view.seq_at(*position).map_err(Stop::View)?.is_none(),
+        Input::Again { .. } | Input::Results { .. } => false,
+    })
+}
+
+/// What happens to the turn that runs and to those that wait.
+fn make_way<V: View>(
+    view: &V,
+    running: &Turn,
+    busy: Busy,
+    events: &mut Vec<Event>,
+) -> Result<(), Stop<V::Error>> {
+    let waiting = view.queued_turns().map_err(Stop::View)?;
+    if busy == Busy::Latest {
+        events.extend(waiting.into_iter().map(superseded));
+    } else {
+        within(Limit::Turns, waiting.len() + 1, QUEUED_TURNS_MAX)?;
+    }
+    if busy == Busy::Interrupt && running.state == TurnState::Running {
+        events.push(Event::Turn(Turn { state: TurnState::Stopping, ..running.clone() }));
+    }
+    Ok(())
+}
+
+fn superseded(turn: Turn) -> Event {
+    let error = Some("a later turn took its place".to_owned());
+    Event::Turn(Turn { state: TurnState::Stopped, error, ..turn })
+}
+
+fn plan<V: View>(
+    view: &V,
+    input: Input,
+    last_seq: u64,
+    ctx: &Context<'_>,
+) -> Result<Plan, Stop<V::Error>> {
+    match input {
+        Input::Message { message, edit } => {
+            let known = match &message.id {
+                Some(id) => view.message(id).map_err(Stop::View)?,
+                None => None,
+            };
+            match known {
+                None => add(message, None, last_seq, ctx),
+                Some(old) if edit && old.role == Role::User => {
+                    add(message, Some(old.seq), last_seq, ctx)
+                }
+                Some(_) => Err(Rejection::MessageExists.into()),
+            }
+        }
+        Input::At { position, message } => {
+            let from = view.seq_at(position).map_err(Stop::View)?;
+            add(message, from, last_seq, ctx)
+        }
+        Input::Again { after } => again(view, after),
+        Input::Results { message_id, results } => go_on(view, message_id.as_ref(), &results),
+    }
+}
+
+fn add<E>(
+    message: NewMessage,
+    from: Option<u64>,
+    last_seq: u64,
+    ctx: &Context<'_>,
+) -> Result<Plan, Stop<E>> {
+    check_question(&message, ctx.limits)?;
+    let message = NewMessage { role: Role::User, ..message };
+    let mut before: Vec<Event> = from.map(|from| Event::Branch { from }).into_iter().collect();
+    let message = stored(message, last_seq + before.len() as u64 + 1, ctx);
+    let input_id = message.id.clone();
+    before.push(Event::Message(message));
+    Ok(Plan::answering(input_id, before))
+}
+
+fn again<V: View>(view: &V, after: Option<String>) -> Result<Plan, Stop<V::Error>> {
+    let last = match after {
+        Some(id) => view.message(&id).map_err(Stop::View)?.ok_or(Rejection::MessageNotFound)?,
+        None => {
+            let last = view.message_before(u64::MAX).map_err(Stop::View)?;
+            match last {
+                Some(answer) if answer.role == Role::Assistant => {
+                    view.message_before(answer.seq).map_err(Stop::View)?
+                }
+                other => other,
+            }
+            .ok_or(Rejection::MessageNotFound)?
+        }
+    };
+    let from = view.seq_behind(last.seq).map_err(Stop::View)?;
+    let before = from.map(|from| Event::Branch { from }).into_iter().collect();
+    Ok(Plan::answering(last.id, before))
+}
+
+fn go_on<V: View>(
+    view: &V,
+    id: Option<&String>,
+    results: &[ToolAnswer],
+) -> Result<Plan, Stop<V::Error>> {
+    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
+    let last = last
+        .filter(|last| {
+            last.role == Role::Assistant
+                && last.status == Status::Complete
+                && id.is_none_or(|id| *id == last.id)
+        })
+        .ok_or(Rejection::NotContinuable)?;
+    let input = view.message_before(last.seq).map_err(Stop::View)?;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (at, part) in last.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(part) else { continue };
+        let answer = results.iter().find(|answer| answer.tool_call_id == call.id);
+        let Some((fields, denied)) = answer.and_then(|answer| call.answered(answer)) else {
+            return Err(Rejection::ToolWaits { tool_call_id: call.id }.into());
+        };
+        let update = Event::PartUpdate { message_id: last.id.clone(), part: at, fields };
+        if denied { after.push(update) } else { before.push(update) }
+    }
+    let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
+    Ok(Plan { before, after, input_id, message_id: Some(last.id) })
+}
+
+/// A tool call that somebody outside must answer.
+struct Waiting {
+    id: String,
+    /// The approval that it waits for; `None`: it waits for its result.
+    approval: Option<String>,
+}
+
+impl Waiting {
+    fn of(part: &Part) -> Option<Self> {
+        let members = part.members();
+        if members.text("type").as_deref() != Some("tool-call") {
+            return None;
+        }
+        let id = members.text("toolCallId")?;
+        let approval = members.get("approval").and_then(Object::read);
+        match (members.text("state")?.as_str(), approval) {
+            ("pending", Some(approval)) if approval.get("approved").is_none() => {
+                Some(Self { id, approval: approval.text("id") })
+            }
+            ("running", None) => Some(Self { id, approval: None }),
+            _ => None,
+        }
+    }
+
+    /// What the answer makes of the call, and whether it is a refusal.
+    fn answered(&self, answer: &ToolAnswer) -> Option<(Object, bool)> {
+        let fields = Object::default().with("toolCallId", &self.id);
+        if let Some(approval) = &self.approval {
+            let approved = answer.approved?;
+            let mut said = Object::default().with("id", approval).with("approved", &approved);
+            if let Some(reason) = &answer.reason {
+                said = said.with("reason", reason);
+            }
+            let state = if approved { "running" } else { "error" };
+            return Some((fields.with("approval", &said).with("state", &state), !approved));
+        }
+        match (&answer.output, &answer.error) {
+            (Some(output), _) => {
+                Some((fields.with("toolOutput", output).with("state", &"complete"), false))
+            }
+            (None, Some(error)) => {
+                Some((fields.with("errorText", error).with("state", &"error"), false))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+fn running<V: View>(view: &V, turn_id: &str, attempt: u32) -> Result<Turn, Rejection> {
+    let active = view.head().active_turn.as_ref();
+    active
+        .filter(|turn| turn.id == turn_id && turn.attempt == attempt && turn.state.is_active())
+        .cloned()
+        .ok_or(Rejection::TurnOver)
+}
+
+/// Adds to the answer of a turn.
+pub(super) fn write<V: View>(
+    view: &V,
+    turn_id: &str,
+    attempt: u32,
+    pieces: Vec<Piece>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
+    let turn = running(view, turn_id, attempt)?;
+    let draft = view.draft().ok_or(Rejection::TurnOver)?;
+    let message_id = || turn.message_id.clone();
+    // Bytes of text in each part, with what this adds.
+    let mut texts: Vec<usize> = draft.parts.iter().map(|part| part.text().len()).collect();
+    let mut events = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match piece {
+            Piece::Update { part, fields } => {
+                if part > texts.len() {
+                    return Err(Rejection::TurnOver.into());
+                }
+                let text = fields.text("content").map(|text| text.len());
+                match texts.get_mut(part) {
+                    Some(bytes) => *bytes = text.unwrap_or(*bytes),
+                    None if fields.get("type").is_none() => {
+                        let problem = "of a new part must hold a `type`";
+                        return Err(Rejection::Invalid { field: "fields", problem }.into());
+                    }
+                    None => texts.push(text.unwrap_or(0)),
+                }
+                let bytes = fields.iter().map(|(_, value)| value.as_str().len()).sum();
+                within(Limit::Answer, bytes, ctx.limits.answer_bytes)?;
+                events.push(Event::PartUpdate { message_id: message_id(), part, fields });
+            }
+            Piece::Delta { part, text } => {
+                let Some(bytes) = texts.get_mut(part) else {
+                    return Err(Rejection::TurnOver.into());
+                };
+                let offset = *bytes;
+                *bytes += text.len();
+                within(Limit::Answer, *bytes, ctx.limits.answer_bytes)?;
+                let event = Event::PartDelta { message_id: message_id(), part, offset, delta: text };
+                events.push(event);
+            }
+        }
+    }
+    within(Limit::Parts, texts.len(), ctx.limits.parts_count)?;
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+/// Ends a turn as its task says, and begins the next one that waits.
+pub(super) fn end<V: View>(
+    view: &V,
+    turn_id: &str,
+    attempt: u32,
+    ending: Ending,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
+    let turn = running(view, turn_id, attempt)?;
+    let Ending { state, finish_reason, usage, error, error_status, resume } = ending;
+    // Who asked it to stop hears that it stopped, even if it was just done.
+    let state = match (turn.state, state) {
+        (TurnState::Stopping, TurnState::Completed | TurnState::WaitingApproval) => TurnState::Stopped,
+        (_, state) => state,
+    };
+    let usage = match (turn.usage, usage) {
+        (Some(earlier), Some(now)) => Some(crate::domain::session::Usage {
+            input_tokens: earlier.input_tokens + now.input_tokens,
+            output_tokens: earlier.output_tokens + now.output_tokens,
+        }),
+        (earlier, now) => now.or(earlier),
+    };
+    let finish_reason = Some(finish_reason);
+    let turn = Turn { state, finish_reason, usage, error, error_status, resume, ..turn };
+    let waits = state == TurnState::WaitingApproval;
+    let mut events = finish(view, turn, ctx)?;
+    if !waits {
+        events.extend(next(view)?);
+    }
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+/// Asks the running turn to end, and gives up those that wait.
+pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Error> {
+    let active = view.head().active_turn.as_ref();
+    let Some(turn) = active.filter(|turn| turn_id.is_none_or(|id| *id == turn.id)) else {
+        return Ok(nothing(Outcome::Done));
+    };
+    let waiting = view.queued_turns().map_err(Stop::View)?;
+    let mut events: Vec<Event> = waiting
+        .into_iter()
+        .map(|turn| Event::Turn(Turn { state: TurnState::Stopped, ..turn }))
+        .collect();
+    let turn = match turn.state {
+        TurnState::Running => Turn { state: TurnState::Stopping, ..turn.clone() },
+        TurnState::WaitingApproval => Turn { state: TurnState::Stopped, ..turn.clone() },
+        _ => return Ok(Decision { events, outcome: Outcome::Turn(turn.clone()) }),
+    };
+    events.push(Event::Turn(turn.clone()));
+    Ok(Decision { events, outcome: Outcome::Turn(turn) })
+}
+
+/// Answers one approval; the turn goes on when it was the last that was open.
+pub(super) fn approve<V: View>(
+    view: &V,
+    approval_id: &str,
+    approved: bool,
+    reason: Option<String>,
+) -> Decided<V::Error> {
+    let active = view.head().active_turn.as_ref();
+    let waits = active.filter(|turn| turn.state == TurnState::WaitingApproval);
+    let turn = waits.cloned().ok_or(Rejection::ApprovalNotFound)?;
+    let message = view.message(&turn.message_id).map_err(Stop::View)?;
+    let message = message.ok_or(Rejection::ApprovalNotFound)?;
+    let (mut found, mut open) = (None, 0);
+    for (at, part) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(part) else { continue };
+        if call.approval.as_deref() == Some(approval_id) {
+            found = Some((at, call));
+        } else {
+            open += 1;
+        }
+    }
+    let (part, call) = found.ok_or(Rejection::ApprovalNotFound)?;
+    let tool_call_id = call.id.clone();
+    let answer =
+        ToolAnswer { tool_call_id, output: None, error: None, approved: Some(approved), reason };
+    let (fields, _) = call.answered(&answer).ok_or(Rejection::ApprovalNotFound)?;
+    let mut events = vec![Event::PartUpdate { message_id: message.id, part, fields }];
+    let turn = match open {
+        0 => Turn {
+            state: TurnState::Running,
+            attempt: turn.attempt + 1,
+            finish_reason: None,
+            ..turn
+        },
+        _ => turn,
+    };
+    if open == 0 {
+        events.push(Event::Turn(turn.clone()));
+    }
+    Ok(Decision { events, outcome: Outcome::Turn(turn) })
+}
+
+/// Ends a turn whose approvals nobody answered in time.
+pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Decided<V::Error> {
+    let active = view.head().active_turn.as_ref();
+    let waits = |turn: &&Turn| turn.id == turn_id && turn.state == TurnState::WaitingApproval;
+    let Some(turn) = active.filter(waits).cloned() else { return Ok(nothing(Outcome::Done)) };
+    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
+    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
+    let mut draft = Draft::new(message.id.clone(), message.seq);
+    draft.parts = message.parts.iter().map(Growing::stored).collect();
+    let mut events = Vec::new();
+    for (part, stored) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(stored).filter(|call| call.approval.is_some()) else { continue };
+        let said = Object::default()
+            .with("id", &call.approval)
+            .with("approved", &false)
+            .with("reason", &"nobody answered in time");
+        let fields = Object::default()
+            .with("toolCallId", &call.id)
+            .with("approval", &said)
+            .with("state", &"error");
+        draft.update(part, &fields);
+        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
+    }
+    message.parts = draft.parts();
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    events.push(Event::Message(message));
+    let error = Some("nobody answered the approval in time".to_owned());
+    events.push(Event::Turn(Turn { state: TurnState::Stopped, error, ..turn }));
+    events.extend(next(view)?);
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+/// Makes the rows true again after a restart: no task of this process writes the turn that they call running.
+pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Error> {
+    let mut events = Vec::new();
+    if let Some(turn) = view.head().active_turn.clone() {
+        if turn.state == TurnState::WaitingApproval {
+            return Ok(nothing(Outcome::Done));
+        }
+        let nothing_said = view.draft().is_some_and(|draft| draft.parts.is_empty());
+        let again = turn.state == TurnState::Running
+            && nothing_said
+            && turn.attempt <= ctx.limits.turn_retries_count;
+        if again {
+            // Nothing came of it yet, so nothing was paid for that could be paid for twice.
+            events.push(Event::Turn(Turn { attempt: turn.attempt + 1, ..turn }));
+            return Ok(Decision { events, outcome: Outcome::Done });
+        }
+        let state = match turn.state {
+            TurnState::Stopping => TurnState::Stopped,
+            _ => TurnState::Interrupted,
+        };
+        events = finish(view, Turn { state, ..turn }, ctx)?;
+    }
+    events.extend(next(view)?);
+    Ok(Decision { events, outcome: Outcome::Done })
+}
+
+/// The answer of `turn` as it was in the end, and the turn's own end.
+fn finish<V: View>(
+    view: &V,
+    turn: Turn,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
+    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
+    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
+    let mut draft = view.draft().cloned().unwrap_or_default();
+    let mut events = Vec::new();
+    let open = draft.parts.iter().enumerate().filter(|(_, part)| {
+        part.is_open() && matches!(part.kind().as_str(), "text" | "reasoning")
+    });
+    for part in open.map(|(at, _)| at).collect::<Vec<_>>() {
+        let fields = Object::default().with("state", &"complete");
+        draft.update(part, &fields);
+        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
+    }
+    message.content = draft.content();
+    message.parts = draft.parts();
+    message.metadata = Some(metadata(&message, &turn));
+    message.status = match turn.state {
+        TurnState::Stopped => Status::Stopped,
+        TurnState::Interrupted => Status::Interrupted,
+        TurnState::Failed => Status::Failed,
+        _ => Status::Complete,
+    };
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    events.push(Event::Message(message));
+    events.push(Event::Turn(turn));
+    Ok(events)
+}
+
+/// What every client learns of the answer beside its text.
+fn metadata(message: &Message, turn: &Turn) -> Json {
+    let mut metadata = message.metadata.as_ref().and_then(Object::read).unwrap_or_default();
+    if let Some(model) = &turn.model {
+        metadata.set("model", Json::string(model));
+    }
+    if let Some(usage) = &turn.usage {
+        metadata = metadata.with("usage", usage);
+    }
+    metadata.to_json()
+}
+
+fn next<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
+    let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
+    Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
+}

@@ -1,0 +1,71 @@
+//! The rows of an agent's items.
+
+use rusqlite::Connection;
+use rusqlite::params;
+
+use crate::base::json::Json;
+use crate::domain::session::Head;
+use crate::domain::session::Item;
+use crate::domain::session::ItemsChange;
+use crate::storage::Error;
+use crate::storage::While;
+use crate::storage::session::read;
+use crate::storage::session::read::sql_seq;
+
+/// Brings the rows up to `change`.
+pub(super) fn project(
+    connection: &Connection,
+    head: &mut Head,
+    change: &ItemsChange,
+    at_ms: i64,
+) -> Result<(), Error> {
+    let doing = "changing items";
+    let mut gone = 0;
+    if let Some(from) = change.cut_from {
+        gone += connection
+            .prepare_cached("DELETE FROM item WHERE sequence >= ?1")
+            .and_then(|mut statement| statement.execute([sql_seq(from)]))
+            .while_(doing)?;
+    }
+    if let Some(sequence) = change.removed {
+        gone += connection
+            .prepare_cached("DELETE FROM item WHERE sequence = ?1")
+            .and_then(|mut statement| statement.execute([sql_seq(sequence)]))
+            .while_(doing)?;
+    }
+    for Item { sequence, id, body, message_id } in &change.items {
+        connection
+            .prepare_cached(
+                "INSERT INTO item (sequence, id, body, message_id, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![sql_seq(*sequence), id, body.as_str(), message_id, at_ms])
+            })
+            .while_(doing)?;
+    }
+    head.item_count = (head.item_count + change.items.len() as u64).saturating_sub(gone as u64);
+    Ok(())
+}
+
+/// The last `limit` items, oldest first.
+pub(super) fn latest(connection: &Connection, limit: usize) -> Result<Vec<Item>, Error> {
+    let mut items: Vec<Item> = connection
+        .prepare_cached(
+            "SELECT sequence, id, body, message_id FROM item ORDER BY sequence DESC LIMIT ?1",
+        )
+        .and_then(|mut statement| {
+            let item = |row: &rusqlite::Row<'_>| {
+                let body = row.get_ref(2)?.as_str()?;
+                Ok(Item {
+                    sequence: read::seq_at(row, 0)?,
+                    id: row.get(1)?,
+                    body: Json::parse(body).map_err(|_| read::unknown(2, body))?,
+                    message_id: row.get(3)?,
+                })
+            };
+            statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], item)?.collect()
+        })
+        .while_("reading items")?;
+    items.reverse();
+    Ok(items)
+}
