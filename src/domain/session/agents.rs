@@ -103,6 +103,9 @@ fn replace<V: View>(
         if let Some(id) = first
             && let Some(message) = view.message(id).map_err(Stop::View)?
         {
+            if view.head().active_turn.is_some() {
+                return Err(Rejection::TurnActive.into());
+            }
             events.push(Event::Branch { from: message.seq });
         }
         if shared {
