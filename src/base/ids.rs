@@ -100,6 +100,12 @@ pub fn is_valid(id: &str) -> bool {
     !id.is_empty() && id.len() <= ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Whether `id` may name a session where client libraries choose the id: 1 to 255 bytes without control characters.
+#[must_use]
+pub fn is_valid_text(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.chars().any(char::is_control)
+}
+
 /// A new id: `UUIDv7`, so ids made later sort later.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]

@@ -32,17 +32,38 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let payload = payload.take();
-        let router = request.app_data::<web::Data<Router>>().cloned();
-        let length = request
-            .headers()
-            .get("content-length")
-            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        Box::pin(async move {
-            let router =
-                router.ok_or_else(|| ApiError::new("internal", "the router is missing"))?;
-            read(payload, length, router.limits()).await.map(Body)
-        })
+        let body = take(request, payload, |limits| limits.body_bytes);
+        Box::pin(body.map(|bytes| bytes.map(Body)))
+    }
+}
+
+/// A body that may hold a whole conversation, or files.
+pub(super) struct LargeBody(pub Bytes);
+
+impl FromRequest for LargeBody {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = take(request, payload, |limits| limits.turn_body_bytes);
+        Box::pin(body.map(|bytes| bytes.map(LargeBody)))
+    }
+}
+
+fn take(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    max: fn(&Limits) -> usize,
+) -> impl Future<Output = Result<Bytes, ApiError>> + 'static {
+    let payload = payload.take();
+    let router = request.app_data::<web::Data<Router>>().cloned();
+    let length = request
+        .headers()
+        .get("content-length")
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    async move {
+        let router = router.ok_or_else(|| ApiError::new("internal", "the router is missing"))?;
+        read(payload, length, router.limits(), max(router.limits())).await
     }
 }
 
@@ -60,9 +81,10 @@ async fn read(
     mut payload: Payload,
     length: Option<usize>,
     limits: &Limits,
+    max: usize,
 ) -> Result<Bytes, ApiError> {
-    if length.is_some_and(|length| length > limits.body_bytes) {
-        return Err(too_large(limits.body_bytes));
+    if length.is_some_and(|length| length > max) {
+        return Err(too_large(max));
     }
     let started = clock::instant();
     let (idle, total) =
@@ -81,8 +103,8 @@ async fn read(
         let Some(chunk) = chunk else { break };
         let chunk =
             chunk.map_err(|error| ApiError::invalid(format!("the body broke off: {error}")))?;
-        if first.as_ref().map_or(0, Bytes::len) + rest.len() + chunk.len() > limits.body_bytes {
-            return Err(too_large(limits.body_bytes));
+        if first.as_ref().map_or(0, Bytes::len) + rest.len() + chunk.len() > max {
+            return Err(too_large(max));
         }
         if first.is_none() {
             first = Some(chunk);

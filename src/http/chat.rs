@@ -1,14 +1,9 @@
 //! `/chat/{id}`: the chat route of source 001, in its own shapes.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::web::Path;
-use bytes::Bytes;
-use futures_util::stream;
 use serde::Deserialize;
 
 use crate::base::limits::PAGE_DEFAULT;
@@ -21,14 +16,13 @@ use crate::domain::session::NewTurn;
 use crate::domain::session::Rejection;
 use crate::domain::session::Role;
 use crate::domain::session::TurnOptions;
+use crate::http::answer::Watcher;
 use crate::http::body;
 use crate::http::body::Body;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::error::ChatError;
 use crate::http::events::stream_response;
-use crate::http::follow::Follower;
-use crate::http::follow::Step;
 use crate::http::messages::Query;
 use crate::http::messages::page_query;
 use crate::http::reply;
@@ -72,60 +66,8 @@ pub(super) async fn say(
     let answer = router.ask(&target, Request::Command(command, None)).await?;
     let Answer::Turn { turn, seq } = answer else { return Ok(reply::unexpected(&answer)) };
     let (encoder, first) = Stream::begin(&turn);
-    let (mut follower, backlog) =
-        Follower::begin(&router, &target, Some(seq - 1), false, "chat").await?;
-    let frames = follower.frames(backlog);
-    let keep_alive = Duration::from_millis(router.limits().ping_ms);
-    let mut watcher = Watcher { encoder, follower, keep_alive, first: Some(first) };
-    let ready = watcher.encode(frames);
-    watcher.first = watcher.first.map(|first| first + &ready);
-    // The turn goes on if nobody watches: this only looks.
-    let body = stream::unfold(watcher, |mut watcher| async move {
-        let chunk = watcher.chunk().await?;
-        Some((Ok::<_, Infallible>(chunk), watcher))
-    });
-    Ok(stream_response().streaming(body))
-}
-
-struct Watcher {
-    encoder: Stream,
-    follower: Follower,
-    keep_alive: Duration,
-    first: Option<String>,
-}
-
-impl Watcher {
-    fn encode(&mut self, frames: impl IntoIterator<Item = crate::wire::feed::Frame>) -> String {
-        let mut out = String::new();
-        for frame in frames {
-            if let Some(kind) = frame.kind {
-                out.push_str(&self.encoder.push(kind, &frame.text));
-            }
-            if self.encoder.is_done() {
-                break;
-            }
-        }
-        out
-    }
-
-    async fn chunk(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            return Some(first.into());
-        }
-        loop {
-            if self.encoder.is_done() {
-                return None;
-            }
-            let Ok(next) = tokio::time::timeout(self.keep_alive, self.follower.wait()).await else {
-                return Some(Bytes::from_static(b": keep-alive\n\n"));
-            };
-            let Ok(Step::Frames(frames)) = self.follower.take(next).await else { return None };
-            let out = self.encode(frames);
-            if !out.is_empty() {
-                return Some(out.into());
-            }
-        }
-    }
+    let watcher = Watcher::begin(&router, &target, seq - 1, encoder, "chat").await?;
+    Ok(stream_response().streaming(watcher.saying(first).into_body()))
 }
 
 /// `?limit&before`

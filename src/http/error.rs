@@ -10,6 +10,8 @@ use actix_web::http::header;
 use crate::base::Classify;
 use crate::base::ids;
 use crate::domain::session::Rejection;
+use crate::model::FailureKind;
+use crate::model::ModelError;
 use crate::wire::envelope;
 use crate::wire::problem;
 use crate::wire::problem::Problem;
@@ -19,11 +21,13 @@ use crate::wire::problem::Problem;
 pub(super) struct ApiError {
     code: &'static str,
     detail: String,
+    /// In place of the status of the code.
+    status: Option<u16>,
 }
 
 impl ApiError {
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), status: None }
     }
 
     /// The request is not acceptable.
@@ -33,7 +37,7 @@ impl ApiError {
 
     /// Its HTTP status.
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(problem::find(self.code).status)
+        StatusCode::from_u16(self.status.unwrap_or(problem::find(self.code).status))
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
@@ -93,6 +97,49 @@ impl From<Rejection> for ApiError {
 impl From<envelope::Error> for ApiError {
     fn from(error: envelope::Error) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<ModelError> for ApiError {
+    fn from(error: ModelError) -> Self {
+        let code = match error.kind {
+            FailureKind::Configuration => "model_not_configured",
+            _ => "model_failed",
+        };
+        Self { code, detail: error.message, status: error.status }
+    }
+}
+
+/// An error in the shape that AI SDK applications show: `{"error": {"code", "message"}}`, short, since the whole body is
+/// what a user sees. Source: wire.md, 1.1.
+#[derive(Debug)]
+pub(super) struct UiError(pub ApiError);
+
+impl fmt::Display for UiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl ResponseError for UiError {
+    fn status_code(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let problem = self.0.problem();
+        let mut response = HttpResponse::build(self.0.status());
+        if problem.overloaded {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        let error = serde_json::json!({ "code": problem.code, "message": problem.detail });
+        response.json(serde_json::json!({ "error": error }))
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for UiError {
+    fn from(error: E) -> Self {
+        Self(error.into())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Handlers extract, translate, route and translate back; they decide nothing. Errors become bytes in `error.rs` only.
 
+mod answer;
 mod body;
 mod caller;
 mod chat;
@@ -10,6 +11,7 @@ mod events;
 mod follow;
 mod guard;
 mod health;
+mod items;
 mod messages;
 mod middleware;
 mod openapi;
@@ -19,6 +21,9 @@ mod server;
 mod sessions;
 mod socket;
 mod throttle;
+mod turns;
+mod ui;
+mod ui_socket;
 
 pub use openapi::document;
 pub use server::Server;

@@ -5,9 +5,13 @@ use utoipa::OpenApi;
 use crate::http::chat;
 use crate::http::events;
 use crate::http::health;
+use crate::http::items;
 use crate::http::messages;
 use crate::http::sessions;
 use crate::http::socket;
+use crate::http::turns;
+use crate::http::ui;
+use crate::http::ui_socket;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +41,24 @@ use crate::http::socket;
         chat::say,
         chat::messages,
         chat::store,
+        turns::start,
+        turns::stop,
+        turns::approve,
+        turns::branches,
+        turns::branch,
+        items::list,
+        items::add,
+        items::replace,
+        items::clear,
+        items::pop,
+        items::transact,
+        ui::say,
+        ui::resume,
+        ui::resume_v4,
+        ui::stop,
+        ui::messages,
+        ui::complete,
+        ui_socket::open,
     )
 )]
 struct Document;

@@ -16,10 +16,14 @@ use crate::http::chat;
 use crate::http::error::ApiError;
 use crate::http::events;
 use crate::http::health;
+use crate::http::items;
 use crate::http::messages;
 use crate::http::middleware::Pattern;
 use crate::http::sessions;
 use crate::http::socket;
+use crate::http::turns;
+use crate::http::ui;
+use crate::http::ui_socket;
 
 /// Every route on one screen.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -57,6 +61,31 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             "PUT",
             vec![put().to(messages::replace_parts)],
         ))
+        .service(path("/v1/sessions/{id}/turns", "POST", vec![post().to(turns::start)]))
+        .service(path("/v1/sessions/{id}/stop", "POST", vec![post().to(turns::stop)]))
+        .service(path(
+            "/v1/sessions/{id}/approvals/{approval}",
+            "POST",
+            vec![post().to(turns::approve)],
+        ))
+        .service(path("/v1/sessions/{id}/branches", "GET", vec![get().to(turns::branches)]))
+        .service(path("/v1/sessions/{id}/branches/{branch}", "GET", vec![get().to(turns::branch)]))
+        .service(path(
+            "/v1/sessions/{id}/items",
+            "GET, POST, PUT, DELETE",
+            vec![
+                get().to(items::list),
+                post().to(items::add),
+                put().to(items::replace),
+                delete().to(items::clear),
+            ],
+        ))
+        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
+        .service(path(
+            "/v1/sessions/{id}/items/transactions",
+            "POST",
+            vec![post().to(items::transact)],
+        ))
         .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
         .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
         .service(path(
@@ -77,7 +106,25 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .route("/{id}/websocket", get().to(socket::open_chat))
                 .default_service(web::route().to(chat::not_found)),
         )
+        .service(path("/api/completion", "POST", vec![post().to(ui::complete)]))
+        .configure(|config| ui_routes(config, "/api/chat"))
+        .configure(|config| ui_routes(config, "/api/builder/chat"))
         .default_service(web::route().to(route_not_found));
+}
+
+/// The routes of the AI SDK at `base`.
+fn ui_routes(config: &mut ServiceConfig, base: &'static str) {
+    config.service(
+        web::scope(base)
+            .app_data(Pattern(base))
+            .route("", post().to(ui::say))
+            .route("", get().to(ui::resume_v4))
+            .route("/ws", get().to(ui_socket::open))
+            .route("/{id}/stream", get().to(ui::resume))
+            .route("/{id}/stop", post().to(ui::stop))
+            .route("/{id}/messages", get().to(ui::messages))
+            .default_service(web::route().to(ui::not_found)),
+    );
 }
 
 async fn route_not_found(request: HttpRequest) -> HttpResponse {

@@ -45,6 +45,8 @@ use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
 use crate::http::messages::Query;
 use crate::http::throttle::Throttle;
+use crate::http::turns;
+use crate::http::turns::StartTurn;
 use crate::protocol::chat;
 use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
@@ -127,11 +129,7 @@ impl Upgrade<'_> {
         after: Option<u64>,
         dialect: Dialect,
     ) -> Result<HttpResponse, ApiError> {
-        let upgrade = self.request.headers().get(header::UPGRADE);
-        let is_websocket = upgrade
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
-        if !is_websocket {
+        if !is_upgrade(self.request) {
             return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`"));
         }
         let limits = self.router.limits();
@@ -396,12 +394,45 @@ impl Socket {
                 self.command(client_id, command);
                 Ok(())
             }
+            Ok(ClientFrame::Turn { client_id, body }) => {
+                let start: Result<StartTurn, _> = serde_json::from_str(body.as_str());
+                let start = start.map_err(|error| ApiError::invalid(error.to_string()));
+                match start.and_then(|start| start.into_command(&self.router)) {
+                    Ok(command) => {
+                        self.command(client_id, command);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        let frame = native::error(Some(&client_id), &error.problem());
+                        self.send(frame.into(), limits).await
+                    }
+                }
+            }
+            Ok(ClientFrame::Stop { client_id }) => {
+                self.stop(client_id);
+                Ok(())
+            }
             Err(bad) => {
                 let problem = ApiError::invalid(bad.problem).problem();
                 let frame = native::error(bad.client_id.as_deref(), &problem);
                 self.send(frame.into(), limits).await
             }
         }
+    }
+
+    /// Stops the running turn; the answer comes when it is over.
+    fn stop(&mut self, client_id: String) {
+        let (router, target) = (self.router.clone(), self.target.clone());
+        let work = async move {
+            match turns::stop_turn(&router, &target, None).await {
+                Ok(turn) => {
+                    let result = Json::of(&turn).unwrap_or_default();
+                    native::ack(&client_id, 0, &result)
+                }
+                Err(error) => native::error(Some(&client_id), &error.problem()),
+            }
+        };
+        self.pending.push_back(actix_web::rt::spawn(work));
     }
 
     /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
@@ -416,9 +447,14 @@ impl Socket {
             let idempotency = Idempotency::new(client_id.clone(), &command);
             match router.ask(&target, Request::Command(command, Some(idempotency))).await {
                 Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
+                Ok(Answer::Turn { turn, seq }) => {
+                    let json = Json::of(&turn).unwrap_or_default();
+                    ack(&client_id, seq, json.as_str())
+                }
                 Ok(Answer::Replayed { json, .. }) => {
                     #[derive(Deserialize)]
                     struct Seq {
+                        #[serde(default)]
                         seq: u64,
                     }
                     let seq = serde_json::from_str::<Seq>(&json).map_or(0, |message| message.seq);
@@ -468,8 +504,14 @@ fn close_code(error: &actix_ws::ProtocolError) -> u16 {
     }
 }
 
+/// Whether `request` asks for a socket.
+pub(super) fn is_upgrade(request: &HttpRequest) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
 /// A payload as the extractor that `actix-ws` takes.
-fn repack(
+pub(super) fn repack(
     request: &HttpRequest,
     mut payload: actix_web::dev::Payload,
 ) -> Result<web::Payload, ApiError> {

@@ -13,6 +13,7 @@ use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
+use crate::protocol::Encoder;
 
 /// A message in the shape of source 001.
 #[derive(Debug, Serialize, ToSchema)]
@@ -99,15 +100,7 @@ impl Stream {
         (stream, sse("message", &ack))
     }
 
-    /// Whether the stream is over.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// Events of the stream that an event of the session leads to; empty for those of other turns.
-    #[must_use]
-    pub fn push(&mut self, kind: EventKind, frame: &str) -> String {
+    fn event(&mut self, kind: EventKind, frame: &str) -> String {
         if !matches!(
             kind,
             EventKind::PartDelta | EventKind::PartUpdate | EventKind::Message | EventKind::Turn
@@ -155,6 +148,20 @@ impl Stream {
         self.done = true;
         out.push_str(&sse("done", &Said { r#type: "done", role: None, content: None }));
         out
+    }
+}
+
+impl Encoder for Stream {
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        self.event(kind, frame)
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        ": keep-alive\n\n"
     }
 }
 

@@ -6,11 +6,17 @@ use serde::de::IgnoredAny;
 
 use crate::base::json;
 use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::domain::session::Event;
+use crate::domain::session::EventKind;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
 use crate::domain::session::Session;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::protocol::Encoder;
 use crate::wire::envelope::Snapshot;
 use crate::wire::problem::Problem;
 
@@ -119,6 +125,18 @@ pub enum ClientFrame {
         /// The version that the client saw.
         if_version: Option<u32>,
     },
+    /// As `POST turns`.
+    Turn {
+        /// Names the frame and its answer.
+        client_id: String,
+        /// The JSON of the frame, without `type` and `clientId`.
+        body: Json,
+    },
+    /// As `POST stop`.
+    Stop {
+        /// Names the frame and its answer.
+        client_id: String,
+    },
     /// Somebody types.
     Typing(bool),
     /// Whether anybody is there.
@@ -196,6 +214,15 @@ impl ClientFrame {
                 let PartsFrame { client_id, message_id, parts, if_version, .. } = frame;
                 Self::Parts { client_id, message_id, parts, if_version }
             }),
+            Some("turn" | "stop") => match &client_id {
+                None => Err("a frame of this type needs a `clientId`".to_owned()),
+                Some(id) if name.as_deref() == Some("stop") => Ok(Self::Stop { client_id: id.clone() }),
+                Some(id) => read::<Object>(text).map(|mut frame| {
+                    frame.remove("type");
+                    frame.remove("clientId");
+                    Self::Turn { client_id: id.clone(), body: frame.to_json() }
+                }),
+            },
             Some("typing") => read::<TypingFrame>(text).map(|frame| Self::Typing(frame.state)),
             Some("ping") => Ok(Self::Ping),
             Some(other) => Err(format!("there is no frame of type `{other}`")),
@@ -208,4 +235,49 @@ impl ClientFrame {
 fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())
+}
+
+/// The frames of one turn, as server-sent events, up to its end.
+pub struct TurnFrames {
+    turn_id: String,
+    attempt: u32,
+    message_id: String,
+    done: bool,
+}
+
+impl TurnFrames {
+    /// The frames of `turn`.
+    #[must_use]
+    pub fn of(turn: &Turn) -> Self {
+        let (turn_id, message_id) = (turn.id.clone(), turn.message_id.clone());
+        Self { turn_id, attempt: turn.attempt, message_id, done: false }
+    }
+}
+
+impl Encoder for TurnFrames {
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        let mine = match Event::decode(kind, frame) {
+            Ok(Event::Turn(turn)) if turn.id == self.turn_id => {
+                let ends = turn.state.is_over() || turn.state == TurnState::WaitingApproval;
+                self.done = ends && turn.attempt >= self.attempt;
+                true
+            }
+            Ok(Event::Message(message)) => message.id == self.message_id,
+            Ok(
+                Event::PartDelta { message_id, .. }
+                | Event::PartUpdate { message_id, .. }
+                | Event::MessageParts { message_id, .. },
+            ) => message_id == self.message_id,
+            _ => false,
+        };
+        if mine { format!("data: {frame}\n\n") } else { String::new() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        ": keep-alive\n\n"
+    }
 }

@@ -60,6 +60,20 @@ impl Router {
         Ok(Target(Key::session(caller.workspace(), id)))
     }
 
+    /// The session `id` of the caller's workspace, where client libraries choose the id: any text without control
+    /// characters.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Invalid`] when no session can be called that.
+    pub fn target_of_library(&self, caller: &Caller, id: &str) -> Result<Target, Rejection> {
+        if !ids::is_valid_text(id) {
+            let problem = "must be 1 to 255 bytes without control characters";
+            return Err(Rejection::Invalid { field: "id", problem });
+        }
+        Ok(Target(Key::session(caller.workspace(), id)))
+    }
+
     /// Asks the actor of `target`.
     ///
     /// # Errors

@@ -35,10 +35,21 @@ impl Idempotency {
     #[must_use]
     pub fn new(key: String, command: &Command) -> Self {
         let json = serde_json::to_vec(command).expect("commands are plain JSON");
-        let mut request = [0; 16];
-        request.copy_from_slice(&blake3::hash(&json).as_bytes()[..16]);
-        Self { key, request }
+        Self { key, request: hash(&json) }
     }
+
+    /// As [`Idempotency::new`], whatever the order of the keys in the JSON that `command` holds.
+    #[must_use]
+    pub fn unordered(key: String, command: &Command) -> Self {
+        let value = serde_json::to_value(command).expect("commands are plain JSON");
+        Self { key, request: hash(value.to_string().as_bytes()) }
+    }
+}
+
+fn hash(bytes: &[u8]) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    hash
 }
 
 /// What is asked of an actor.

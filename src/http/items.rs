@@ -1,0 +1,253 @@
+//! `/v1/sessions/{id}/items`: the session store of agents (wire.md, 2.4).
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::json::Json;
+use crate::base::limits::ID_BYTES_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::Item;
+use crate::domain::session::ItemsCommand;
+use crate::domain::session::Rejection;
+use crate::http::body;
+use crate::http::body::LargeBody;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::messages::Query;
+use crate::http::reply;
+use crate::router::Router;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+
+type Response = Result<HttpResponse, ApiError>;
+
+/// Items, each as it was sent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Items {
+    /// Oldest first.
+    #[schema(value_type = Vec<Object>)]
+    items: Vec<Json>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Popped {
+    item: Option<Json>,
+}
+
+/// `?limit`
+#[derive(Deserialize, utoipa::IntoParams)]
+pub(super) struct ItemsQuery {
+    /// The latest so many; none if it is not positive.
+    limit: Option<i64>,
+}
+
+fn bodies(items: Vec<Item>) -> Vec<Json> {
+    items.into_iter().map(|item| item.body).collect()
+}
+
+/// Reads the items, oldest first.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/items", params(("id" = String, Path), ItemsQuery), tag = "items", operation_id = "listItems",
+    responses((status = 200, body = Items))
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    Query(query): Query<ItemsQuery>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let limit = match query.limit {
+        None => usize::MAX,
+        Some(limit) => usize::try_from(limit).unwrap_or(0),
+    };
+    let items = match router.ask(&target, Request::Query(Ask::Items { limit })).await {
+        Ok(Answer::Items { items, .. }) => bodies(items),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+        Ok(other) => return Ok(reply::unexpected(&other)),
+    };
+    Ok(reply::json(StatusCode::OK, &Items { items }))
+}
+
+async fn change(
+    router: &Router,
+    target: &crate::router::Target,
+    request: Request,
+) -> Result<Answer, Error> {
+    match router.ask(target, request).await {
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            // Nothing to take back is not an error.
+            Ok(Answer::Popped(None))
+        }
+        other => other,
+    }
+}
+
+fn answered(answer: Answer, target: &crate::router::Target) -> HttpResponse {
+    match answer {
+        Answer::Items { count, .. } => reply::json(StatusCode::OK, &Count { count }),
+        Answer::Popped(item) => {
+            reply::json(StatusCode::OK, &Popped { item: item.map(|item| item.body) })
+        }
+        other => reply::changed(other, target.id()),
+    }
+}
+
+/// Adds items at the end, all of them or none; creates the session if it is new.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/items", request_body = Items, params(("id" = String, Path)), tag = "items", operation_id = "addItems",
+    responses((status = 200, description = "`{count}`"))
+)]
+pub(super) async fn add(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    LargeBody(bytes): LargeBody,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let Items { items } = body::parse(&bytes)?;
+    let command = Command::ChangeItems(ItemsCommand::Append(items));
+    let answer = change(&router, &target, reply::once(&request, command)?).await?;
+    Ok(answered(answer, &target))
+}
+
+/// Replaces all items at once.
+#[utoipa::path(
+    put, path = "/v1/sessions/{id}/items", request_body = Items, params(("id" = String, Path)), tag = "items", operation_id = "replaceItems",
+    responses((status = 200, description = "`{count}`"))
+)]
+pub(super) async fn replace(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    LargeBody(bytes): LargeBody,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let Items { items } = body::parse(&bytes)?;
+    let command = Command::ChangeItems(ItemsCommand::Replace(items));
+    let answer = change(&router, &target, reply::once(&request, command)?).await?;
+    Ok(answered(answer, &target))
+}
+
+/// Takes all items back; the session stays.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}/items", params(("id" = String, Path)), tag = "items", operation_id = "clearItems",
+    responses((status = 204))
+)]
+pub(super) async fn clear(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let command = Command::ChangeItems(ItemsCommand::Clear);
+    change(&router, &target, reply::once(&request, command)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Takes the newest item back.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/items/pop", params(("id" = String, Path)), tag = "items", operation_id = "popItem",
+    responses((status = 200, description = "`{item}`"))
+)]
+pub(super) async fn pop(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let command = Command::ChangeItems(ItemsCommand::Pop);
+    let answer = change(&router, &target, reply::once(&request, command)?).await?;
+    Ok(answered(answer, &target))
+}
+
+/// `POST .../items/transactions`
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Operation {
+    /// Names the change: the same again has no second effect.
+    operation_id: String,
+    /// The change.
+    #[schema(value_type = Object)]
+    transaction: Transaction,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    r#type: String,
+    items: Option<Vec<Json>>,
+    expected_suffix: Option<Vec<Json>>,
+    replacement: Option<Vec<Json>>,
+}
+
+#[derive(Serialize)]
+struct Applied {
+    applied: bool,
+}
+
+/// Changes the items once for each operation id.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/items/transactions", request_body = Operation, params(("id" = String, Path)), tag = "items", operation_id = "changeItems",
+    responses((status = 200, description = "`{applied}`"), (status = 409))
+)]
+pub(super) async fn transact(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    LargeBody(bytes): LargeBody,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller, &id)?;
+    let Operation { operation_id, transaction } = body::parse(&bytes)?;
+    let Transaction { r#type: kind, items, expected_suffix, replacement } = transaction;
+    let command = match (kind.as_str(), items, expected_suffix, replacement) {
+        ("append_items", Some(items), None, None) => ItemsCommand::Append(items),
+        ("replace_suffix", None, Some(expected), Some(replacement)) => {
+            ItemsCommand::ReplaceSuffix { expected, replacement }
+        }
+        _ => {
+            let detail = "`transaction` is {type: append_items, items} or {type: replace_suffix, expectedSuffix, replacement}";
+            return Err(ApiError::invalid(detail));
+        }
+    };
+    if operation_id.is_empty() || operation_id.len() > ID_BYTES_MAX {
+        return Err(ApiError::invalid("`operationId` must be 1 to 255 bytes"));
+    }
+    let command = Command::ChangeItems(command);
+    let once = Idempotency::unordered(format!("operation {operation_id}"), &command);
+    let applied = match router.ask(&target, Request::Command(command, Some(once))).await {
+        Ok(Answer::Replayed { .. }) => false,
+        Ok(Answer::Items { .. }) => true,
+        Ok(other) => return Ok(reply::unexpected(&other)),
+        Err(Error::KeyReused) => {
+            let detail = "the operation id was used for another change";
+            return Err(ApiError::new("operation_reused", detail));
+        }
+        // A session without items ends with nothing.
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            return Err(ApiError::from(Rejection::SuffixMismatch));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(reply::json(StatusCode::OK, &Applied { applied }))
+}

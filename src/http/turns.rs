@@ -1,0 +1,334 @@
+//! `/v1/sessions/{id}/turns`, `/stop`, `/approvals`, `/branches`: the model from the native API.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::limits::PAGE_MAX;
+use crate::domain::session::Command;
+use crate::domain::session::Event;
+use crate::domain::session::EventKind;
+use crate::domain::session::Input;
+use crate::domain::session::Message;
+use crate::domain::session::NewMessage;
+use crate::domain::session::NewTurn;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnOptions;
+use crate::http::answer::Watcher;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::body::LargeBody;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::events::stream_response;
+use crate::http::reply;
+use crate::protocol::Encoder;
+use crate::protocol::native::TurnFrames;
+use crate::router::Router;
+use crate::router::Target;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+use crate::wire::problem::Problem;
+
+type Response = Result<HttpResponse, ApiError>;
+
+/// `POST /v1/sessions/{id}/turns`
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct StartTurn {
+    /// What the user says; absent: what is there already is answered again.
+    pub message: Option<NewMessage>,
+    /// Who answers: `provider/model`.
+    pub model: Option<String>,
+    /// What the model is told about its task.
+    pub system: Option<String>,
+    /// Tools that the client runs: `[{name, description?, inputSchema?}]`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tools: Option<crate::base::json::Json>,
+    /// Most calls of the model.
+    pub max_steps: Option<u32>,
+    /// What to do if another turn runs: `reject`, `queue`, `interrupt` or `latest`.
+    pub busy: Option<crate::domain::session::Busy>,
+}
+
+impl StartTurn {
+    /// The command.
+    ///
+    /// # Errors
+    ///
+    /// Why the model will not answer.
+    pub(super) fn into_command(self, router: &Router) -> Result<Command, ApiError> {
+        let Self { message, model, system, tools, max_steps, busy } = self;
+        if max_steps.is_some_and(|steps| steps == 0 || steps > 100) {
+            return Err(ApiError::invalid("`maxSteps` must be 1 to 100"));
+        }
+        let address = model.clone().unwrap_or_else(|| router.default_model().to_owned());
+        let text = message.as_ref().map_or("", |message| message.content.as_str());
+        router.check_model(&address, text)?;
+        let input = match message {
+            Some(message) => Input::Message { message, edit: false },
+            None => Input::Again { after: None },
+        };
+        let options = TurnOptions { model, system, tools, max_steps, busy };
+        Ok(Command::StartTurn(Box::new(NewTurn { input, options, model: address, titled: false })))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted<'a> {
+    turn_id: &'a str,
+    message_id: &'a str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Answered {
+    /// The turn as it ended.
+    turn: Turn,
+    /// The message that it wrote.
+    message: Message,
+}
+
+/// Lets the model answer.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/turns", request_body = StartTurn, params(("id" = String, Path)), tag = "turns", operation_id = "startTurn",
+    responses((status = 200, body = Answered), (status = 202, description = "`{turnId, messageId}`"), (status = "4XX", body = Problem))
+)]
+pub(super) async fn start(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    request: HttpRequest,
+    LargeBody(bytes): LargeBody,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let start: StartTurn = match bytes.is_empty() {
+        true => StartTurn::default(),
+        false => body::parse(&bytes)?,
+    };
+    let command = start.into_command(&router)?;
+    let (turn, seq, replayed) = match router.ask(&target, reply::once(&request, command)?).await? {
+        Answer::Turn { turn, seq } => (turn, seq, false),
+        Answer::Replayed { json, .. } => {
+            let turn: Turn = serde_json::from_str(&json)
+                .map_err(|error| ApiError::new("internal", format!("a stored turn: {error}")))?;
+            (turn, 1, true)
+        }
+        other => return Ok(reply::unexpected(&other)),
+    };
+    respond(&router, &target, &request, turn, seq, replayed).await
+}
+
+async fn respond(
+    router: &Router,
+    target: &Target,
+    request: &HttpRequest,
+    turn: Turn,
+    seq: u64,
+    replayed: bool,
+) -> Response {
+    let says = |name: header::HeaderName, what: &str| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains(what))
+    };
+    let prefer = header::HeaderName::from_static("prefer");
+    let mut response = if says(prefer, "respond-async") {
+        let (turn_id, message_id) = (turn.id.as_str(), turn.message_id.as_str());
+        reply::json(StatusCode::ACCEPTED, &Accepted { turn_id, message_id })
+    } else if says(header::ACCEPT, "text/event-stream") {
+        let frames = TurnFrames::of(&turn);
+        let watcher = Watcher::begin(router, target, seq - 1, frames, "sse").await?;
+        stream_response().streaming(watcher.into_body())
+    } else {
+        let message_id = turn.message_id.clone();
+        let turn = ended(router, target, turn, seq - 1).await?;
+        match router.ask(target, Request::Query(Ask::Message(message_id))).await? {
+            Answer::Found(message) => {
+                reply::json(StatusCode::OK, &Answered { turn, message: *message })
+            }
+            other => reply::unexpected(&other),
+        }
+    };
+    if replayed {
+        let name = header::HeaderName::from_static("idempotent-replayed");
+        response.headers_mut().insert(name, header::HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Waits for the end of a turn.
+struct Ended {
+    id: String,
+    attempt: u32,
+    turn: Option<Turn>,
+}
+
+impl Encoder for Ended {
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        if kind == EventKind::Turn
+            && let Ok(Event::Turn(turn)) = Event::decode(kind, frame)
+            && turn.id == self.id
+            && turn.attempt >= self.attempt
+            && !turn.state.is_active()
+            && turn.state != crate::domain::session::TurnState::Queued
+        {
+            self.turn = Some(turn);
+        }
+        String::new()
+    }
+
+    fn is_done(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        ""
+    }
+}
+
+async fn ended(router: &Router, target: &Target, turn: Turn, after: u64) -> Result<Turn, Error> {
+    let wait = Ended { id: turn.id.clone(), attempt: turn.attempt, turn: None };
+    let mut watcher = Watcher::begin(router, target, after, wait, "wait").await?;
+    while watcher.next().await.is_some() {}
+    // Without an end the session is gone, or the server ends.
+    watcher.encoder().turn.clone().ok_or(Error::Reset)
+}
+
+/// Stops the running turn; it is over when this answers. `None`: nothing ran.
+///
+/// # Errors
+///
+/// What the session answers.
+pub(super) async fn stop_turn(
+    router: &Router,
+    target: &Target,
+    turn_id: Option<String>,
+) -> Result<Option<Turn>, ApiError> {
+    let command = Command::StopTurn { turn_id };
+    match router.ask(target, Request::Command(command, None)).await {
+        Ok(Answer::Turn { turn, seq }) => {
+            Ok(Some(ended(router, target, turn, seq.saturating_sub(1)).await?))
+        }
+        Ok(_) => Ok(None),
+        Err(Error::Rejected(rejection))
+            if *rejection == crate::domain::session::Rejection::SessionNotFound =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stopped {
+    stopped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<Turn>,
+}
+
+/// Stops the running turn: when this answers, the partial answer is stored and a new turn is accepted.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/stop", params(("id" = String, Path)), tag = "turns", operation_id = "stopTurn",
+    responses((status = 200, body = Stopped), (status = "4XX", body = Problem))
+)]
+pub(super) async fn stop(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    let turn = stop_turn(&router, &target, None).await?;
+    Ok(reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some(), turn }))
+}
+
+/// `POST /v1/sessions/{id}/approvals/{approvalId}`
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approve {
+    /// Whether the call may run.
+    approved: bool,
+    /// Why.
+    reason: Option<String>,
+}
+
+/// Allows or refuses a tool call; the turn goes on when no other call waits.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/approvals/{approval}", request_body = Approve, tag = "turns", operation_id = "approve",
+    params(("id" = String, Path), ("approval" = String, Path)),
+    responses((status = 200, body = Turn), (status = "4XX", body = Problem))
+)]
+pub(super) async fn approve(
+    Authenticated(caller): Authenticated,
+    path: Path<(String, String)>,
+    Body(bytes): Body,
+    router: Data<Router>,
+) -> Response {
+    let (id, approval_id) = path.into_inner();
+    let target = router.target(&caller, &id)?;
+    let Approve { approved, reason } = body::parse(&bytes)?;
+    let command = Command::Approve { approval_id, approved, reason };
+    match router.ask(&target, Request::Command(command, None)).await? {
+        Answer::Turn { turn, .. } => Ok(reply::json(StatusCode::OK, &turn)),
+        other => Ok(reply::unexpected(&other)),
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Branch {
+    /// Names it.
+    id: u64,
+    /// Seq of its first message: what is before it in the history is before it here.
+    from: u64,
+    /// How many messages it has of its own.
+    message_count: u64,
+}
+
+/// Lists what edits and new answers have replaced.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/branches", params(("id" = String, Path)), tag = "turns", operation_id = "listBranches",
+    responses((status = 200, body = Vec<Branch>), (status = "4XX", body = Problem))
+)]
+pub(super) async fn branches(
+    Authenticated(caller): Authenticated,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target(&caller, &id)?;
+    match router.ask(&target, Request::Query(Ask::Branches)).await? {
+        Answer::Branches(branches) => {
+            let branch = |(id, from, message_count)| Branch { id, from, message_count };
+            let items: Vec<Branch> = branches.into_iter().map(branch).collect();
+            Ok(reply::json(StatusCode::OK, &serde_json::json!({ "items": items })))
+        }
+        other => Ok(reply::unexpected(&other)),
+    }
+}
+
+/// Reads the messages of a branch.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/branches/{branch}", params(("id" = String, Path), ("branch" = u64, Path)), tag = "turns", operation_id = "readBranch",
+    responses((status = 200, description = "`{items}`"), (status = "4XX", body = Problem))
+)]
+pub(super) async fn branch(
+    Authenticated(caller): Authenticated,
+    path: Path<(String, u64)>,
+    router: Data<Router>,
+) -> Response {
+    let (id, branch) = path.into_inner();
+    let target = router.target(&caller, &id)?;
+    match router.ask(&target, Request::Query(Ask::Branch { branch, limit: PAGE_MAX })).await? {
+        Answer::Page(page) => {
+            Ok(reply::json(StatusCode::OK, &serde_json::json!({ "items": page.page.messages })))
+        }
+        other => Ok(reply::unexpected(&other)),
+    }
+}

@@ -1,0 +1,288 @@
+//! From the events of a session to the chunks of one answer.
+
+use std::collections::HashMap;
+
+use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::domain::session::Event;
+use crate::domain::session::EventKind;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::protocol::Encoder;
+use crate::protocol::ui::Chunk;
+
+enum Block {
+    Text(String),
+    Reasoning(String),
+    Tool { id: String, name: String },
+}
+
+/// Makes the chunks of one message, from the event with which its first turn begins to the end of the turn that is
+/// followed.
+///
+/// A message that goes on, after tools of the client or approvals, is one stream: what ended and began in between is not
+/// seen by who reads it from the start.
+pub struct Chunks {
+    turn_id: String,
+    attempt: u32,
+    message_id: String,
+    started: bool,
+    in_step: bool,
+    done: bool,
+    blocks: HashMap<usize, Block>,
+    http_status: Option<u16>,
+}
+
+impl Chunks {
+    /// The chunks of the message that `turn` writes, up to the end of this attempt of it.
+    #[must_use]
+    pub fn of(turn: &Turn) -> Self {
+        Self {
+            turn_id: turn.id.clone(),
+            attempt: turn.attempt,
+            message_id: turn.message_id.clone(),
+            started: false,
+            in_step: false,
+            done: false,
+            blocks: HashMap::new(),
+            http_status: None,
+        }
+    }
+
+    /// Whether the answer is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The HTTP status that stands for the error with which the answer ended before it began.
+    #[must_use]
+    pub fn http_status(&self) -> Option<u16> {
+        self.http_status
+    }
+
+    /// The chunks that an event leads to.
+    #[must_use]
+    pub fn push(&mut self, kind: EventKind, frame: &str) -> Vec<Chunk> {
+        let mut out = Vec::new();
+        if !matches!(kind, EventKind::PartDelta | EventKind::PartUpdate | EventKind::Turn) {
+            return out;
+        }
+        match Event::decode(kind, frame) {
+            Ok(Event::PartDelta { message_id, part, delta, .. }) if message_id == self.message_id => {
+                out.extend(self.delta(part, delta));
+            }
+            Ok(Event::PartUpdate { message_id, part, fields }) if message_id == self.message_id => {
+                self.update(part, &fields, &mut out);
+            }
+            Ok(Event::Turn(turn)) if turn.message_id == self.message_id => {
+                self.turn(&turn, &mut out);
+            }
+            _ => {}
+        }
+        out
+    }
+
+    fn delta(&self, part: usize, delta: String) -> Option<Chunk> {
+        Some(match self.blocks.get(&part)? {
+            Block::Text(id) => Chunk::TextDelta { id: id.clone(), delta },
+            Block::Reasoning(id) => Chunk::ReasoningDelta { id: id.clone(), delta },
+            Block::Tool { id, .. } => Chunk::ToolInputDelta { id: id.clone(), delta },
+        })
+    }
+
+    fn update(&mut self, part: usize, fields: &Object, out: &mut Vec<Chunk>) {
+        if let Some(kind) = fields.text("type") {
+            self.open(part, &kind, fields, out);
+        }
+        let state = fields.text("state").unwrap_or_default();
+        match self.blocks.get(&part) {
+            Some(Block::Text(id)) if state == "complete" => {
+                out.push(Chunk::TextEnd { id: id.clone() });
+                self.blocks.remove(&part);
+            }
+            Some(Block::Reasoning(id)) if state == "complete" => {
+                let metadata = fields.get("providerMetadata").cloned();
+                out.push(Chunk::ReasoningEnd { id: id.clone(), metadata });
+                self.blocks.remove(&part);
+            }
+            Some(Block::Text(_) | Block::Reasoning(_)) => {}
+            Some(Block::Tool { .. }) | None => self.tool(part, fields, &state, out),
+        }
+    }
+
+    fn open(&mut self, part: usize, kind: &str, fields: &Object, out: &mut Vec<Chunk>) {
+        match kind {
+            "step-start" => {
+                self.finish_step(out);
+                self.in_step = true;
+                out.push(Chunk::StartStep);
+            }
+            "text" => {
+                let id = format!("t{part}");
+                out.push(Chunk::TextStart { id: id.clone() });
+                let said = fields.text("content").filter(|text| !text.is_empty());
+                out.extend(said.map(|delta| Chunk::TextDelta { id: id.clone(), delta }));
+                self.blocks.insert(part, Block::Text(id));
+            }
+            "reasoning" => {
+                let id = fields.text("id").unwrap_or_else(|| format!("r{part}"));
+                out.push(Chunk::ReasoningStart { id: id.clone() });
+                let said = fields.text("content").filter(|text| !text.is_empty());
+                out.extend(said.map(|delta| Chunk::ReasoningDelta { id: id.clone(), delta }));
+                self.blocks.insert(part, Block::Reasoning(id));
+            }
+            "tool-call" => {
+                let id = fields.text("toolCallId").unwrap_or_default();
+                let name = fields.text("toolName").unwrap_or_default();
+                out.push(Chunk::ToolInputStart { id: id.clone(), name: name.clone() });
+                self.blocks.insert(part, Block::Tool { id, name });
+            }
+            _ => out.push(Chunk::Part(fields.clone())),
+        }
+    }
+
+    fn tool(&self, part: usize, fields: &Object, state: &str, out: &mut Vec<Chunk>) {
+        let Some(id) = fields.text("toolCallId") else { return };
+        let provider_executed =
+            fields.get("providerExecuted").is_some_and(|yes| yes.as_str() == "true");
+        let name = match self.blocks.get(&part) {
+            Some(Block::Tool { name, .. }) => name.clone(),
+            _ => fields.text("toolName").unwrap_or_default(),
+        };
+        let error = fields.text("errorText");
+        if let Some(input) = fields.get("toolInput").cloned() {
+            let id = id.clone();
+            out.push(match error {
+                Some(error) => Chunk::ToolInputError { id, name, input, error },
+                None => Chunk::ToolInputAvailable { id, name, input, provider_executed },
+            });
+            return;
+        }
+        if let Some(approval) = fields.get("approval").and_then(Object::read) {
+            match approval.get("approved").map(Json::as_str) {
+                None => out.push(Chunk::ToolApprovalRequest {
+                    id,
+                    approval_id: approval.text("id").unwrap_or_default(),
+                }),
+                Some("false") => out.push(Chunk::ToolOutputDenied { id }),
+                Some(_) => {}
+            }
+            return;
+        }
+        match (state, fields.get("toolOutput"), error) {
+            ("complete", Some(output), _) => {
+                let output = output.clone();
+                out.push(Chunk::ToolOutputAvailable { id, output, provider_executed });
+            }
+            ("error", _, Some(error)) => {
+                out.push(Chunk::ToolOutputError { id, error, provider_executed });
+            }
+            _ => {}
+        }
+    }
+
+    fn finish_step(&mut self, out: &mut Vec<Chunk>) {
+        if self.in_step {
+            self.in_step = false;
+            out.push(Chunk::FinishStep);
+        }
+    }
+
+    fn start(&mut self, turn: &Turn, out: &mut Vec<Chunk>) {
+        if !self.started {
+            self.started = true;
+            let metadata = turn.model.as_ref().map(|model| {
+                Object::default().with("model", model).to_json()
+            });
+            out.push(Chunk::Start { message_id: self.message_id.clone(), metadata });
+        }
+    }
+
+    fn turn(&mut self, turn: &Turn, out: &mut Vec<Chunk>) {
+        if turn.state == TurnState::Running {
+            return self.start(turn, out);
+        }
+        let ends = turn.state.is_over() || turn.state == TurnState::WaitingApproval;
+        let mine = turn.id == self.turn_id && turn.attempt >= self.attempt;
+        if !ends {
+            return;
+        }
+        if !mine {
+            return self.finish_step(out);
+        }
+        let empty = !self.started || self.blocks.is_empty() && !self.in_step;
+        self.start(turn, out);
+        self.done = true;
+        let metadata = turn.usage.map(|usage| Object::default().with("usage", &usage).to_json());
+        match turn.state {
+            TurnState::Completed | TurnState::WaitingApproval => {
+                self.finish_step(out);
+                let reason = turn.finish_reason.clone().unwrap_or_else(|| "other".to_owned());
+                out.push(Chunk::Finish { reason, metadata });
+            }
+            TurnState::Stopped => {
+                out.extend(metadata.map(Chunk::Metadata));
+                out.push(Chunk::Abort { reason: "stopped" });
+            }
+            _ => {
+                if empty {
+                    self.http_status = turn.error_status;
+                }
+                out.extend(metadata.map(Chunk::Metadata));
+                let text = turn.error.clone().unwrap_or_else(|| {
+                    "the answer was cut off by a restart of the server".to_owned()
+                });
+                out.push(Chunk::Error { text });
+            }
+        }
+    }
+}
+
+/// The event stream of v5 to v7.
+pub struct Sse(pub Chunks);
+
+impl Encoder for Sse {
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        let mut out = String::new();
+        for chunk in self.0.push(kind, frame) {
+            out.push_str("data: ");
+            out.push_str(chunk.json().as_str());
+            out.push_str("\n\n");
+        }
+        if self.0.is_done() && !out.is_empty() {
+            out.push_str("data: [DONE]\n\n");
+        }
+        out
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        ": keep-alive\n\n"
+    }
+}
+
+/// The text alone, for `TextStreamChatTransport` and `useCompletion`.
+pub struct Text(pub Chunks);
+
+impl Encoder for Text {
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        let text = |chunk| match chunk {
+            Chunk::TextDelta { delta, .. } => Some(delta),
+            _ => None,
+        };
+        self.0.push(kind, frame).into_iter().filter_map(text).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        // Whatever is sent would be part of the answer.
+        ""
+    }
+}

@@ -1,0 +1,94 @@
+//! The frames of `WebSocketChatTransport` (wire.md, 1.10): one socket, many requests.
+
+use serde::Deserialize;
+
+use crate::base::json::Json;
+use crate::base::json::Object;
+use crate::protocol::ui::UiRequest;
+
+/// What a client sends.
+#[derive(Debug)]
+pub enum SocketFrame {
+    /// As `POST /api/chat`.
+    Send {
+        /// Names the request.
+        request_id: String,
+        /// The request.
+        request: Box<UiRequest>,
+    },
+    /// As `GET /api/chat/{id}/stream`.
+    Resume {
+        /// Names the request.
+        request_id: String,
+        /// The chat.
+        id: String,
+    },
+    /// Stop the answer to a request.
+    Abort {
+        /// Which request.
+        request_id: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    r#type: String,
+    request_id: String,
+    id: Option<String>,
+}
+
+impl SocketFrame {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let outline: Outline = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let Outline { r#type: kind, request_id, id } = outline;
+        match kind.as_str() {
+            "send" => {
+                let request = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                Ok(Self::Send { request_id, request: Box::new(request) })
+            }
+            "resume" => {
+                let id = id.ok_or("a frame `resume` needs the `id` of the chat")?;
+                Ok(Self::Resume { request_id, id })
+            }
+            "abort" => Ok(Self::Abort { request_id }),
+            other => Err(format!("there is no frame of type `{other}`")),
+        }
+    }
+}
+
+/// What the server sends.
+#[derive(Debug)]
+pub enum SocketReply<'a> {
+    /// A running answer follows, from its start.
+    Start,
+    /// A piece of the answer; `sequence` counts from 0 without gaps.
+    Chunk(u64, &'a Json),
+    /// The answer is over.
+    End,
+    /// Nothing runs.
+    NoActive,
+    /// The request failed.
+    Error(&'a str),
+}
+
+impl SocketReply<'_> {
+    /// The frame that answers request `request_id`.
+    #[must_use]
+    pub fn json(&self, request_id: &str) -> String {
+        let of = |kind: &str| Object::default().with("type", &kind).with("requestId", &request_id);
+        let frame = match self {
+            Self::Start => of("start"),
+            Self::Chunk(sequence, chunk) => of("chunk").with("sequence", sequence).with("chunk", chunk),
+            Self::End => of("end"),
+            Self::NoActive => of("no-active"),
+            Self::Error(text) => of("error").with("errorText", text),
+        };
+        frame.to_json().as_str().to_owned()
+    }
+}
