@@ -385,7 +385,8 @@ impl Shard {
                 let sender = Sender(ctx.address());
                 let shared = Arc::clone(&self.shared);
                 let run = turn::run(shared, sender, cell.key.clone(), start, stopped);
-                ctx.spawn(actix::fut::wrap_future::<_, Self>(run));
+                let run = actix::fut::wrap_future::<_, Self>(run);
+                ctx.spawn(run.map(move |(), shard, ctx| shard.turn_left(hash, ctx)));
             }
             if deletes {
                 self.delete(hash, ctx);
@@ -415,6 +416,18 @@ impl Shard {
             if redacts {
                 self.shared.journal.seal();
             }
+            self.make_ready(hash, ctx);
+        }
+    }
+
+    /// A turn's task is gone; if the turn is not over, it could not say why.
+    fn turn_left(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        if let State::Awake(file) = &cell.state
+            && cell.in_flight.is_none()
+        {
+            let active = file.head().active_turn.clone();
+            cell.heed(active);
             self.make_ready(hash, ctx);
         }
     }

@@ -41,16 +41,14 @@ enum Act {
 
 fn read(text: &str) -> Vec<Act> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines.len().saturating_sub(1);
-    lines
-        .iter()
-        .enumerate()
-        .map(|(at, line)| directive(line).unwrap_or_else(|| say(line, at == last)))
+    let acts: Vec<Option<Act>> = lines.iter().map(|line| directive(line)).collect();
+    let says = |at: usize| acts.get(at).is_some_and(Option::is_none);
+    (0..lines.len())
+        .map(|at| {
+            let end = if says(at + 1) { "\n" } else { "" };
+            acts[at].clone().unwrap_or_else(|| Act::Say(format!("echo: {}{end}", lines[at])))
+        })
         .collect()
-}
-
-fn say(line: &str, last: bool) -> Act {
-    Act::Say(format!("echo: {line}{}", if last { "" } else { "\n" }))
 }
 
 fn directive(line: &str) -> Option<Act> {
@@ -372,7 +370,7 @@ mod tests {
     fn it_goes_on_behind_the_results_that_are_there() {
         let text = "!tool add {\"a\":1}\nsum\n!client-tool ask {}";
         check(text, &[], "<add>");
-        check(text, &["1"], "echo: sum\n<ask>");
+        check(text, &["1"], "echo: sum<ask>");
         check(text, &["1", r#"{"yes":1}"#], r#"tool said {"yes":1}"#);
     }
 }
