@@ -8,8 +8,12 @@ globalThis.document = dom.window.document;
 globalThis.IS_REACT_ACT_ENVIRONMENT = false;
 const React = (await import('react')).default;
 const { createRoot } = await import('react-dom/client');
+const { SWRConfig } = await import('swr');
 
-/** Renders nothing but the hook; `page.hook` is what it returned last. */
+/**
+ * Renders nothing but the hook; `page.hook` is what it returned last. The hooks that keep
+ * their state in a cache get one of their own, as after a reload.
+ */
 export async function mount(useHook) {
   const page = { hook: null, statuses: [] };
   function Probe() {
@@ -19,7 +23,9 @@ export async function mount(useHook) {
     return null;
   }
   const root = createRoot(document.body.appendChild(document.createElement('div')));
-  root.render(React.createElement(Probe));
+  const cache = new Map();
+  const value = { provider: () => cache };
+  root.render(React.createElement(SWRConfig, { value }, React.createElement(Probe)));
   page.leave = () => root.unmount();
   page.settled = async () => {
     await until(() => ['ready', 'error'].includes(page.hook.status), 'the hook to settle', 25_000);
