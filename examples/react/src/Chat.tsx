@@ -26,7 +26,7 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
   });
   const { messages, status, error } = chat;
   const busy = status === 'submitted' || status === 'streaming';
-  const end = useFollow(messages);
+  useFollow(messages);
   const typing = useRef<HTMLTextAreaElement>(null);
 
   // The answer goes on without us: find it again, or its end in the history.
@@ -77,7 +77,6 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
           </p>
         )}
         {stopError && <p className="notice error" role="alert">The answer could not be stopped: {stopError}</p>}
-        <div ref={end} />
       </main>
       <Composer inputRef={typing} busy={busy} send={send} stop={stop} />
     </>

@@ -14,10 +14,10 @@ interface Properties {
 export function Message({ message, growing, approve }: Properties) {
   const parts = message.parts.map((part, index) => shown(part, index, approve)).filter(Boolean);
   if (parts.length === 0 && !growing) return null;
+  const className = growing ? `${message.role} growing` : message.role;
   return (
-    <li className={message.role} data-message={message.id} aria-label={message.role === 'user' ? 'You' : 'Assistant'}>
+    <li className={className} data-message={message.id} aria-label={message.role === 'user' ? 'You' : 'Assistant'}>
       {parts}
-      {growing && message.role === 'assistant' && <span className="caret" aria-hidden="true" />}
     </li>
   );
 }

@@ -4,18 +4,21 @@ import { useEffect, useRef } from 'react';
 const NEAR_PX = 120;
 
 export function useFollow(changes: unknown) {
-  const end = useRef<HTMLDivElement>(null);
   const near = useRef(true);
+  const follow = () => {
+    if (near.current) scrollTo({ top: document.documentElement.scrollHeight });
+  };
   useEffect(() => {
     const look = () => {
       const page = document.documentElement;
       near.current = page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_PX;
     };
     addEventListener('scroll', look, { passive: true });
-    return () => removeEventListener('scroll', look);
+    addEventListener('resize', follow);
+    return () => {
+      removeEventListener('scroll', look);
+      removeEventListener('resize', follow);
+    };
   }, []);
-  useEffect(() => {
-    if (near.current) end.current?.scrollIntoView({ block: 'end' });
-  }, [changes]);
-  return end;
+  useEffect(follow, [changes]);
 }
