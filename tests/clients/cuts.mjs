@@ -8,7 +8,8 @@ const CHATS_AT_ONCE = 6;
 const READERS_PER_CHAT = 4;
 const WORDS = 150;
 const PAUSE_MS = 20;
-const LAST_CUT_MS = WORDS * PAUSE_MS * 0.8;
+const TURN_MS = WORDS * PAUSE_MS;
+const LAST_CUT_MS = TURN_MS * 0.8;
 const LIMIT_MS = 600_000;
 const TEXT = Array.from({ length: WORDS }, (_, i) => `w${i} `).join('');
 
@@ -61,8 +62,10 @@ async function followWithCuts(id, name, logs, started) {
   for (;;) {
     const lastReading = cuts >= total || Date.now() - started > LAST_CUT_MS;
     const limit = lastReading ? Infinity : 1 + Math.floor(random() * (longest + 300));
+    const asked = Date.now();
     const { bytes, cut } = await readUntilCut(server, request, limit, reader.seemsComplete, random() < 0.5);
-    const { records, text, idle, complete } = reader.read(bytes);
+    const { records, text, complete, idle } = reader.read(bytes);
+    if (idle) check(asked - started > TURN_MS * 0.9, `${name}: nothing runs, says the server in mid-turn`);
     longest = Math.max(longest, bytes.length);
     compare(logs, reader, records, name);
     check(TEXT.startsWith(text), `${name}: after ${bytes.length} bytes the text is ${JSON.stringify(text.slice(-80))}`);
@@ -71,7 +74,7 @@ async function followWithCuts(id, name, logs, started) {
       tally[name].cuts += 1;
       continue;
     }
-    if (idle || (name === 'lines' && records.length === 0)) tally[name].late += 1;
+    if (idle) tally[name].late += 1;
     else if (!complete) fail(`${name}: the server ended the answer in the middle, after ${bytes.length} bytes`);
     else {
       same(text, TEXT, `${name}: the whole text`);
@@ -103,10 +106,13 @@ async function oneChatAfterAnother() {
 }
 
 const title = `cuts (${total}, seed ${options.seed})`;
-const started = Date.now();
+const began = Date.now();
 await run('', {
-  [title]: () => Promise.all(Array.from({ length: CHATS_AT_ONCE }, oneChatAfterAnother)),
+  [title]: async () => {
+    await Promise.all(Array.from({ length: CHATS_AT_ONCE }, oneChatAfterAnother));
+    for (const name of protocols) check(tally[name].whole > 0, `${name}: no reader saw the whole text`);
+  },
 }, [], LIMIT_MS);
-const seconds = ((Date.now() - started) / 1000).toFixed(1);
+const seconds = ((Date.now() - began) / 1000).toFixed(1);
 console.log(`${cuts} cuts in ${seconds} s: ${JSON.stringify(tally)}`);
 finish();

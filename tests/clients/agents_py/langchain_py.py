@@ -7,6 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import httpx
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
@@ -85,6 +86,24 @@ def writers_at_once():
         same(got[start + 1], got[start].replace("?", "!"), "a pair stays together")
 
 
+def lost_answers():
+    class Lossy(httpx.HTTPTransport):
+        calls = 0
+
+        def handle_request(self, request):
+            self.calls += 1
+            response = super().handle_request(request)
+            if self.calls % 2 == 0:
+                return response
+            response.read()
+            raise httpx.ReadError("the answer was lost")
+
+    with httpx.Client(transport=Lossy()) as client:
+        history = open_history(client=client)
+        history.add_messages([HumanMessage("once?"), AIMessage("once.")])
+    same(contents(history.session_id), ["once?", "once."], "messages")
+
+
 def chain_of(*answers: str) -> tuple[RunnableWithMessageHistory, list]:
     seen: list = []
 
@@ -133,5 +152,7 @@ async def chain_async():
     same(seen[1][1:], ["1?", "one", "2?"], "what the model saw")
 
 
-SCENARIOS = [empty, exact, limit_and_clear, writers_at_once, chain, chain_streamed, chain_async]
+SCENARIOS = [
+    empty, exact, limit_and_clear, writers_at_once, lost_answers, chain, chain_streamed, chain_async,
+]
 run("langchain", {scenario.__name__: scenario for scenario in SCENARIOS}, ONLY)

@@ -35,13 +35,14 @@ const lines = {
   request: (server, id) => get(server, `/api/chat?chatId=${id}`),
   seemsComplete: piece => piece.includes('0\r\n\r\n'),
   read(bytes) {
-    const { status, body } = httpAnswer(bytes);
+    const { status, body, ended } = httpAnswer(bytes);
     if (status === 0) return NOTHING;
     check(status === 200, `GET ?chatId: ${status}`);
     const records = body.toString().split('\n').slice(0, -1).filter(line => line !== '');
     const text = records.filter(line => line.startsWith('0:')).map(line => JSON.parse(line.slice(2))).join('');
     const complete = records.some(line => line.startsWith('d:'));
-    return { records, text, idle: false, complete };
+    const idle = body.length === 0 && ended;
+    return { records, text, idle, complete };
   },
 };
 

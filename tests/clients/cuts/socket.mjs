@@ -31,31 +31,35 @@ export function readUntilCut(server, request, limit, isComplete, abruptly) {
   });
 }
 
-/** The body of an HTTP/1.1 answer as far as it came; status 0 if its head did not. */
+/** The body of an HTTP/1.1 answer as far as it came; status 0 if its head did not come whole. */
 export function httpAnswer(bytes) {
   const end = bytes.indexOf('\r\n\r\n');
-  if (end < 0) return { status: 0, head: '', body: Buffer.alloc(0) };
+  if (end < 0) return { status: 0, body: Buffer.alloc(0), ended: false };
   const head = bytes.subarray(0, end).toString();
   const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(head)?.[1]);
   check(status, `odd head ${head.slice(0, 60)}`);
   const rest = bytes.subarray(end + 4);
-  const chunked = /^transfer-encoding: *chunked/im.test(head);
-  return { status, head, body: chunked ? unchunk(rest) : rest };
+  if (/^transfer-encoding: *chunked/im.test(head)) return { status, ...unchunked(rest) };
+  return { status, body: rest, ended: /^content-length: *0\s*$/im.test(head) };
 }
 
-function unchunk(bytes) {
+function unchunked(bytes) {
   const parts = [];
   let position = 0;
+  let ended = false;
   for (;;) {
     const lineEnd = bytes.indexOf('\r\n', position);
     if (lineEnd < 0) break;
     const size = parseInt(bytes.subarray(position, lineEnd).toString(), 16);
     check(size >= 0, `odd chunk size at ${position}`);
-    if (size === 0) break;
+    if (size === 0) {
+      ended = true;
+      break;
+    }
     parts.push(bytes.subarray(lineEnd + 2, lineEnd + 2 + size));
     position = lineEnd + 2 + size + 2;
   }
-  return Buffer.concat(parts);
+  return { body: Buffer.concat(parts), ended };
 }
 
 /** The whole text messages among the frames of a WebSocket. */
