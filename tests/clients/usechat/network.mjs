@@ -87,6 +87,19 @@ export const network = client => ({
     for (const page of [first, second, third]) page.leave();
   },
 
+  async 'history-in-mid-answer'() {
+    const id = newId();
+    const page = await client.open({ id });
+    const sent = page.hook.sendMessage({ text: '!slow 40 20' });
+    await words(page, 1);
+    const { messages, active } = await client.history(id);
+    same(active, true, 'active');
+    const said = messages.filter(message => message.role === 'assistant').flatMap(message => message.parts);
+    same(said, [], 'what the stream will bring again');
+    await sent;
+    page.leave();
+  },
+
   async 'resume-new-chat'() {
     const page = await client.open({ id: newId('a/b ?#%20'), resume: true });
     await until(() => page.recorder.last?.status, 'the request');

@@ -30,6 +30,20 @@ export const turns = client => ({
     page.leave();
   },
 
+  async files() {
+    const id = newId();
+    const page = await client.open({ id });
+    const url = `data:image/png;base64,${'iVBORw0KGgo'.repeat(20_000)}`;
+    const files = [{ type: 'file', mediaType: 'image/png', filename: 'chart.png', url }];
+    await page.hook.sendMessage({ text: 'what is this?', files, metadata: { from: 'camera' } });
+    await page.settled();
+    same(textOf(page.hook.messages[1]), 'echo: what is this?', 'answer');
+    const [question] = await client.stored(id);
+    same([question.parts[0].url === url, question.metadata], [true, { from: 'camera' }], 'the stored question');
+    await client.sameAsStored(id, page);
+    page.leave();
+  },
+
   async lines() {
     const id = newId();
     const page = await client.open({ id });
