@@ -7,6 +7,7 @@ use futures_util::stream;
 
 use crate::base::ids;
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::model::Answer;
 use crate::model::Content;
 use crate::model::FailureKind;
@@ -40,15 +41,8 @@ enum Act {
 }
 
 fn read(text: &str) -> Vec<Act> {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let acts: Vec<Option<Act>> = lines.iter().map(|line| directive(line)).collect();
-    let says = |at: usize| acts.get(at).is_some_and(Option::is_none);
-    (0..lines.len())
-        .map(|at| {
-            let end = if says(at + 1) { "\n" } else { "" };
-            acts[at].clone().unwrap_or_else(|| Act::Say(format!("echo: {}{end}", lines[at])))
-        })
-        .collect()
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| directive(line).unwrap_or_else(|| Act::Say(format!("echo: {line}")))).collect()
 }
 
 fn directive(line: &str) -> Option<Act> {
@@ -142,8 +136,9 @@ impl Provider for Echo {
                 .unwrap_or("tool failed")
                 .to_owned()),
             _ => {
-                let output = serde_json::json!({ "ok": true, "name": name, "input": value });
-                Json::of(&output).map_err(|error| error.to_string())
+                let output =
+                    Object::default().with("ok", &true).with("name", &name).with("input", input);
+                Ok(output.to_json())
             }
         }
     }
@@ -357,7 +352,7 @@ mod tests {
     #[test]
     fn lines_come_back_and_directives_are_followed() {
         check("hello you", &[], "echo: hello you");
-        check("a\nb", &[], "echo: a\necho: b");
+        check("a\nb", &[], "echo: aecho: b");
         check("!slow 3 0", &[], "w0 w1 w2 ");
         check("!error no  luck\nmore", &[], "partial [no  luck]");
         check("!reason hm hm", &[], "(hm )(hm)");

@@ -118,7 +118,11 @@ impl Stream {
                     && fields.text("type").as_deref() == Some("text") =>
             {
                 self.texts.push(part);
-                String::new()
+                match self.texts.len() {
+                    1 => String::new(),
+                    // As in the content of the message.
+                    _ => sse("message", &Said { r#type: "delta", role: None, content: Some("\n") }),
+                }
             }
             Ok(Event::Message(message))
                 if message.id == self.message_id

@@ -147,9 +147,10 @@ impl Draft {
         self.parts.iter().map(Growing::part).collect()
     }
 
-    /// All that is said in it.
+    /// All that is said in it, a line break between texts.
     #[must_use]
     pub fn content(&self) -> String {
-        self.parts.iter().filter(|part| part.kind() == "text").map(Growing::text).collect()
+        let texts = self.parts.iter().filter(|part| part.kind() == "text").map(Growing::text);
+        texts.collect::<Vec<_>>().join("\n")
     }
 }
