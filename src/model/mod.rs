@@ -4,6 +4,27 @@ pub mod echo;
 mod event;
 mod request;
 
+mod assembly;
+mod dialect;
+mod endpoint;
+mod file;
+mod flow;
+mod http;
+mod key;
+mod lax;
+mod retry;
+mod sse;
+
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod samples;
+
+pub mod anthropic;
+pub mod openai_chat;
+pub mod openai_responses;
+mod providers;
+
 use std::pin::Pin;
 
 use futures_util::Stream;
@@ -14,6 +35,8 @@ pub use event::FinishReason;
 pub use event::ModelError;
 pub use event::ModelEvent;
 pub use event::Usage;
+pub use providers::Providers;
+pub use providers::Settings;
 pub use request::Bounds;
 pub use request::Content;
 pub use request::ModelMessage;

@@ -1,0 +1,198 @@
+//! All providers by name: what `provider/model` means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::FailureKind;
+use crate::model::ModelError;
+use crate::model::Provider;
+use crate::model::anthropic;
+use crate::model::anthropic::Anthropic;
+use crate::model::http::Client;
+use crate::model::openai_chat;
+use crate::model::openai_chat::OpenAiChat;
+use crate::model::openai_responses;
+use crate::model::openai_responses::OpenAiResponses;
+
+/// Names that `compatible` providers cannot have.
+const RESERVED: &[&str] = &["anthropic", "claude", "echo", "openai", "openai-chat", "opencode"];
+
+/// Settings of all providers. Keys are not among them: they come from the environment or from files of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who answers if nobody says, as `provider/model`. Default `echo/echo`, which needs no key.
+    pub default: String,
+    /// Whether `HTTPS_PROXY` and its like in the environment are obeyed. Default true.
+    pub proxy: bool,
+    /// The provider `anthropic`.
+    pub anthropic: anthropic::Settings,
+    /// The provider `openai`: its Responses API.
+    pub openai: openai_responses::Settings,
+    /// The provider `openai-chat`: its chat completions.
+    pub openai_chat: openai_chat::Settings,
+    /// More providers that speak chat completions, by name.
+    pub compatible: BTreeMap<String, openai_chat::Settings>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default: "echo/echo".to_owned(),
+            proxy: true,
+            anthropic: anthropic::Settings::default(),
+            openai: openai_responses::Settings::default(),
+            openai_chat: openai_chat::Settings::default(),
+            compatible: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// What is wrong with them, all at once; each begins with the name of the setting.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if split(&self.default).is_err() {
+            problems.push("default must be provider/model".to_owned());
+        }
+        for name in self.compatible.keys() {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || !name.chars().all(plain) {
+                problems.push(format!("compatible.{name}: use a-z, 0-9 and - in names"));
+            }
+            if RESERVED.contains(&name.as_str()) {
+                problems.push(format!("compatible.{name}: this name is taken"));
+            }
+        }
+        problems
+    }
+}
+
+/// Everybody who can be asked.
+#[derive(Clone)]
+pub struct Providers {
+    default: String,
+    by_name: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+impl fmt::Debug for Providers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.by_name.keys().collect();
+        f.debug_struct("Providers").field("default", &self.default).field("names", &names).finish()
+    }
+}
+
+impl Providers {
+    /// The providers of `settings`. Keys are read here; one without a key is there, and says so when it is asked.
+    ///
+    /// Providers that need no network, as `echo`, are added with [`Self::with`].
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let client = Client::new(settings.proxy);
+        let mut providers = Self { default: settings.default.clone(), by_name: BTreeMap::new() };
+        for (name, settings) in &settings.compatible {
+            providers.add(Arc::new(OpenAiChat::new(name, settings, client.clone())));
+        }
+        let chat = OpenAiChat::new("openai-chat", &settings.openai_chat, client.clone());
+        providers.add(Arc::new(chat));
+        let responses = OpenAiResponses::new("openai", &settings.openai, client.clone());
+        providers.add(Arc::new(responses));
+        providers.add(Arc::new(Anthropic::new("anthropic", &settings.anthropic, client)));
+        providers
+    }
+
+    /// The same and `provider`, in place of one with the same name.
+    #[must_use]
+    pub fn with(mut self, provider: Arc<dyn Provider>) -> Self {
+        self.add(provider);
+        self
+    }
+
+    fn add(&mut self, provider: Arc<dyn Provider>) {
+        self.by_name.insert(provider.name().to_owned(), provider);
+    }
+
+    /// Who answers if nobody says, as `provider/model`.
+    #[must_use]
+    pub fn default_address(&self) -> &str {
+        &self.default
+    }
+
+    /// The provider and the model that `address` means: everything up to the first slash, and everything behind it. An
+    /// empty address means the default.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Request`] if it is not `provider/model`, [`FailureKind::Configuration`] if there is no such provider.
+    pub fn get(&self, address: &str) -> Result<(Arc<dyn Provider>, String), ModelError> {
+        let address = if address.is_empty() { self.default_address() } else { address };
+        let (name, model) = split(address)?;
+        let Some(provider) = self.by_name.get(name) else {
+            let known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+            let message = format!("there is no such provider; there are {}", known.join(", "));
+            return Err(ModelError::new(FailureKind::Configuration, message));
+        };
+        Ok((Arc::clone(provider), model.to_owned()))
+    }
+}
+
+fn split(address: &str) -> Result<(&str, &str), ModelError> {
+    let parts =
+        address.split_once('/').filter(|(name, model)| !name.is_empty() && !model.is_empty());
+    let error = || ModelError::new(FailureKind::Request, "a model is named as provider/model");
+    parts.ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(providers: &Providers, address: &str, then: Result<(&str, &str), FailureKind>) {
+        let found = providers.get(address);
+        let found = found.as_ref().map(|(provider, model)| (provider.name(), model.as_str()));
+        assert_eq!(found.map_err(|error| error.kind), then);
+    }
+
+    #[test]
+    fn addresses_are_split_at_the_first_slash() {
+        let mut settings = Settings { default: "anthropic/x".to_owned(), ..Settings::default() };
+        settings.compatible.insert("router".to_owned(), openai_chat::Settings::default());
+        let providers = Providers::new(&settings);
+        check(&providers, "openai/gpt-x", Ok(("openai", "gpt-x")));
+        check(&providers, "router/maker/model:free", Ok(("router", "maker/model:free")));
+        check(&providers, "", Ok(("anthropic", "x")));
+        check(&providers, "nobody/x", Err(FailureKind::Configuration));
+        for address in ["openai", "openai/", "/x", "/"] {
+            check(&providers, address, Err(FailureKind::Request));
+        }
+    }
+
+    #[test]
+    fn an_absent_key_is_told_with_its_name() {
+        let anthropic =
+            anthropic::Settings { key_env: "SESSILE_TEST_NO_KEY".to_owned(), ..Default::default() };
+        let providers = Providers::new(&Settings { anthropic, ..Settings::default() });
+        let (provider, model) = providers.get("anthropic/x").unwrap();
+        let error = provider.check(&model, "hello").unwrap_err();
+        assert_eq!(error.kind, FailureKind::Configuration);
+        assert!(error.message.contains("SESSILE_TEST_NO_KEY"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        assert_eq!(Settings::default().problems(), Vec::<String>::new());
+        let text = r#"{"default":"x","compatible":{"echo":{},"A b":{"key_env":""}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems().len(), 3);
+        for text in [r#"{"anthropic":{"key":"k"}}"#, r#"{"openai":{"api_key":"k"}}"#] {
+            let error = serde_json::from_str::<Settings>(text).unwrap_err();
+            assert!(error.to_string().contains("unknown field"), "{error}");
+        }
+    }
+}
