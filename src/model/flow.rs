@@ -166,22 +166,23 @@ impl Flow {
 
     /// Waits and makes ready to ask again, or gives back why that is no use.
     ///
-    /// A pause longer than the longest silence that the request allows is not waited for; whoever asked knows better what
-    /// to do with it.
+    /// If the provider asks for a pause that is longer than the longest silence that the request allows, it is not waited
+    /// for; whoever asked knows better what to do with it.
     async fn recover(&mut self, trouble: Trouble, deadline: Instant) -> Option<ModelError> {
         let (error, after) = match trouble {
             Trouble::Final(error) => return Some(error),
             Trouble::Again(error, after) => (error, after),
         };
-        let has_more = self.said || self.repetitions >= RETRIES_COUNT_MAX;
+        let too_long = after.is_some_and(|after| after > self.call.bounds.idle);
+        if self.said || too_long || self.repetitions >= RETRIES_COUNT_MAX {
+            return Some(error);
+        }
         let pause = after.unwrap_or_else(|| {
             // Two of these differ: it is what hash maps are seeded with.
             retry::pause(self.repetitions, RandomState::new().hash_one(self.repetitions))
         });
         let until = Instant::now().checked_add(pause).filter(|until| *until < deadline);
-        let (Some(until), false) = (until, has_more || pause > self.call.bounds.idle) else {
-            return Some(error);
-        };
+        let Some(until) = until else { return Some(error) };
         tracing::debug!(
             model.provider = %self.call.provider,
             "{} is asked again in {} ms", self.call.provider, pause.as_millis()

@@ -75,7 +75,8 @@ pub(super) fn replay_anyhow<D: Dialect + Default>(
     let whole = replay(D::default(), stream, &[]);
     let every: Vec<usize> = (0..stream.len()).collect();
     assert_eq!(replay(D::default(), stream, &every), whole);
-    let mut runner = TestRunner::new(Config::with_cases(20));
+    let mut runner =
+        TestRunner::new(Config { cases: 20, failure_persistence: None, ..Config::default() });
     let check = |cuts: Vec<usize>| {
         assert_eq!(replay(D::default(), stream, &cuts), whole);
         Ok(())

@@ -17,6 +17,10 @@ use crate::model::replay::stream_of;
 use crate::model::replay::value;
 use crate::model::samples;
 
+/// What a field that the library does not know really holds: of its pieces, the library keeps only the last.
+const LAST_PIECE: &[(&str, &str, &str)] =
+    &[("openai-chat-reasoning-content", "reasoning_content", "hm yes")];
+
 /// Our message in the library's words, as far as they go.
 fn as_library(message: &Message) -> Value {
     let mut choice = json!({"content": null, "refusal": null});
@@ -66,6 +70,9 @@ fn recordings_mean_what_the_library_says() {
         let mut theirs = library["choices"][0]["message"].clone();
         for extra in ["role", "parsed"] {
             theirs.as_object_mut().unwrap().remove(extra);
+        }
+        for (_, field, whole) in LAST_PIECE.iter().filter(|(fixture, ..)| fixture == name) {
+            theirs[field] = (*whole).into();
         }
         assert_eq!(as_library(&message), theirs, "{name}");
         let (_, raw) = message.finish.unwrap();
