@@ -17,6 +17,8 @@ use crate::model::Usage;
 pub(super) const BLOCKS_COUNT_MAX: usize = 1_024;
 /// Longest id or name that is taken from a provider, in bytes.
 const NAME_BYTES_MAX: usize = 256;
+/// Most tokens that are believed: what JavaScript can still count.
+const TOKENS_COUNT_MAX: u64 = (1 << 53) - 1;
 
 /// How a dialect tells the open blocks of an answer apart.
 pub(super) type BlockKey = (u64, u64, Kind);
@@ -43,7 +45,7 @@ struct Block {
 
 /// The answer so far, and the events that nobody has taken yet.
 ///
-/// Guarantees about the events: the first is the start; blocks are numbered in the order in which they open; only open
+/// Guarantees about the events, pings apart: the first is the start; blocks are numbered in the order in which they open; only open
 /// blocks grow; ids of tools are not empty and no two are the same; the last one is the finish, and every block is closed
 /// before it.
 #[derive(Debug, Default)]
@@ -252,7 +254,13 @@ impl Assembly {
 
     /// Tokens so far.
     pub(super) fn usage(&mut self, usage: Usage) {
-        self.events.push_back(ModelEvent::Usage(usage));
+        self.start(None, None);
+        self.events.push_back(ModelEvent::Usage(Usage {
+            input_tokens: usage.input_tokens.min(TOKENS_COUNT_MAX),
+            output_tokens: usage.output_tokens.min(TOKENS_COUNT_MAX),
+            cached_input_tokens: usage.cached_input_tokens.min(TOKENS_COUNT_MAX),
+            reasoning_tokens: usage.reasoning_tokens.min(TOKENS_COUNT_MAX),
+        }));
     }
 
     /// A sign of life.

@@ -168,3 +168,48 @@ pub(super) fn kind_of_status(status: u16) -> FailureKind {
         _ => FailureKind::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, then: Option<(FailureKind, &str)>) {
+        let error = Complaint::read(body).map(Complaint::into_error);
+        let seen = error.as_ref().map(|error| (error.kind, error.message.as_str()));
+        assert_eq!(seen, then, "{body}");
+    }
+
+    #[test]
+    fn complaints_come_in_many_shapes() {
+        use FailureKind::Other;
+        use FailureKind::RateLimit;
+        use FailureKind::Unavailable;
+        check(
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Full"},"request_id":"r"}"#,
+            Some((Unavailable, "Full")),
+        );
+        check(
+            r#"{"error":{"message":"Slow","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
+            Some((RateLimit, "Slow")),
+        );
+        check(r#"{"error":{"message":"Full","code":529}}"#, Some((Unavailable, "Full")));
+        check(r#"{"error":{"message":"Odd","code":70000}}"#, Some((Other, "Odd")));
+        check(r#"{"error":{"error":{"message":"Odd"}}}"#, Some((Other, "Odd")));
+        check(r#"{"error":"Odd"}"#, Some((Other, "Odd")));
+        check(r#"{"detail":"Not Found"}"#, Some((Other, "Not Found")));
+        check(r#"{"message":"Odd","error":null}"#, Some((Other, "Odd")));
+        check(r#"{"error":{"code":"server_error"}}"#, Some((Unavailable, "server_error")));
+        check(r#"{"type":"error"}"#, Some((Other, "error")));
+        for nothing in ["", "no", "5", "[]", "{}", r#"{"message":" "}"#, r#"{"error":null}"#] {
+            check(nothing, None);
+        }
+    }
+
+    #[test]
+    fn a_spend_limit_is_seen() {
+        let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        assert!(Complaint::read(body).unwrap().is_spend_limit());
+        assert!(!Complaint::read(r#"{"error":{"message":"m"}}"#).unwrap().is_spend_limit());
+    }
+}

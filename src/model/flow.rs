@@ -72,7 +72,7 @@ struct Flow {
     deadline: Option<Instant>,
     phase: Phase,
     repetitions: u32,
-    /// Something was said, so nothing may be asked again.
+    /// Something was said, be it only that the answer begins, so nothing may be asked again.
     said: bool,
     /// What is said after everything that came before it.
     failure: Option<ModelError>,
@@ -107,7 +107,7 @@ impl Flow {
                 return None;
             }
             if let Some(event) = self.dialect.next() {
-                self.said = true;
+                self.said |= !matches!(event, ModelEvent::Ping);
                 if matches!(event, ModelEvent::Finish { .. }) {
                     self.phase = Phase::Over;
                 }

@@ -1,6 +1,7 @@
 //! One request to a provider over HTTP: the shared client, how errors are read, and that nothing takes too long or too much
 //! memory. What a stream means, and whether a request is sent again, is decided elsewhere.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,9 @@ const WORDS_MAX: usize = 500;
 const USER_AGENT: &str = concat!("sessile/", env!("CARGO_PKG_VERSION"));
 
 /// The client that all providers share. It follows no redirects, so keys stay where they were sent, and it does not unpack.
+///
+/// It speaks HTTP/1.1 only. Over HTTP/2 it would put all answers on one connection: the provider bounds their number there,
+/// and one that nobody reads would hold up the others.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     /// `None` if not even the client without certificates can be made.
@@ -192,9 +196,15 @@ fn not_a_stream(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 fn unreached(call: &Call, error: &reqwest::Error) -> Failure {
-    // The address may hold what is nobody's business, and so may the chain of causes.
     let connect = error.is_connect();
-    tracing::debug!(model.provider = %call.provider, connect, "a request to {} failed", call.provider);
+    // The causes alone: the error itself repeats the address.
+    let (mut causes, mut next) = (String::new(), error.source());
+    while let Some(cause) = next {
+        causes = format!("{causes}: {cause}");
+        next = cause.source();
+    }
+    let causes = clean(call.key.as_ref(), &causes);
+    tracing::warn!(model.provider = %call.provider, "a request to {} failed{causes}", call.provider);
     if error.is_builder() {
         let message = format!("the address of {} cannot be used", call.provider);
         return Failure::Final(ModelError::new(FailureKind::Configuration, message));

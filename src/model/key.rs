@@ -28,7 +28,6 @@ impl fmt::Debug for Key {
 
 impl Key {
     /// The key `text` without the white space around it; `None` if nothing is left, or it cannot stand in a header.
-
     pub(super) fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let usable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());

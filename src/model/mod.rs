@@ -2,6 +2,7 @@
 
 pub mod echo;
 mod event;
+mod provider;
 mod request;
 
 mod assembly;
@@ -16,6 +17,8 @@ mod retry;
 mod sse;
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod samples;
@@ -25,16 +28,14 @@ pub mod openai_chat;
 pub mod openai_responses;
 mod providers;
 
-use std::pin::Pin;
-
-use futures_util::Stream;
-
 pub use event::BadInput;
 pub use event::FailureKind;
 pub use event::FinishReason;
 pub use event::ModelError;
 pub use event::ModelEvent;
 pub use event::Usage;
+pub use provider::Answer;
+pub use provider::Provider;
 pub use providers::Providers;
 pub use providers::Settings;
 pub use request::Bounds;
@@ -43,25 +44,3 @@ pub use request::ModelMessage;
 pub use request::ModelRequest;
 pub use request::Speaker;
 pub use request::ToolSpec;
-
-/// An answer as it comes. Ends behind [`ModelEvent::Finish`] or an error; dropping it gives the answer up at once.
-pub type Answer = Pin<Box<dyn Stream<Item = Result<ModelEvent, ModelError>> + Send>>;
-
-/// Somebody who answers.
-///
-/// Every answer is bounded in time and size by [`ModelRequest::bounds`], whatever the other side does, and an error that
-/// came before anything was said was tried again as often as makes sense.
-pub trait Provider: Send + Sync {
-    /// What it is called in `provider/model`.
-    fn name(&self) -> &str;
-
-    /// Says no before anything is stored, if it can be known: a key is missing, or the text asks for it.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    fn check(&self, model: &str, text: &str) -> Result<(), ModelError>;
-
-    /// Asks `request.model`.
-    fn answer(&self, request: ModelRequest) -> Answer;
-}

@@ -44,7 +44,6 @@ pub(super) struct Parser {
 
 impl Parser {
     /// A parser for a stream from its beginning that holds lines and events of up to `bytes_max` bytes.
-
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,

@@ -40,7 +40,7 @@ const PARALLEL: usize = 24;
 /// The providers, all at `base_url` and with the key of `key_file`.
 fn providers(base_url: &str, key_file: &Path) -> Providers {
     let mut settings = Settings { proxy: false, ..Settings::default() };
-    settings.anthropic.base_url = base_url.to_owned();
+    base_url.clone_into(&mut settings.anthropic.base_url);
     settings.anthropic.key_file = Some(key_file.to_owned());
     settings.openai.base_url = format!("{base_url}/v1/");
     settings.openai.key_file = Some(key_file.to_owned());

@@ -9,4 +9,7 @@ pub use provider::Auth;
 pub use provider::Settings;
 
 #[cfg(test)]
+pub(in crate::model) use stream::Stream;
+
+#[cfg(test)]
 mod tests;

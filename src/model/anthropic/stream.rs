@@ -132,7 +132,7 @@ enum Current {
 
 /// Reads one answer.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(in crate::model) struct Stream {
     assembly: Assembly,
     /// Open blocks by the provider's index. A handful: blocks do not interleave in practice.
     open: Vec<(u64, Current)>,
@@ -311,7 +311,7 @@ impl Stream {
 
     fn message_delta(&mut self, event: Event) {
         let reason = event.delta.and_then(|delta| delta.stop_reason);
-        self.stop_reason = reason.or(self.stop_reason.take());
+        self.stop_reason = reason.or_else(|| self.stop_reason.take());
         self.assembly.start(None, None);
         self.count(event.usage);
     }

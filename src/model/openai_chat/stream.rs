@@ -134,7 +134,7 @@ struct Call {
 /// This dialect does not say where blocks end: a text or thought ends where something else begins, and a tool call ends with
 /// the answer, because its pieces may come in any order.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(in crate::model) struct Stream {
     assembly: Assembly,
     answer_id: String,
     calls: Vec<Call>,

@@ -155,7 +155,7 @@ fn illegal_order_is_an_error() {
     let end = delta(&json!({}), Some("tool_calls"));
     for events in [
         vec![call(0, "", "")],
-        vec![call(0, "a", ""), end.clone()],
+        vec![call(0, "a", ""), end],
         vec![call(0, "a", "f"), call(1, "a", "g")],
         vec!["{".to_owned()],
     ] {

@@ -8,4 +8,7 @@ pub use provider::OpenAiResponses;
 pub use provider::Settings;
 
 #[cfg(test)]
+pub(in crate::model) use stream::Stream;
+
+#[cfg(test)]
 mod tests;

@@ -140,7 +140,7 @@ const SUMMARY: u64 = 1 << 32;
 
 /// Reads one answer.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(in crate::model) struct Stream {
     assembly: Assembly,
     /// Blocks that have been opened, whether or not they are closed.
     seen: BTreeSet<BlockKey>,

@@ -64,7 +64,7 @@ fn recordings_mean_what_the_library_says() {
         assert_eq!(error, None, "{name}");
         assert_eq!(as_library(&message), without_details(&library["output"]), "{name}");
         let raw = library["incomplete_details"]["reason"].as_str();
-        let raw = raw.or(library["status"].as_str()).map(str::to_owned);
+        let raw = raw.or_else(|| library["status"].as_str()).map(str::to_owned);
         let reason = match library["status"].as_str() {
             Some("incomplete") => FinishReason::Length,
             _ => FinishReason::ToolCalls,
