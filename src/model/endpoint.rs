@@ -4,6 +4,7 @@ use std::path::Path;
 
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderName;
+use reqwest::header::HeaderValue;
 use serde::Serialize;
 
 use crate::model::Answer;
@@ -37,9 +38,14 @@ impl Endpoint {
         Self { name, url, headers, key: None, problem: None, client }
     }
 
-    /// The same with `headers` in every request.
-    pub(super) fn with_headers(mut self, headers: HeaderMap) -> Self {
-        self.headers.extend(headers);
+    /// The same with one more header in every request.
+    pub(super) fn with_header(mut self, header: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(header), value);
+        } else {
+            let message = format!("{header} of `{}` holds what no header holds", self.name);
+            self.problem = Some(ModelError::new(FailureKind::Configuration, message));
+        }
         self
     }
 

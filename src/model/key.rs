@@ -88,7 +88,8 @@ pub(super) fn find(
         None if env.is_empty() => return Ok(None),
         None => std::env::var(env).map_err(|_| missing(provider, &format!("set {env}")))?,
     };
-    let unusable = || missing(provider, "its key is empty, or holds what no key holds");
+    let place = if file.is_some() { "its key file" } else { env };
+    let unusable = || missing(provider, &format!("{place} is empty, or holds what no key holds"));
     Key::new(&text).ok_or_else(unusable).map(Some)
 }
 

@@ -1,4 +1,12 @@
 //! Who answers. Providers turn a conversation into pieces of an answer; what becomes of the pieces is not their business.
+//!
+//! A provider over HTTP is made of two halves. The pure one is its dialect: `body` writes the request, `stream` reads the
+//! events of the answer into an `assembly`, which keeps the promises of [`ModelEvent`] whatever comes. `lax` reads JSON that
+//! is not what was promised. The other half is the same for all: `endpoint` knows the address and the key, `flow` asks, asks
+//! again where `retry` says so, and reads the stream within its [`Bounds`] with `http` and `sse`.
+//!
+//! Two rules hold everywhere. What a model wants to do is never guessed: the input of a tool is JSON as it came, or
+//! [`BadInput`]. And what comes from a provider is as trusted as what comes from a client: not at all.
 
 pub mod echo;
 mod event;

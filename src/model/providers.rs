@@ -13,6 +13,7 @@ use crate::model::Provider;
 use crate::model::anthropic;
 use crate::model::anthropic::Anthropic;
 use crate::model::http::Client;
+use crate::model::http::check_base_url;
 use crate::model::openai_chat;
 use crate::model::openai_chat::OpenAiChat;
 use crate::model::openai_responses;
@@ -67,6 +68,23 @@ impl Settings {
             }
             if RESERVED.contains(&name.as_str()) {
                 problems.push(format!("compatible.{name}: this name is taken"));
+            }
+        }
+        let chats = [("openai_chat".to_owned(), &self.openai_chat)]
+            .into_iter()
+            .chain(self.compatible.iter().map(|(name, chat)| (format!("compatible.{name}"), chat)));
+        let chats = chats.map(|(name, chat)| (name, &chat.base_url, &chat.key_env, &chat.key_file));
+        let (anthropic, openai) = (&self.anthropic, &self.openai);
+        let others = [
+            ("anthropic", &anthropic.base_url, &anthropic.key_env, &anthropic.key_file),
+            ("openai", &openai.base_url, &openai.key_env, &openai.key_file),
+        ];
+        let others = others.map(|(name, url, env, file)| (name.to_owned(), url, env, file));
+        for (name, base_url, key_env, key_file) in chats.chain(others) {
+            if let Err(problem) =
+                check_base_url(base_url, !key_env.is_empty() || key_file.is_some())
+            {
+                problems.push(format!("{name}.base_url {problem}"));
             }
         }
         problems
@@ -190,6 +208,10 @@ mod tests {
         let text = r#"{"default":"x","compatible":{"echo":{},"A b":{"key_env":""}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems().len(), 3);
+        let text =
+            r#"{"openai":{"base_url":"http://example.org"},"compatible":{"x":{"base_url":"?"}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems().len(), 2);
         for text in [r#"{"anthropic":{"key":"k"}}"#, r#"{"openai":{"api_key":"k"}}"#] {
             let error = serde_json::from_str::<Settings>(text).unwrap_err();
             assert!(error.to_string().contains("unknown field"), "{error}");

@@ -259,6 +259,21 @@ async fn dropping_an_answer_hangs_up() {
 }
 
 #[tokio::test]
+async fn who_cannot_prove_who_it_is_gets_no_request() {
+    let (provider, key) =
+        (HostileProvider::start(named("well behaved"), Dialect::Chat).await, key_file());
+    let base_url = provider.base_url().replace("http:", "https:");
+    let providers = providers(&base_url, key.path());
+    let (asked, model) = providers.get("openai-chat/model-x").unwrap();
+    let mut answer = asked.answer(request(model, BOUNDS));
+    let error = answer.next().await.unwrap().unwrap_err();
+    // The latter on a machine without root certificates.
+    let kinds = [FailureKind::Unavailable, FailureKind::Limit, FailureKind::Configuration];
+    assert!(kinds.contains(&error.kind), "{error:?}");
+    assert!(provider.requests().is_empty());
+}
+
+#[tokio::test]
 async fn nobody_at_home_is_an_error_at_once() {
     let (key, listener) = (key_file(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let base_url = format!("http://{}", listener.local_addr().unwrap());

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -76,15 +74,9 @@ impl Anthropic {
             Auth::XApiKey => ("x-api-key", ""),
             Auth::Bearer => ("authorization", "Bearer "),
         };
-        let mut headers = HeaderMap::new();
-        if let Ok(version) = HeaderValue::from_str(version) {
-            headers.insert("anthropic-version", version);
-        }
-        let endpoint = Endpoint::new(name, url, client).with_headers(headers).with_key(
-            key_env,
-            key_file.as_deref(),
-            (key_header, prefix),
-        );
+        let endpoint = Endpoint::new(name, url, client)
+            .with_header("anthropic-version", version)
+            .with_key(key_env, key_file.as_deref(), (key_header, prefix));
         Self { endpoint, max_tokens: *max_tokens_count }
     }
 }
