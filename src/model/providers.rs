@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::model::Extra;
 use crate::model::FailureKind;
 use crate::model::ModelError;
 use crate::model::Provider;
@@ -70,25 +71,49 @@ impl Settings {
                 problems.push(format!("compatible.{name}: this name is taken"));
             }
         }
-        let chats = [("openai_chat".to_owned(), &self.openai_chat)]
-            .into_iter()
-            .chain(self.compatible.iter().map(|(name, chat)| (format!("compatible.{name}"), chat)));
-        let chats = chats.map(|(name, chat)| (name, &chat.base_url, &chat.key_env, &chat.key_file));
-        let (anthropic, openai) = (&self.anthropic, &self.openai);
-        let others = [
-            ("anthropic", &anthropic.base_url, &anthropic.key_env, &anthropic.key_file),
-            ("openai", &openai.base_url, &openai.key_env, &openai.key_file),
-        ];
-        let others = others.map(|(name, url, env, file)| (name.to_owned(), url, env, file));
-        for (name, base_url, key_env, key_file) in chats.chain(others) {
-            if let Err(problem) =
-                check_base_url(base_url, !key_env.is_empty() || key_file.is_some())
-            {
-                problems.push(format!("{name}.base_url {problem}"));
+        let anthropic = &self.anthropic;
+        problems.extend(faults(
+            "anthropic",
+            (&anthropic.base_url, &anthropic.key_env, anthropic.key_file.is_some()),
+            (&anthropic.extra, anthropic::OWN),
+        ));
+        for field in ["temperature", "top_p", "top_k"] {
+            // Source: wire.md, 3.1.
+            if anthropic.version != "2023-06-01" && anthropic.extra.contains_key(field) {
+                let version = &anthropic.version;
+                problems.push(format!("anthropic.extra must not hold `{field}` in {version}"));
             }
+        }
+        let openai = &self.openai;
+        problems.extend(faults(
+            "openai",
+            (&openai.base_url, &openai.key_env, openai.key_file.is_some()),
+            (&openai.extra, openai_responses::OWN),
+        ));
+        let named = self.compatible.iter().map(|(name, chat)| (format!("compatible.{name}"), chat));
+        for (name, chat) in named.chain([("openai_chat".to_owned(), &self.openai_chat)]) {
+            problems.extend(faults(
+                &name,
+                (&chat.base_url, &chat.key_env, chat.key_file.is_some()),
+                (&chat.extra, openai_chat::OWN),
+            ));
         }
         problems
     }
+}
+
+/// What is wrong with the settings of one provider.
+fn faults(
+    name: &str,
+    (base_url, key_env, has_file): (&str, &str, bool),
+    (extra, own): (&Extra, &[&str]),
+) -> Vec<String> {
+    let has_key = has_file || !key_env.is_empty();
+    let url = check_base_url(base_url, has_key).err();
+    let url = url.map(|problem| format!("{name}.base_url {problem}"));
+    let taken = extra.keys().filter(|field| own.contains(&field.as_str()));
+    let taken = taken.map(|field| format!("{name}.extra must not hold `{field}`"));
+    url.into_iter().chain(taken).collect()
 }
 
 /// Everybody who can be asked.
@@ -212,6 +237,9 @@ mod tests {
             r#"{"openai":{"base_url":"http://example.org"},"compatible":{"x":{"base_url":"?"}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems().len(), 2);
+        let text = r#"{"anthropic":{"extra":{"thinking":{"type":"adaptive"},"model":"x"}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems(), ["anthropic.extra must not hold `model`"]);
         for text in [r#"{"anthropic":{"key":"k"}}"#, r#"{"openai":{"api_key":"k"}}"#] {
             let error = serde_json::from_str::<Settings>(text).unwrap_err();
             assert!(error.to_string().contains("unknown field"), "{error}");

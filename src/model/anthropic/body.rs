@@ -1,15 +1,24 @@
 //! The body of a request to the Messages API.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::base::json::Json;
 use crate::model::Content;
 use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
+use crate::model::anthropic::Settings;
+use crate::model::extra::without;
 use crate::model::file::DataUrl;
 use crate::model::file::result_text;
 use crate::model::file::unreadable;
+
+/// Fields that are not for the settings to say.
+pub(in crate::model) const OWN: &[&str] =
+    &["max_tokens", "messages", "model", "stream", "system", "tools"];
 
 /// What is sent.
 #[derive(Debug, Serialize)]
@@ -22,6 +31,8 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
     stream: bool,
+    #[serde(flatten)]
+    extra: BTreeMap<&'a str, &'a Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,11 +90,11 @@ struct Tool<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The body for `request`; `max_tokens` holds if the request does not say.
+    /// The body for `request`; the settings hold where it does not say.
     ///
     /// What the application says in the middle of a conversation goes to the system text, because only some models take it
     /// where it was said.
-    pub(super) fn new(request: &'a ModelRequest, max_tokens: u32) -> Self {
+    pub(super) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
         let mut system: Vec<&str> = request.system.as_deref().into_iter().collect();
         let mut messages: Vec<Message<'a>> = Vec::new();
         for message in &request.messages {
@@ -111,7 +122,7 @@ impl<'a> Body<'a> {
         system.retain(|text| !text.trim().is_empty());
         Self {
             model: &request.model,
-            max_tokens: request.max_tokens.unwrap_or(max_tokens),
+            max_tokens: request.max_tokens.unwrap_or(settings.max_tokens_count),
             system: (!system.is_empty()).then(|| system.join("\n\n")),
             messages,
             tools: request
@@ -124,6 +135,7 @@ impl<'a> Body<'a> {
                 })
                 .collect(),
             stream: true,
+            extra: without(&settings.extra, OWN),
         }
     }
 }

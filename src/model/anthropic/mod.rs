@@ -8,6 +8,8 @@ pub use provider::Anthropic;
 pub use provider::Auth;
 pub use provider::Settings;
 
+pub(in crate::model) use body::OWN;
+
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 

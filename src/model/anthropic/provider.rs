@@ -12,6 +12,7 @@ use crate::model::Provider;
 use crate::model::anthropic::body::Body;
 use crate::model::anthropic::stream::Stream;
 use crate::model::endpoint::Endpoint;
+use crate::model::extra::Extra;
 use crate::model::flow::Manner;
 use crate::model::http::Client;
 use crate::model::retry::Patience;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Most tokens of an answer if nobody says; the API wants a number.
     pub max_tokens_count: u32,
+    /// More fields of every request, as `{"thinking":{"type":"adaptive"}}`.
+    pub extra: Extra,
 }
 
 /// How a key is sent.
@@ -54,6 +57,7 @@ impl Default for Settings {
             version: "2026-10-21".to_owned(),
             auth: Auth::default(),
             max_tokens_count: 8_192,
+            extra: Extra::new(),
         }
     }
 }
@@ -62,13 +66,13 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Anthropic {
     endpoint: Endpoint,
-    max_tokens: u32,
+    settings: Settings,
 }
 
 impl Anthropic {
     /// The provider `name`. The key is read here, once; without one, every answer is an error.
     pub(in crate::model) fn new(name: &str, settings: &Settings, client: Client) -> Self {
-        let Settings { base_url, key_env, key_file, version, auth, max_tokens_count } = settings;
+        let Settings { base_url, key_env, key_file, version, auth, .. } = settings;
         let url = format!("{}/v1/messages", base_url.trim_end_matches('/'));
         let (key_header, prefix) = match auth {
             Auth::XApiKey => ("x-api-key", ""),
@@ -77,7 +81,7 @@ impl Anthropic {
         let endpoint = Endpoint::new(name, url, client)
             .with_header("anthropic-version", version)
             .with_key(key_env, key_file.as_deref(), (key_header, prefix));
-        Self { endpoint, max_tokens: *max_tokens_count }
+        Self { endpoint, settings: settings.clone() }
     }
 }
 
@@ -91,7 +95,7 @@ impl Provider for Anthropic {
     }
 
     fn answer(&self, request: ModelRequest) -> Answer {
-        let body = Body::new(&request, self.max_tokens);
+        let body = Body::new(&request, &self.settings);
         let manner = Manner { patience: Patience::IfTold, dialect: || Box::<Stream>::default() };
         self.endpoint.answer(&request.model, &body, request.bounds, manner)
     }

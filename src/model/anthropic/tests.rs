@@ -3,6 +3,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use super::Settings;
 use super::body::Body;
 use super::stream::Stream;
 use crate::base::json::Json;
@@ -177,11 +178,15 @@ fn inputs_may_come_whole_or_not_at_all() {
 #[test]
 fn the_body_holds_the_conversation() {
     let request = samples::conversation();
-    let body = serde_json::to_value(Body::new(&request, 100)).unwrap();
+    let extra = json!({"thinking": {"type": "adaptive"}, "model": "another"});
+    let extra = extra.as_object().unwrap().clone();
+    let settings = Settings { max_tokens_count: 100, extra, ..Settings::default() };
+    let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     let expected = json!({
         "model": "model-x",
         "max_tokens": 100,
         "stream": true,
+        "thinking": {"type": "adaptive"},
         "system": "Be kind.\n\nBe brief.",
         "messages": [
             {"role": "user", "content": [
@@ -214,7 +219,8 @@ fn numbers_are_sent_as_they_came() {
     let input = Json::parse(r#"{"n":12345678901234567890123,"x":1.50}"#).unwrap();
     request.messages[1].content.push(Content::ToolCall { id: "3".into(), name: "n".into(), input });
     request.max_tokens = Some(7);
-    let body = serde_json::to_string(&Body::new(&request, 100)).unwrap();
+    let settings = Settings::default();
+    let body = serde_json::to_string(&Body::new(&request, &settings)).unwrap();
     assert!(body.contains(r#""input":{"n":12345678901234567890123,"x":1.50}"#), "{body}");
     assert!(body.contains(r#""max_tokens":7,"#), "{body}");
     for absent in ["temperature", "top_p", "top_k"] {

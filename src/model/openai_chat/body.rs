@@ -1,15 +1,31 @@
 //! The body of a request for a chat completion.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::base::json::Json;
 use crate::model::Content;
 use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
+use crate::model::extra::without;
 use crate::model::file::result_text;
 use crate::model::file::unreadable;
 use crate::model::openai_chat::Settings;
+
+/// Fields that are not for the settings to say.
+pub(in crate::model) const OWN: &[&str] = &[
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "model",
+    "n",
+    "stream",
+    "stream_options",
+    "tools",
+];
 
 /// What is sent.
 #[derive(Debug, Serialize)]
@@ -25,6 +41,8 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+    #[serde(flatten)]
+    extra: BTreeMap<&'a str, &'a Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,7 +127,7 @@ struct ToolFunction<'a> {
 
 impl<'a> Body<'a> {
     /// The body for `request`. Thoughts are left out: nobody takes them back in this dialect.
-    pub(super) fn new(request: &'a ModelRequest, settings: &Settings) -> Self {
+    pub(super) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
         let mut messages = Vec::new();
         if let Some(system) = request.system.as_ref().filter(|text| !text.trim().is_empty()) {
             messages.push(Message::System { content: system.clone() });
@@ -143,6 +161,7 @@ impl<'a> Body<'a> {
             max_completion_tokens: request.max_tokens.filter(|_| !legacy),
             max_tokens: request.max_tokens.filter(|_| legacy),
             stream: true,
+            extra: without(&settings.extra, OWN),
             stream_options: settings
                 .stream_options
                 .then_some(StreamOptions { include_usage: true }),

@@ -8,6 +8,8 @@ mod stream;
 pub use provider::OpenAiChat;
 pub use provider::Settings;
 
+pub(in crate::model) use body::OWN;
+
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 

@@ -10,6 +10,7 @@ use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Provider;
 use crate::model::endpoint::Endpoint;
+use crate::model::extra::Extra;
 use crate::model::flow::Manner;
 use crate::model::http::Client;
 use crate::model::openai_chat::body::Body;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub stream_options: bool,
     /// Bound answers by `max_tokens`, which older servers know, instead of `max_completion_tokens`.
     pub legacy_max_tokens: bool,
+    /// More fields of every request, as `{"temperature":0.2}`.
+    pub extra: Extra,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             key_file: None,
             stream_options: true,
             legacy_max_tokens: false,
+            extra: Extra::new(),
         }
     }
 }

@@ -219,7 +219,8 @@ fn thoughts_and_text_take_turns() {
 fn the_body_holds_the_conversation() {
     let mut request = samples::conversation();
     request.max_tokens = Some(7);
-    let body = serde_json::to_value(Body::new(&request, &Settings::default())).unwrap();
+    let settings = Settings::default();
+    let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
     let function =
         json!({"name": "look", "description": "Looks.", "parameters": {"type": "object"}});

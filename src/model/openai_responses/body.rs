@@ -1,14 +1,31 @@
 //! The body of a request to the Responses API.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::base::json::Json;
 use crate::model::Content;
 use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
+use crate::model::extra::without;
 use crate::model::file::result_text;
 use crate::model::file::unreadable;
+use crate::model::openai_responses::Settings;
+
+/// Fields that are not for the settings to say.
+pub(in crate::model) const OWN: &[&str] = &[
+    "background",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "model",
+    "store",
+    "stream",
+    "tools",
+];
 
 /// What is sent.
 #[derive(Debug, Serialize)]
@@ -23,6 +40,8 @@ pub(super) struct Body<'a> {
     max_output_tokens: Option<u32>,
     store: bool,
     stream: bool,
+    #[serde(flatten)]
+    extra: BTreeMap<&'a str, &'a Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,7 +86,7 @@ struct Tool<'a> {
 
 impl<'a> Body<'a> {
     /// The body for `request`. Thoughts are left out: this provider's own are not kept, and others' are not its.
-    pub(super) fn new(request: &'a ModelRequest, store: bool) -> Self {
+    pub(super) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
         let mut input = Vec::new();
         for message in &request.messages {
             items(message, &mut input);
@@ -88,8 +107,9 @@ impl<'a> Body<'a> {
                 })
                 .collect(),
             max_output_tokens: request.max_tokens,
-            store,
+            store: settings.store,
             stream: true,
+            extra: without(&settings.extra, OWN),
         }
     }
 }

@@ -7,6 +7,8 @@ mod stream;
 pub use provider::OpenAiResponses;
 pub use provider::Settings;
 
+pub(in crate::model) use body::OWN;
+
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 

@@ -10,6 +10,7 @@ use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Provider;
 use crate::model::endpoint::Endpoint;
+use crate::model::extra::Extra;
 use crate::model::flow::Manner;
 use crate::model::http::Client;
 use crate::model::openai_responses::body::Body;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
     /// Let the provider keep the answers. The conversation is sent whole every time, so nothing needs them.
     pub store: bool,
+    /// More fields of every request, as `{"reasoning":{"effort":"low"}}`.
+    pub extra: Extra,
 }
 
 impl Default for Settings {
@@ -37,6 +40,7 @@ impl Default for Settings {
             key_env: "OPENAI_API_KEY".to_owned(),
             key_file: None,
             store: false,
+            extra: Extra::new(),
         }
     }
 }
@@ -45,7 +49,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct OpenAiResponses {
     endpoint: Endpoint,
-    store: bool,
+    settings: Settings,
 }
 
 impl OpenAiResponses {
@@ -58,7 +62,7 @@ impl OpenAiResponses {
             key_file,
             ("authorization", "Bearer "),
         );
-        Self { endpoint, store: settings.store }
+        Self { endpoint, settings: settings.clone() }
     }
 }
 
@@ -72,7 +76,7 @@ impl Provider for OpenAiResponses {
     }
 
     fn answer(&self, request: ModelRequest) -> Answer {
-        let body = Body::new(&request, self.store);
+        let body = Body::new(&request, &self.settings);
         let manner = Manner { patience: Patience::Always, dialect: || Box::<Stream>::default() };
         self.endpoint.answer(&request.model, &body, request.bounds, manner)
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use super::Settings;
 use super::body::Body;
 use super::stream::Stream;
 use crate::model::FailureKind;
@@ -179,7 +180,8 @@ fn illegal_order_is_an_error() {
 #[test]
 fn the_body_holds_the_conversation() {
     let request = samples::conversation();
-    let body = serde_json::to_value(Body::new(&request, false)).unwrap();
+    let settings = Settings::default();
+    let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     let expected = json!({
         "model": "model-x",
         "instructions": "Be kind.",
