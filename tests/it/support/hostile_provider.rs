@@ -246,7 +246,7 @@ pub static CONNECTIONS: &[Behaviour] = &[
         vec![vec![send("HTTP/1.1 200 X\r\nco"), Step::Reset]]
     }),
     behaviour("speaks something else", Fail(Unavailable), |_, _| vec![vec![send("hello\r\n\r\n")]]),
-    behaviour("endless head", Fail(Unavailable), |_, _| {
+    behaviour("endless head", End, |_, _| {
         vec![vec![send("HTTP/1.1 200 X\r\n"), Step::Forever(b"x-more: and more\r\n".to_vec())]]
     }),
     behaviour("endless 100", Fail(Limit), |_, _| {
