@@ -35,7 +35,7 @@ const BOUNDS: Bounds = Bounds {
 /// What a loaded machine may take longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Conversations at one time.
-const PARALLEL: usize = 24;
+const PARALLEL: usize = 8;
 
 /// The providers, all at `base_url` and with the key of `key_file`.
 fn providers(base_url: &str, key_file: &Path) -> Providers {

@@ -18,12 +18,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// What a flood is sent in, in bytes.
+const BLOCK_BYTES: usize = 16 << 10;
+
 /// What is done with a connection, in order; behind the last step it is closed.
 pub enum Step {
     /// Sends this.
     Send(Vec<u8>),
     /// Sends this again and again until the other side has enough.
     Forever(Vec<u8>),
+    /// The same with pauses that are too short to be silence.
+    Slowly(Vec<u8>),
     /// Sends this byte by byte, as fast as it can.
     Bytes(Vec<u8>),
     /// Sends this byte by byte, one a second.
@@ -161,8 +166,15 @@ async fn play(stream: &mut TcpStream, script: Vec<Step>) -> io::Result<()> {
     for step in script {
         match step {
             Step::Send(bytes) => stream.write_all(&bytes).await?,
-            Step::Forever(bytes) => loop {
+            Step::Forever(bytes) => {
+                let many = bytes.repeat(BLOCK_BYTES.div_ceil(bytes.len()));
+                loop {
+                    stream.write_all(&many).await?;
+                }
+            }
+            Step::Slowly(bytes) => loop {
                 stream.write_all(&bytes).await?;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             },
             Step::Bytes(bytes) => {
                 stream.set_nodelay(true)?;
@@ -250,7 +262,7 @@ pub static CONNECTIONS: &[Behaviour] = &[
         vec![vec![send("HTTP/1.1 200 X\r\n"), Step::Forever(b"x-more: and more\r\n".to_vec())]]
     }),
     behaviour("endless 100", Fail(Limit), |_, _| {
-        vec![vec![Step::Forever(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]]
+        vec![vec![Step::Slowly(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]]
     }),
     behaviour("first close, then answer", Finish, |d, _| {
         vec![vec![], stream(d.answer()).remove(0)]
