@@ -1,16 +1,42 @@
 //! Who answers. Providers turn a conversation into pieces of an answer; what becomes of the pieces is not their business.
+//!
+//! A provider over HTTP is made of two halves. The pure one is its dialect: `body` writes the request, `stream` reads the
+//! events of the answer into an `assembly`, which keeps the promises of [`ModelEvent`] whatever comes. `lax` reads JSON that
+//! is not what was promised. The other half is the same for all: `endpoint` knows the address and the key, `flow` asks, asks
+//! again where `retry` says so, and reads the stream within its [`Bounds`] with `http` and `sse`.
+//!
+//! Two rules hold everywhere. What a model wants to do is never guessed: the input of a tool is JSON as it came, or
+//! [`BadInput`]. And what comes from a provider is as trusted as what comes from a client: not at all.
 
 pub mod echo;
 mod event;
 mod placeholder;
-mod providers;
+mod provider;
 mod request;
 
-use std::pin::Pin;
+mod assembly;
+mod dialect;
+mod endpoint;
+mod extra;
+mod file;
+mod flow;
+mod http;
+mod key;
+mod lax;
+mod retry;
+mod sse;
 
-use futures_util::Stream;
+#[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod samples;
 
-use crate::base::json::Json;
+pub mod anthropic;
+pub mod openai_chat;
+pub mod openai_responses;
+mod providers;
 
 pub use event::BadInput;
 pub use event::FailureKind;
@@ -18,57 +44,15 @@ pub use event::FinishReason;
 pub use event::ModelError;
 pub use event::ModelEvent;
 pub use event::Usage;
+pub use extra::Extra;
+pub use provider::Answer;
+pub use provider::OwnTool;
+pub use provider::Provider;
 pub use providers::Providers;
+pub use providers::Settings;
 pub use request::Bounds;
 pub use request::Content;
 pub use request::ModelMessage;
 pub use request::ModelRequest;
 pub use request::Speaker;
 pub use request::ToolSpec;
-
-/// An answer as it comes. Ends behind [`ModelEvent::Finish`] or an error; dropping it gives the answer up at once.
-pub type Answer = Pin<Box<dyn Stream<Item = Result<ModelEvent, ModelError>> + Send>>;
-
-/// Somebody who answers.
-///
-/// Every answer is bounded in time and size by [`ModelRequest::bounds`], whatever the other side does, and an error that
-/// came before anything was said was tried again as often as makes sense.
-pub trait Provider: Send + Sync {
-    /// What it is called in `provider/model`.
-    fn name(&self) -> &str;
-
-    /// Says no before anything is stored, if it can be known: a key is missing, or the text asks for it.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    fn check(&self, model: &str, text: &str) -> Result<(), ModelError>;
-
-    /// Asks `request.model`.
-    fn answer(&self, request: ModelRequest) -> Answer;
-
-    /// Who runs the call `call_id`, of a provider that brings tools of its own.
-    fn own_tool(&self, _call_id: &str) -> Option<OwnTool> {
-        None
-    }
-
-    /// Runs one of its own tools.
-    ///
-    /// # Errors
-    ///
-    /// What the model is told.
-    fn run_tool(&self, name: &str, _input: &Json) -> Result<Json, String> {
-        Err(format!("there is no tool `{name}`"))
-    }
-}
-
-/// Who runs a tool that a provider brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnTool {
-    /// The server, at once.
-    Server,
-    /// The client.
-    Client,
-    /// The server, once somebody allows it.
-    Asks,
-}

@@ -1,48 +1,252 @@
-//! Who can be asked, by name.
+//! All providers by name: what `provider/model` means.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::Extra;
 use crate::model::FailureKind;
 use crate::model::ModelError;
 use crate::model::Provider;
+use crate::model::anthropic;
+use crate::model::anthropic::Anthropic;
 use crate::model::echo::Echo;
+use crate::model::http::Client;
+use crate::model::http::check_base_url;
+use crate::model::openai_chat;
+use crate::model::openai_chat::OpenAiChat;
+use crate::model::openai_responses;
+use crate::model::openai_responses::OpenAiResponses;
 use crate::model::placeholder::Placeholder;
 
-/// Every provider that is set up.
-pub struct Providers {
-    all: Vec<Arc<dyn Provider>>,
+/// Names that `compatible` providers cannot have.
+const RESERVED: &[&str] = &["anthropic", "claude-cli", "echo", "openai", "openai-chat", "opencode", "placeholder"];
+
+/// Providers that have one model, or choose one themselves: `provider` alone names it.
+const CHOOSES: &[&str] = &["claude-cli", "echo", "opencode", "placeholder"];
+
+/// Settings of all providers. Keys are not among them: they come from the environment or from files of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who answers if nobody says, as `provider/model`. Default `echo`, which needs no key.
+    pub default: String,
+    /// Whether `HTTPS_PROXY` and its like in the environment are obeyed. Default true.
+    pub proxy: bool,
+    /// The provider `anthropic`.
+    pub anthropic: anthropic::Settings,
+    /// The provider `openai`: its Responses API.
+    pub openai: openai_responses::Settings,
+    /// The provider `openai-chat`: its chat completions.
+    pub openai_chat: openai_chat::Settings,
+    /// More providers that speak chat completions, by name.
+    pub compatible: BTreeMap<String, openai_chat::Settings>,
 }
 
-impl Providers {
-    /// Echo alone.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { all: vec![Arc::new(Echo), Arc::new(Placeholder)] }
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default: "echo".to_owned(),
+            proxy: true,
+            anthropic: anthropic::Settings::default(),
+            openai: openai_responses::Settings::default(),
+            openai_chat: openai_chat::Settings::default(),
+            compatible: BTreeMap::new(),
+        }
     }
+}
 
-    /// The provider and model that `address`, `provider/model`, names.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such provider.
-    pub fn get(&self, address: &str) -> Result<(Arc<dyn Provider>, String), ModelError> {
-        let (name, model) = address.split_once('/').unwrap_or((address, ""));
-        let found = self.all.iter().find(|provider| provider.name() == name);
-        let provider = found.ok_or_else(|| {
-            ModelError::new(FailureKind::Configuration, format!("there is no provider `{name}`"))
-        })?;
-        Ok((Arc::clone(provider), model.to_owned()))
-    }
-
-    /// Who answers when nobody says who.
+impl Settings {
+    /// What is wrong with them, all at once; each begins with the name of the setting.
     #[must_use]
-    pub fn default_address(&self) -> &str {
-        "echo"
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if split(&self.default).is_err() {
+            problems.push("default must be provider/model".to_owned());
+        }
+        for name in self.compatible.keys() {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || !name.chars().all(plain) {
+                problems.push(format!("compatible.{name}: use a-z, 0-9 and - in names"));
+            }
+            if RESERVED.contains(&name.as_str()) {
+                problems.push(format!("compatible.{name}: this name is taken"));
+            }
+        }
+        let anthropic = &self.anthropic;
+        problems.extend(faults(
+            "anthropic",
+            (&anthropic.base_url, &anthropic.key_env, anthropic.key_file.is_some()),
+            (&anthropic.extra, anthropic::OWN),
+        ));
+        for field in ["temperature", "top_p", "top_k"] {
+            // Source: wire.md, 3.1.
+            if anthropic.version != "2023-06-01" && anthropic.extra.contains_key(field) {
+                let version = &anthropic.version;
+                problems.push(format!("anthropic.extra must not hold `{field}` in {version}"));
+            }
+        }
+        let openai = &self.openai;
+        problems.extend(faults(
+            "openai",
+            (&openai.base_url, &openai.key_env, openai.key_file.is_some()),
+            (&openai.extra, openai_responses::OWN),
+        ));
+        let named = self.compatible.iter().map(|(name, chat)| (format!("compatible.{name}"), chat));
+        for (name, chat) in named.chain([("openai_chat".to_owned(), &self.openai_chat)]) {
+            problems.extend(faults(
+                &name,
+                (&chat.base_url, &chat.key_env, chat.key_file.is_some()),
+                (&chat.extra, openai_chat::OWN),
+            ));
+        }
+        problems
+    }
+}
+
+/// What is wrong with the settings of one provider.
+fn faults(
+    name: &str,
+    (base_url, key_env, has_file): (&str, &str, bool),
+    (extra, own): (&Extra, &[&str]),
+) -> Vec<String> {
+    let has_key = has_file || !key_env.is_empty();
+    let url = check_base_url(base_url, has_key).err();
+    let url = url.map(|problem| format!("{name}.base_url {problem}"));
+    let taken = extra.keys().filter(|field| own.contains(&field.as_str()));
+    let taken = taken.map(|field| format!("{name}.extra must not hold `{field}`"));
+    url.into_iter().chain(taken).collect()
+}
+
+/// Everybody who can be asked.
+#[derive(Clone)]
+pub struct Providers {
+    default: String,
+    by_name: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+impl fmt::Debug for Providers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.by_name.keys().collect();
+        f.debug_struct("Providers").field("default", &self.default).field("names", &names).finish()
     }
 }
 
 impl Default for Providers {
     fn default() -> Self {
-        Self::new()
+        Self::new(&Settings::default())
+    }
+}
+
+impl Providers {
+    /// The providers of `settings`. Keys are read here; one without a key is there, and says so when it is asked.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let client = Client::new(settings.proxy);
+        let mut providers = Self { default: settings.default.clone(), by_name: BTreeMap::new() };
+        providers.add(Arc::new(Echo));
+        providers.add(Arc::new(Placeholder));
+        for (name, settings) in &settings.compatible {
+            providers.add(Arc::new(OpenAiChat::new(name, settings, client.clone())));
+        }
+        let chat = OpenAiChat::new("openai-chat", &settings.openai_chat, client.clone());
+        providers.add(Arc::new(chat));
+        let responses = OpenAiResponses::new("openai", &settings.openai, client.clone());
+        providers.add(Arc::new(responses));
+        providers.add(Arc::new(Anthropic::new("anthropic", &settings.anthropic, client)));
+        providers
+    }
+
+    fn add(&mut self, provider: Arc<dyn Provider>) {
+        self.by_name.insert(provider.name().to_owned(), provider);
+    }
+
+    /// Who answers if nobody says, as `provider/model`.
+    #[must_use]
+    pub fn default_address(&self) -> &str {
+        &self.default
+    }
+
+    /// The provider and the model that `address` means: everything up to the first slash, and everything behind it. An
+    /// empty address means the default.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Request`] if it is not `provider/model`, [`FailureKind::Configuration`] if there is no such provider.
+    pub fn get(&self, address: &str) -> Result<(Arc<dyn Provider>, String), ModelError> {
+        let address = if address.is_empty() { self.default_address() } else { address };
+        let (name, model) = split(address)?;
+        let Some(provider) = self.by_name.get(name) else {
+            let known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+            let message = format!("there is no such provider; there are {}", known.join(", "));
+            return Err(ModelError::new(FailureKind::Configuration, message));
+        };
+        Ok((Arc::clone(provider), model.to_owned()))
+    }
+}
+
+fn split(address: &str) -> Result<(&str, &str), ModelError> {
+    let (name, model) = address.split_once('/').unwrap_or((address, ""));
+    let complete = !name.is_empty() && (!model.is_empty() || CHOOSES.contains(&name));
+    let error = || ModelError::new(FailureKind::Request, "a model is named as provider/model");
+    complete.then_some((name, model)).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(providers: &Providers, address: &str, then: Result<(&str, &str), FailureKind>) {
+        let found = providers.get(address);
+        let found = found.as_ref().map(|(provider, model)| (provider.name(), model.as_str()));
+        assert_eq!(found.map_err(|error| error.kind), then);
+    }
+
+    #[test]
+    fn addresses_are_split_at_the_first_slash() {
+        let mut settings = Settings { default: "anthropic/x".to_owned(), ..Settings::default() };
+        settings.compatible.insert("router".to_owned(), openai_chat::Settings::default());
+        let providers = Providers::new(&settings);
+        check(&providers, "openai/gpt-x", Ok(("openai", "gpt-x")));
+        check(&providers, "router/maker/model:free", Ok(("router", "maker/model:free")));
+        check(&providers, "", Ok(("anthropic", "x")));
+        check(&providers, "nobody/x", Err(FailureKind::Configuration));
+        for address in ["openai", "openai/", "/x", "/"] {
+            check(&providers, address, Err(FailureKind::Request));
+        }
+    }
+
+    #[test]
+    fn an_absent_key_is_told_with_its_name() {
+        let anthropic =
+            anthropic::Settings { key_env: "SESSILE_TEST_NO_KEY".to_owned(), ..Default::default() };
+        let providers = Providers::new(&Settings { anthropic, ..Settings::default() });
+        let (provider, model) = providers.get("anthropic/x").unwrap();
+        let error = provider.check(&model, "hello").unwrap_err();
+        assert_eq!(error.kind, FailureKind::Configuration);
+        assert!(error.message.contains("SESSILE_TEST_NO_KEY"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        assert_eq!(Settings::default().problems(), Vec::<String>::new());
+        let text = r#"{"default":"x","compatible":{"echo":{},"A b":{"key_env":""}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems().len(), 3);
+        let text =
+            r#"{"openai":{"base_url":"http://example.org"},"compatible":{"x":{"base_url":"?"}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems().len(), 2);
+        let text = r#"{"anthropic":{"extra":{"thinking":{"type":"adaptive"},"model":"x"}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.problems(), ["anthropic.extra must not hold `model`"]);
+        for text in [r#"{"anthropic":{"key":"k"}}"#, r#"{"openai":{"api_key":"k"}}"#] {
+            let error = serde_json::from_str::<Settings>(text).unwrap_err();
+            assert!(error.to_string().contains("unknown field"), "{error}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod limits;
 mod openapi;
 mod pages;
 mod power;
+mod providers;
 mod redaction;
 mod retries;
 mod sessions;

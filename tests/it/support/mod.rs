@@ -3,7 +3,9 @@
 pub mod client;
 pub mod clock;
 pub mod fault;
+pub mod hostile_provider;
 pub mod ledger;
+pub mod provider_words;
 pub mod server;
 pub mod socket;
 

@@ -1,0 +1,102 @@
+//! The provider that speaks the Messages API.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::Answer;
+use crate::model::ModelError;
+use crate::model::ModelRequest;
+use crate::model::Provider;
+use crate::model::anthropic::body::Body;
+use crate::model::anthropic::stream::Stream;
+use crate::model::endpoint::Endpoint;
+use crate::model::extra::Extra;
+use crate::model::flow::Manner;
+use crate::model::http::Client;
+use crate::model::retry::Patience;
+
+/// Settings of a provider that speaks the Messages API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address, without `/v1/messages`.
+    pub base_url: String,
+    /// Environment variable that holds the key; empty if the server wants none.
+    pub key_env: String,
+    /// File that holds the key, in place of `key_env`.
+    pub key_file: Option<PathBuf>,
+    /// Version of the API. Source of the default: wire.md, 3.1.
+    pub version: String,
+    /// How the key is sent.
+    pub auth: Auth,
+    /// Most tokens of an answer if nobody says; the API wants a number.
+    pub max_tokens_count: u32,
+    /// More fields of every request, as `{"thinking":{"type":"adaptive"}}`.
+    pub extra: Extra,
+}
+
+/// How a key is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// In the header `x-api-key`.
+    #[default]
+    XApiKey,
+    /// In the header `authorization`, as gateways want it.
+    Bearer,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.anthropic.com".to_owned(),
+            key_env: "ANTHROPIC_API_KEY".to_owned(),
+            key_file: None,
+            version: "2026-10-21".to_owned(),
+            auth: Auth::default(),
+            max_tokens_count: 8_192,
+            extra: Extra::new(),
+        }
+    }
+}
+
+/// Anthropic, or somebody who speaks like it.
+#[derive(Debug)]
+pub struct Anthropic {
+    endpoint: Endpoint,
+    settings: Settings,
+}
+
+impl Anthropic {
+    /// The provider `name`. The key is read here, once; without one, every answer is an error.
+    pub(in crate::model) fn new(name: &str, settings: &Settings, client: Client) -> Self {
+        let Settings { base_url, key_env, key_file, version, auth, .. } = settings;
+        let url = format!("{}/v1/messages", base_url.trim_end_matches('/'));
+        let (key_header, prefix) = match auth {
+            Auth::XApiKey => ("x-api-key", ""),
+            Auth::Bearer => ("authorization", "Bearer "),
+        };
+        let endpoint = Endpoint::new(name, url, client)
+            .with_header("anthropic-version", version)
+            .with_key(key_env, key_file.as_deref(), (key_header, prefix));
+        Self { endpoint, settings: settings.clone() }
+    }
+}
+
+impl Provider for Anthropic {
+    fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+
+    fn check(&self, model: &str, _text: &str) -> Result<(), ModelError> {
+        self.endpoint.check(model)
+    }
+
+    fn answer(&self, request: ModelRequest) -> Answer {
+        let body = Body::new(&request, &self.settings);
+        let manner = Manner { patience: Patience::IfTold, dialect: || Box::<Stream>::default() };
+        self.endpoint.answer(&request.model, &body, request.bounds, manner)
+    }
+}

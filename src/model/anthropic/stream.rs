@@ -1,0 +1,338 @@
+//! The stream of the Messages API as our events.
+
+use serde::Deserialize;
+
+use crate::base::json::Json;
+use crate::model::FinishReason;
+use crate::model::ModelError;
+use crate::model::ModelEvent;
+use crate::model::Usage;
+use crate::model::assembly::Assembly;
+use crate::model::assembly::BlockKey;
+use crate::model::assembly::Kind;
+use crate::model::assembly::interrupted;
+use crate::model::assembly::protocol;
+use crate::model::dialect::Complaint;
+use crate::model::dialect::Dialect;
+use crate::model::lax::lax;
+use crate::model::lax::object;
+use crate::model::sse;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    #[serde(rename = "type", deserialize_with = "lax")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    message: Option<Message>,
+    #[serde(deserialize_with = "lax")]
+    index: Option<u64>,
+    #[serde(deserialize_with = "lax")]
+    content_block: Option<Block>,
+    #[serde(deserialize_with = "lax")]
+    delta: Option<Delta>,
+    #[serde(deserialize_with = "lax")]
+    usage: Option<Counts>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    #[serde(deserialize_with = "lax")]
+    id: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    model: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    usage: Option<Counts>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Block {
+    #[serde(rename = "type", deserialize_with = "lax")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    text: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    thinking: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    signature: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    data: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    id: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    name: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    input: Option<Json>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Delta {
+    #[serde(rename = "type", deserialize_with = "lax")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    text: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    thinking: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    signature: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    partial_json: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    stop_reason: Option<String>,
+}
+
+/// Totals of the whole answer; one that is absent has not changed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Counts {
+    #[serde(deserialize_with = "lax")]
+    input_tokens: Option<u64>,
+    #[serde(deserialize_with = "lax")]
+    output_tokens: Option<u64>,
+    #[serde(deserialize_with = "lax")]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(deserialize_with = "lax")]
+    cache_read_input_tokens: Option<u64>,
+}
+
+impl Counts {
+    fn update(&mut self, newer: &Self) {
+        self.input_tokens = newer.input_tokens.or(self.input_tokens);
+        self.output_tokens = newer.output_tokens.or(self.output_tokens);
+        self.cache_creation_input_tokens =
+            newer.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.cache_read_input_tokens =
+            newer.cache_read_input_tokens.or(self.cache_read_input_tokens);
+    }
+
+    /// Their `input_tokens` leave out what was read from or written to the cache; ours do not.
+    fn usage(&self) -> Usage {
+        let cached = self.cache_read_input_tokens.unwrap_or(0);
+        let input = self.input_tokens.unwrap_or(0);
+        let written = self.cache_creation_input_tokens.unwrap_or(0);
+        Usage {
+            input_tokens: input.saturating_add(cached).saturating_add(written),
+            output_tokens: self.output_tokens.unwrap_or(0),
+            cached_input_tokens: cached,
+            reasoning_tokens: 0,
+        }
+    }
+}
+
+/// The block that the stream is busy with, as we see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Current {
+    Ours(Kind),
+    /// Of a kind that we do not know or need: its deltas and its end are skipped.
+    Skipped,
+}
+
+/// Reads one answer.
+#[derive(Debug, Default)]
+pub(in crate::model) struct Stream {
+    assembly: Assembly,
+    /// Open blocks by the provider's index. A handful: blocks do not interleave in practice.
+    open: Vec<(u64, Current)>,
+    /// The input that came with the start of a call, for servers that send no deltas.
+    inputs: Vec<(u64, Json)>,
+    next_index: u64,
+    begun: bool,
+    counts: Counts,
+    stop_reason: Option<String>,
+}
+
+const KNOWN: &[&str] = &[
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "error",
+];
+
+/// Open blocks at one time.
+const OPEN_COUNT_MAX: usize = 64;
+
+impl Dialect for Stream {
+    fn take(&mut self, event: &sse::Event) -> Result<(), ModelError> {
+        if self.assembly.is_finished() {
+            return Ok(());
+        }
+        let parsed = match object::<Event>(&event.data) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return Ok(()),
+            Err(_) if !event.name.is_empty() && !KNOWN.contains(&event.name.as_str()) => {
+                if event.name == "ping" {
+                    self.assembly.ping();
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
+        };
+        match parsed.kind.as_deref().unwrap_or(&event.name) {
+            "message_start" => self.message_start(parsed),
+            "content_block_start" => self.block_start(parsed),
+            "content_block_delta" => self.block_delta(parsed),
+            "content_block_stop" => self.block_stop(parsed.index),
+            "message_delta" => {
+                self.message_delta(parsed);
+                Ok(())
+            }
+            "message_stop" => self.message_stop(),
+            "ping" => {
+                self.assembly.ping();
+                Ok(())
+            }
+            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ModelError> {
+        if self.assembly.is_finished() { Ok(()) } else { Err(interrupted()) }
+    }
+
+    fn next(&mut self) -> Option<ModelEvent> {
+        self.assembly.next()
+    }
+}
+
+impl Stream {
+    fn message_start(&mut self, event: Event) -> Result<(), ModelError> {
+        if self.begun || self.assembly.is_started() {
+            return Err(protocol("a second answer began inside the first"));
+        }
+        self.begun = true;
+        let message = event.message.unwrap_or_default();
+        self.assembly.start(message.id, message.model);
+        self.count(message.usage);
+        Ok(())
+    }
+
+    fn count(&mut self, counts: Option<Counts>) {
+        if let Some(counts) = counts {
+            self.counts.update(&counts);
+            self.assembly.usage(self.counts.usage());
+        }
+    }
+
+    fn block_start(&mut self, event: Event) -> Result<(), ModelError> {
+        let block = event.content_block.unwrap_or_default();
+        let index = event.index.unwrap_or(self.next_index);
+        if self.open.iter().any(|(open, _)| *open == index) || self.open.len() >= OPEN_COUNT_MAX {
+            return Err(protocol("a block was opened twice"));
+        }
+        self.next_index = index.saturating_add(1);
+        let current = match block.kind.as_deref() {
+            Some("text") => Current::Ours(Kind::Text),
+            Some("thinking") => Current::Ours(Kind::Reasoning),
+            Some("tool_use") => Current::Ours(Kind::Tool),
+            Some("redacted_thinking") => {
+                self.assembly.redacted(block.data.unwrap_or_default())?;
+                Current::Skipped
+            }
+            _ => Current::Skipped,
+        };
+        self.open.push((index, current));
+        let Current::Ours(kind) = current else { return Ok(()) };
+        let key = (index, 0, kind);
+        match kind {
+            Kind::Text => {
+                self.assembly.open(key)?;
+                self.assembly.grow(key, block.text.unwrap_or_default())
+            }
+            Kind::Reasoning => {
+                self.assembly.open(key)?;
+                self.assembly.grow(key, block.thinking.unwrap_or_default())?;
+                self.assembly.sign(key, block.signature.unwrap_or_default())
+            }
+            Kind::Tool => {
+                let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
+                let input = block.input.filter(|input| input.as_str() != "{}");
+                self.inputs.extend(input.map(|input| (index, input)));
+                self.assembly.open_tool(key, id, name)
+            }
+        }
+    }
+
+    /// The block that `index` means: the latest one if it is absent.
+    fn current(&self, index: Option<u64>) -> Result<(u64, Current), ModelError> {
+        let found = match index {
+            Some(index) => self.open.iter().find(|(open, _)| *open == index),
+            None => self.open.last(),
+        };
+        found.copied().ok_or_else(|| protocol("a block that is not open was continued or closed"))
+    }
+
+    fn block_delta(&mut self, event: Event) -> Result<(), ModelError> {
+        let (index, current) = self.current(event.index)?;
+        let Current::Ours(open) = current else { return Ok(()) };
+        let key: BlockKey = (index, 0, open);
+        let delta = event.delta.unwrap_or_default();
+        let (kind, text) = match delta.kind.as_deref() {
+            Some("text_delta") => (Kind::Text, delta.text),
+            Some("thinking_delta") => (Kind::Reasoning, delta.thinking),
+            Some("input_json_delta") => (Kind::Tool, delta.partial_json),
+            Some("signature_delta") if open == Kind::Reasoning => {
+                return self.assembly.sign(key, delta.signature.unwrap_or_default());
+            }
+            _ => return Ok(()),
+        };
+        if kind != open {
+            return Err(protocol("a block was continued with something of another kind"));
+        }
+        self.assembly.grow(key, text.unwrap_or_default())
+    }
+
+    fn block_stop(&mut self, index: Option<u64>) -> Result<(), ModelError> {
+        let (index, current) = self.current(index)?;
+        self.open.retain(|(open, _)| *open != index);
+        let Current::Ours(kind) = current else { return Ok(()) };
+        self.give_input(index)?;
+        self.assembly.close((index, 0, kind))
+    }
+
+    /// Says the input that came with the start of the call, unless deltas came as well.
+    fn give_input(&mut self, index: u64) -> Result<(), ModelError> {
+        let Some(at) = self.inputs.iter().position(|(call, _)| *call == index) else {
+            return Ok(());
+        };
+        let (_, input) = self.inputs.swap_remove(at);
+        let key = (index, 0, Kind::Tool);
+        if self.assembly.has_input(key) {
+            return Ok(());
+        }
+        self.assembly.grow(key, input.as_str().to_owned())
+    }
+
+    fn message_delta(&mut self, event: Event) {
+        let reason = event.delta.and_then(|delta| delta.stop_reason);
+        self.stop_reason = reason.or_else(|| self.stop_reason.take());
+        self.assembly.start(None, None);
+        self.count(event.usage);
+    }
+
+    fn message_stop(&mut self) -> Result<(), ModelError> {
+        while let Some((index, _)) = self.inputs.last() {
+            self.give_input(*index)?;
+        }
+        let raw = self.stop_reason.take();
+        self.assembly.finish(finish_reason(raw.as_deref()), raw);
+        Ok(())
+    }
+}
+
+/// Source: wire.md, 1.4.
+fn finish_reason(raw: Option<&str>) -> FinishReason {
+    match raw {
+        Some("end_turn" | "stop_sequence" | "pause_turn") => FinishReason::Stop,
+        Some("tool_use") => FinishReason::ToolCalls,
+        Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
+        Some("refusal") => FinishReason::ContentFilter,
+        _ => FinishReason::Other,
+    }
+}

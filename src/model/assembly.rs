@@ -1,0 +1,308 @@
+//! The blocks of one answer while they come: keeps what every provider promises in [`ModelEvent`], whatever the other side
+//! sends. What the other side's events mean is up to its dialect.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+
+use crate::base::json::Json;
+use crate::model::BadInput;
+use crate::model::FailureKind;
+use crate::model::FinishReason;
+use crate::model::ModelError;
+use crate::model::ModelEvent;
+use crate::model::Usage;
+
+/// Most blocks of one answer.
+pub(super) const BLOCKS_COUNT_MAX: usize = 1_024;
+/// Longest id or name that is taken from a provider, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+/// Most tokens that are believed: what JavaScript can still count.
+const TOKENS_COUNT_MAX: u64 = (1 << 53) - 1;
+
+/// How a dialect tells the open blocks of an answer apart.
+pub(super) type BlockKey = (u64, u64, Kind);
+
+/// Kinds of blocks that grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Text.
+    Text,
+    /// A thought.
+    Reasoning,
+    /// A tool call.
+    Tool,
+}
+
+#[derive(Debug)]
+struct Block {
+    index: u32,
+    /// Of a thought.
+    signature: Option<String>,
+    /// Of a tool: the text of its input.
+    json: String,
+}
+
+/// The answer so far, and the events that nobody has taken yet.
+///
+/// Guarantees about the events, pings apart: the first is the start; blocks are numbered in the order in which they open; only open
+/// blocks grow; ids of tools are not empty and no two are the same; the last one is the finish, and every block is closed
+/// before it.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    events: VecDeque<ModelEvent>,
+    open: BTreeMap<BlockKey, Block>,
+    tool_ids: HashSet<String>,
+    count: u32,
+    started: bool,
+    finished: bool,
+}
+
+/// The other side broke its own rules.
+pub(super) fn protocol(problem: impl Into<String>) -> ModelError {
+    ModelError::new(FailureKind::Protocol, problem)
+}
+
+/// The stream ended before the answer did.
+pub(super) fn interrupted() -> ModelError {
+    ModelError::new(FailureKind::Interrupted, "the answer broke off before its end")
+}
+
+/// Refuses names that no honest provider gives.
+fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(protocol(format!("a tool call without a usable {what}")));
+    }
+    Ok(())
+}
+
+/// The input of a tool: `text` as it is, or why it cannot be used. Nothing is ever repaired.
+///
+/// No text at all is an input without fields, but only if the call is known to be `whole`.
+fn input(text: String, whole: bool) -> Result<Json, BadInput> {
+    if text.trim().is_empty() && whole {
+        return Ok(Json::default());
+    }
+    match Json::parse(&text) {
+        Ok(json) if json.is_object() => Ok(json),
+        Ok(_) => Err(BadInput { text, problem: "the input is not an object".to_owned() }),
+        Err(error) => Err(BadInput { text, problem: error.to_string() }),
+    }
+}
+
+impl Assembly {
+    /// The next event, oldest first.
+    pub(super) fn next(&mut self) -> Option<ModelEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether the answer has begun.
+    pub(super) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the answer is over.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether a block is open.
+    pub(super) fn is_open(&self, key: BlockKey) -> bool {
+        self.open.contains_key(&key)
+    }
+
+    /// The answer begins; does nothing if it has begun.
+    pub(super) fn start(&mut self, id: Option<String>, model: Option<String>) {
+        if !std::mem::replace(&mut self.started, true) {
+            let short = |name: &String| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+            let (id, model) = (id.filter(short), model.filter(short));
+            self.events.push_back(ModelEvent::Start { id, model });
+        }
+    }
+
+    fn next_index(&mut self) -> Result<u32, ModelError> {
+        let index = self.count;
+        if index as usize >= BLOCKS_COUNT_MAX {
+            let problem = format!("the answer has more than {BLOCKS_COUNT_MAX} blocks");
+            return Err(ModelError::new(FailureKind::Limit, problem));
+        }
+        self.start(None, None);
+        self.count += 1;
+        Ok(index)
+    }
+
+    fn insert(&mut self, key: BlockKey) -> Result<u32, ModelError> {
+        if self.open.contains_key(&key) {
+            return Err(protocol("a block was opened twice"));
+        }
+        let index = self.next_index()?;
+        self.open.insert(key, Block { index, signature: None, json: String::new() });
+        Ok(index)
+    }
+
+    /// Opens a text or a thought, as `key` says.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Protocol`] if `key` is open, [`FailureKind::Limit`] if there are too many blocks.
+    pub(super) fn open(&mut self, key: BlockKey) -> Result<(), ModelError> {
+        let index = self.insert(key)?;
+        self.events.push_back(match key.2 {
+            Kind::Reasoning => ModelEvent::ReasoningStart { index },
+            Kind::Text | Kind::Tool => ModelEvent::TextStart { index },
+        });
+        Ok(())
+    }
+
+    /// Opens a tool call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`]; [`FailureKind::Protocol`] as well if `id` or `name` cannot be used, or another call has the `id`.
+    pub(super) fn open_tool(
+        &mut self,
+        key: BlockKey,
+        id: String,
+        name: String,
+    ) -> Result<(), ModelError> {
+        check_name("id", &id)?;
+        check_name("name", &name)?;
+        if !self.tool_ids.insert(id.clone()) {
+            return Err(protocol("two tool calls have the same id"));
+        }
+        let index = self.insert(key)?;
+        self.events.push_back(ModelEvent::ToolStart { index, id, name });
+        Ok(())
+    }
+
+    /// A thought that only the provider can read.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Limit`] if there are too many blocks.
+    pub(super) fn redacted(&mut self, data: String) -> Result<(), ModelError> {
+        let index = self.next_index()?;
+        self.events.push_back(ModelEvent::RedactedReasoning { index, data });
+        Ok(())
+    }
+
+    /// Adds to a block. Adding nothing says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Protocol`] if `key` is not open.
+    pub(super) fn grow(&mut self, key: BlockKey, text: String) -> Result<(), ModelError> {
+        let block = self.open.get_mut(&key).ok_or_else(not_open)?;
+        let index = block.index;
+        if !text.is_empty() {
+            self.events.push_back(match key.2 {
+                Kind::Text => ModelEvent::TextDelta { index, text },
+                Kind::Reasoning => ModelEvent::ReasoningDelta { index, text },
+                Kind::Tool => {
+                    block.json.push_str(&text);
+                    ModelEvent::ToolDelta { index, json: text }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether anything was added to the tool call `key`.
+    pub(super) fn has_input(&self, key: BlockKey) -> bool {
+        self.open.get(&key).is_some_and(|block| !block.json.is_empty())
+    }
+
+    /// Puts the provider's seal on a thought, in place of an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Protocol`] if `key` is not open.
+    pub(super) fn sign(&mut self, key: BlockKey, signature: String) -> Result<(), ModelError> {
+        let block = self.open.get_mut(&key).ok_or_else(not_open)?;
+        block.signature = Some(signature).filter(|signature| !signature.is_empty());
+        Ok(())
+    }
+
+    /// Closes a block that the provider says is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Protocol`] if `key` is not open.
+    pub(super) fn close(&mut self, key: BlockKey) -> Result<(), ModelError> {
+        let block = self.open.remove(&key).ok_or_else(not_open)?;
+        self.end_block(key.2, block, true);
+        Ok(())
+    }
+
+    fn end_block(&mut self, kind: Kind, block: Block, whole: bool) {
+        let index = block.index;
+        self.events.push_back(match kind {
+            Kind::Text => ModelEvent::TextEnd { index },
+            Kind::Reasoning => ModelEvent::ReasoningEnd { index, signature: block.signature },
+            Kind::Tool => ModelEvent::ToolEnd { index, input: input(block.json, whole) },
+        });
+    }
+
+    /// Closes all open blocks, oldest first. `whole`: whether the provider says that nothing is missing from them.
+    pub(super) fn close_all(&mut self, whole: bool) {
+        let mut open: Vec<_> = std::mem::take(&mut self.open).into_iter().collect();
+        open.sort_by_key(|(_, block)| block.index);
+        for (key, block) in open {
+            self.end_block(key.2, block, whole);
+        }
+    }
+
+    /// Tokens so far.
+    pub(super) fn usage(&mut self, usage: Usage) {
+        self.start(None, None);
+        self.events.push_back(ModelEvent::Usage(Usage {
+            input_tokens: usage.input_tokens.min(TOKENS_COUNT_MAX),
+            output_tokens: usage.output_tokens.min(TOKENS_COUNT_MAX),
+            cached_input_tokens: usage.cached_input_tokens.min(TOKENS_COUNT_MAX),
+            reasoning_tokens: usage.reasoning_tokens.min(TOKENS_COUNT_MAX),
+        }));
+    }
+
+    /// A sign of life.
+    pub(super) fn ping(&mut self) {
+        self.events.push_back(ModelEvent::Ping);
+    }
+
+    /// The answer is over: closes what is open. Does nothing if it is over already.
+    pub(super) fn finish(&mut self, reason: FinishReason, raw: Option<String>) {
+        if !std::mem::replace(&mut self.finished, true) {
+            self.start(None, None);
+            self.close_all(matches!(reason, FinishReason::Stop | FinishReason::ToolCalls));
+            let raw = raw.filter(|raw| raw.len() <= NAME_BYTES_MAX);
+            self.events.push_back(ModelEvent::Finish { reason, raw });
+        }
+    }
+}
+
+fn not_open() -> ModelError {
+    protocol("a block that is not open was continued or closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, whole: bool, then: Result<&str, &str>) {
+        let input = input(text.to_owned(), whole);
+        let seen = input.as_ref().map(Json::as_str).map_err(|bad| bad.text.as_str());
+        assert_eq!(seen, then);
+    }
+
+    #[test]
+    fn inputs_are_taken_as_they_are_or_not_at_all() {
+        check(r#"{"a": 12345678901234567890}"#, true, Ok(r#"{"a":12345678901234567890}"#));
+        check("", true, Ok("{}"));
+        check("", false, Err(""));
+        for text in [r#"{"a":1,"b":"unfin"#, "[1]", "null", "5", "{}{}", "{'a':1}", "{\"a\":1,}"] {
+            check(text, true, Err(text));
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        check(&deep, true, Err(&deep));
+    }
+}

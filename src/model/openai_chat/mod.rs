@@ -1,0 +1,17 @@
+//! Chat completions, as OpenAI and many others speak them (wire.md, 3.2): what is sent, what comes back, and the provider
+//! made of both.
+
+mod body;
+mod provider;
+mod stream;
+
+pub use provider::OpenAiChat;
+pub use provider::Settings;
+
+pub(in crate::model) use body::OWN;
+
+#[cfg(test)]
+pub(in crate::model) use stream::Stream;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! The Responses API of OpenAI (wire.md, 3.3): what is sent, what comes back, and the provider made of both.
+
+mod body;
+mod provider;
+mod stream;
+
+pub use provider::OpenAiResponses;
+pub use provider::Settings;
+
+pub(in crate::model) use body::OWN;
+
+#[cfg(test)]
+pub(in crate::model) use stream::Stream;
+
+#[cfg(test)]
+mod tests;
