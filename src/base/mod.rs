@@ -6,6 +6,8 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod metric;
+pub mod secret;
+pub mod tls;
 
 pub use error::Classify;
 pub use error::Kind;

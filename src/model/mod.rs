@@ -1,7 +1,12 @@
 //! Who answers. Providers turn a conversation into pieces of an answer; what becomes of the pieces is not their business.
 
+mod channel;
+pub mod claude_cli;
 pub mod echo;
 mod event;
+mod lines;
+mod prompt;
+mod refusal;
 mod request;
 
 use std::pin::Pin;
