@@ -5,6 +5,8 @@ pub mod claude_cli;
 pub mod echo;
 mod event;
 mod lines;
+mod locks;
+pub mod opencode;
 mod prompt;
 mod refusal;
 mod request;

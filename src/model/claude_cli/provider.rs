@@ -1,11 +1,7 @@
 //! The provider itself: settings in, answers out. One process per answer, one lock per session of the CLI.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::Weak;
 
 use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
@@ -23,6 +19,7 @@ use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Provider;
 use crate::model::channel;
+use crate::model::locks::Locks;
 use crate::model::prompt;
 
 /// Events that wait for the reader of an answer.
@@ -52,7 +49,8 @@ pub struct ClaudeCli {
 pub(super) struct Inner {
     pub(super) settings: ClaudeCliSettings,
     pub(super) program: PathBuf,
-    pub(super) locks: Locks,
+    /// By workspace and id: two processes that resume one session lose one of their turns.
+    pub(super) locks: Locks<(String, String)>,
     pub(super) places: Semaphore,
     key: Option<SecretString>,
 }
@@ -69,27 +67,6 @@ impl Inner {
         if let Some(key) = &self.key {
             command.env("ANTHROPIC_API_KEY", key.expose_secret());
         }
-    }
-}
-
-/// A lock for each session of the CLI: two processes that resume one session lose one of their turns.
-#[derive(Default)]
-pub(super) struct Locks(Mutex<HashMap<SessionName, Weak<tokio::sync::Mutex<()>>>>);
-
-/// Workspace and id.
-type SessionName = (String, String);
-
-impl Locks {
-    /// The lock of session `id`; it lives as long as somebody holds it.
-    pub(super) fn of(&self, workspace: &str, id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let lock = locks.entry((workspace.to_owned(), id.to_owned())).or_default();
-        lock.upgrade().unwrap_or_else(|| {
-            let fresh = Arc::default();
-            *lock = Arc::downgrade(&fresh);
-            fresh
-        })
     }
 }
 

@@ -91,7 +91,7 @@ impl Turn {
     async fn attempt(&self, out: &Out, deadline: Instant) -> End {
         let mut held = None;
         if let Some(id) = &self.resume {
-            let lock = self.inner.locks.of(&self.workspace, id);
+            let lock = self.inner.locks.of((self.workspace.clone(), id.clone()));
             held = tokio::select! {
                 () = out.closed() => return End::Unwanted,
                 guard = timeout_at(deadline, lock.lock_owned()) => match guard {
@@ -233,14 +233,14 @@ impl Reader<'_> {
         let mut events = Vec::new();
         let verdict = self.parser.line(line, &mut events);
         for event in events {
-            self.told_bytes = self.told_bytes.saturating_add(weight(&event));
+            self.told_bytes = self.told_bytes.saturating_add(event.weight());
             if self.told_bytes > self.turn.bounds.bytes {
                 return Some(failed(too_large()));
             }
             if let (ModelEvent::Resume(id), false) = (&event, self.locked) {
                 // A fresh session; nobody else can know its id yet.
                 self.locked = true;
-                let lock = self.turn.inner.locks.of(&self.turn.workspace, id);
+                let lock = self.turn.inner.locks.of((self.turn.workspace.clone(), id.clone()));
                 self.held = lock.try_lock_owned().ok();
             }
             if self.out.send(Ok(event)).await.is_err() {
@@ -248,17 +248,6 @@ impl Reader<'_> {
             }
         }
         (verdict != Verdict::More).then_some(End::Verdict(verdict))
-    }
-}
-
-/// Bytes of what an event tells.
-fn weight(event: &ModelEvent) -> usize {
-    match event {
-        ModelEvent::TextDelta { text, .. } | ModelEvent::ReasoningDelta { text, .. } => text.len(),
-        ModelEvent::ToolDelta { json, .. } => json.len(),
-        ModelEvent::ToolResult { output, .. } => output.as_str().len(),
-        ModelEvent::RedactedReasoning { data, .. } => data.len(),
-        _ => 0,
     }
 }
 
