@@ -27,10 +27,9 @@ const QUEUE_EVENTS_MAX: usize = 64;
 /// Longest system prompt, in bytes: it is an argument of the program, and Linux allows 128 KiB each.
 const SYSTEM_BYTES_MAX: usize = 100 << 10;
 
-/// Variables that keep the CLI quiet and to itself, and its key from the commands that it runs.
+/// Variables that keep the CLI quiet and to itself.
 const QUIET: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-    ("CLAUDE_CODE_SUBPROCESS_ENV_SCRUB", "1"),
     ("DISABLE_TELEMETRY", "1"),
     ("DISABLE_ERROR_REPORTING", "1"),
     ("DISABLE_AUTOUPDATER", "1"),

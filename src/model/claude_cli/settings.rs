@@ -40,7 +40,8 @@ pub struct ClaudeCliSettings {
     pub processes_count: usize,
     /// The `PATH` of the process. Default `/usr/local/bin:/usr/bin:/bin`.
     pub path: String,
-    /// Further environment variables of the process; no secrets.
+    /// Further environment variables of the process; no secrets. Where bubblewrap is installed,
+    /// `CLAUDE_CODE_SUBPROCESS_ENV_SCRUB = "1"` hides the key from the commands that the agent runs.
     pub environment: BTreeMap<String, String>,
 }
 

@@ -37,6 +37,7 @@ pub struct Reply {
 impl Client {
     /// A client of `server`.
     pub fn new(server: &Server) -> Self {
+        sessile::base::tls::ready();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { http, base: server.base.clone() }
     }

@@ -1,10 +1,12 @@
 //! What every integration test needs: a real server in a child process, and clients for it.
 
+pub mod agents;
 pub mod client;
 pub mod clock;
 pub mod fault;
 pub mod ledger;
 pub mod server;
 pub mod socket;
+pub mod stub;
 
 pub use server::Server;
