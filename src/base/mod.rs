@@ -6,6 +6,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod metric;
+pub mod process;
 pub mod secret;
 pub mod tls;
 

@@ -76,11 +76,11 @@ async fn turn(provider: &dyn Provider, text: &str, resume: Option<&str>) -> Turn
                 turn.tools.push((name, String::new(), String::new()));
             }
             Ok(ModelEvent::ToolEnd { input, .. }) => {
-                turn.tools.last_mut().unwrap().1 = input.unwrap().as_str().to_owned();
+                input.unwrap().as_str().clone_into(&mut turn.tools.last_mut().unwrap().1);
             }
             Ok(ModelEvent::ToolResult { output, is_error, .. }) => {
                 assert!(!is_error, "{}", output.as_str());
-                turn.tools.last_mut().unwrap().2 = output.as_str().to_owned();
+                output.as_str().clone_into(&mut turn.tools.last_mut().unwrap().2);
             }
             Ok(ModelEvent::StepEnd) => turn.steps += 1,
             Ok(ModelEvent::Usage(usage)) => turn.tokens = (usage.input_tokens, usage.output_tokens),
@@ -221,7 +221,7 @@ fn server(stub: &Stub) -> Option<Server> {
     });
     std::fs::write(folder.path().join("opencode.json"), config.to_string()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(["serve", "--hostname", "127.0.0.1", "--pure", "--port", &port.to_string()])
         .current_dir(folder.path())
         .env_clear()
@@ -236,15 +236,11 @@ fn server(stub: &Stub) -> Option<Server> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
-    for line in lines {
-        said.push(line.unwrap());
-        if said.last().unwrap().contains("listening") {
-            return Some(Server { child, base: format!("http://127.0.0.1:{port}"), folder });
-        }
-    }
-    panic!("opencode does not serve: {said:?}");
+    let mut server = Server { child, base: format!("http://127.0.0.1:{port}"), folder };
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    let listens = lines.any(|line| line.unwrap().contains("listening"));
+    assert!(listens, "opencode does not serve");
+    Some(server)
 }
 
 fn opencode(server: &Server, change: impl FnOnce(&mut OpenCodeSettings)) -> OpenCode {

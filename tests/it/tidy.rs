@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["base"]),
     ("domain", &["base"]),
     ("model", &["base"]),
+    ("tool", &["base", "model"]),
     ("storage", &["base", "domain"]),
     ("wire", &["base", "domain"]),
     ("actor", &["base", "domain", "storage", "model", "wire"]),

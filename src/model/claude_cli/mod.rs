@@ -3,7 +3,6 @@
 mod blocks;
 mod line;
 mod parser;
-mod process;
 mod provider;
 mod settings;
 mod turn;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
 use tokio::sync::mpsc::Sender;
@@ -13,9 +15,9 @@ use tokio::time::timeout_at;
 
 use super::parser::Parser;
 use super::parser::Verdict;
-use super::process::Group;
 use super::provider::Inner;
 use crate::base::clock;
+use crate::base::process::Group;
 use crate::model::Bounds;
 use crate::model::FailureKind;
 use crate::model::ModelError;
@@ -143,8 +145,12 @@ impl Turn {
             Ok(Err(error)) => return Err(no_start("its folder cannot be made", &error)),
             Err(error) => return Err(no_start("its folder cannot be made", &error)),
         }
-        Group::start(self.command(), self.prompt.clone())
-            .map_err(|error| no_start("its program cannot be run", &error))
+        let started = Group::start(self.command());
+        let (group, stdin, stdout) =
+            started.map_err(|error| no_start("its program cannot be run", &error))?;
+        // Beside the reading, or a long prompt and a long answer wait for each other; ends with the process at the latest.
+        drop(tokio::runtime::Handle::current().spawn(feed(stdin, self.prompt.clone())));
+        Ok((group, stdout))
     }
 
     fn command(&self) -> Command {
@@ -248,6 +254,13 @@ impl Reader<'_> {
             }
         }
         (verdict != Verdict::More).then_some(End::Verdict(verdict))
+    }
+}
+
+/// A process that does not read its input to the end says why itself, so errors say nothing here.
+async fn feed(mut stdin: ChildStdin, input: String) {
+    if let Err(error) = stdin.write_all(input.as_bytes()).await {
+        tracing::debug!("an agent did not take its prompt: {error}");
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Agents {
 }
 
 /// The agents; `None`, with the reason printed, when npm is missing or cannot install them.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 pub fn agents() -> Option<&'static Agents> {
     static AGENTS: OnceLock<Result<Agents, String>> = OnceLock::new();
     match AGENTS.get_or_init(install) {

@@ -124,8 +124,8 @@ fn hang(out: &mut TcpStream, hanging: &AtomicUsize) -> std::io::Result<()> {
 fn text_of(message: &Value) -> String {
     let blocks = message["content"].as_array();
     let texts = blocks.into_iter().flatten().filter_map(|block| block["text"].as_str());
-    let own = texts.filter(|text| !text.trim_start().starts_with("<system-reminder>"));
-    own.last().or(message["content"].as_str()).unwrap_or_default().to_owned()
+    let mut own = texts.filter(|text| !text.trim_start().starts_with("<system-reminder>"));
+    own.next_back().or_else(|| message["content"].as_str()).unwrap_or_default().to_owned()
 }
 
 fn act(request: &Value) -> Act {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
 use tokio::process::ChildStderr;
 use tokio::process::ChildStdin;
@@ -22,20 +21,19 @@ const ERRORS_BYTES_MAX: usize = 4 << 10;
 /// A running process that leads a process group of its own.
 ///
 /// Dropping it kills the group at once. [`Group::stop`] asks politely first and waits until the process is gone.
-pub(super) struct Group {
+pub struct Group {
     child: Child,
     leader: Option<Pid>,
-    input: JoinHandle<()>,
     errors: JoinHandle<Vec<u8>>,
 }
 
 impl Group {
-    /// Starts `command` with `input` as its standard input; gives its output as well.
+    /// Starts `command`; gives its input and output as well.
     ///
     /// # Errors
     ///
     /// Why it cannot be started. Must be called inside a Tokio runtime.
-    pub(super) fn start(mut command: Command, input: String) -> io::Result<(Self, ChildStdout)> {
+    pub fn start(mut command: Command) -> io::Result<(Self, ChildStdin, ChildStdout)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -43,15 +41,13 @@ impl Group {
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("the process has no pipes"));
         };
-        let runtime = tokio::runtime::Handle::current();
-        let input = runtime.spawn(feed(stdin, input));
-        let errors = runtime.spawn(drain(stderr));
-        Ok((Self { child, leader, input, errors }, stdout))
+        let errors = tokio::runtime::Handle::current().spawn(drain(stderr));
+        Ok((Self { child, leader, errors }, stdin, stdout))
     }
 
     /// Waits at most `patience` for the process to end by itself, then stops it. Gives its exit code and the end of its
     /// error output.
-    pub(super) async fn leave(mut self, patience: Duration) -> (Option<i32>, String) {
+    pub async fn leave(mut self, patience: Duration) -> (Option<i32>, String) {
         if timeout(patience, self.child.wait()).await.is_err() {
             return self.stop(patience).await;
         }
@@ -59,11 +55,11 @@ impl Group {
     }
 
     /// Interrupts the process, and kills it and all that it started if it is still there after `patience`.
-    pub(super) async fn stop(mut self, patience: Duration) -> (Option<i32>, String) {
+    pub async fn stop(mut self, patience: Duration) -> (Option<i32>, String) {
         if let Some(leader) = self.leader
             && let Err(error) = rustix::process::kill_process(leader, Signal::INT)
         {
-            tracing::debug!("the process of an agent cannot be interrupted: {error}");
+            tracing::debug!("a process cannot be interrupted: {error}");
         }
         if timeout(patience, self.child.wait()).await.is_err() {
             self.kill();
@@ -87,7 +83,7 @@ impl Group {
             && let Err(error) = rustix::process::kill_process_group(leader, Signal::KILL)
             && error != rustix::io::Errno::SRCH
         {
-            tracing::warn!("the processes of an agent cannot be killed: {error}");
+            tracing::warn!("processes cannot be killed: {error}");
         }
     }
 }
@@ -95,15 +91,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
-        self.input.abort();
         self.errors.abort();
-    }
-}
-
-/// A process that does not read its input to the end says why itself, so errors say nothing here.
-async fn feed(mut stdin: ChildStdin, input: String) {
-    if let Err(error) = stdin.write_all(input.as_bytes()).await {
-        tracing::debug!("an agent did not take its prompt: {error}");
     }
 }
 
