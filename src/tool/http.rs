@@ -24,6 +24,7 @@ use crate::base::clock;
 use crate::base::ids;
 use crate::base::json::Json;
 use crate::base::secret::Environment;
+use crate::base::tls;
 use crate::model::ToolSpec;
 
 /// Longest time until a connection stands.
@@ -114,13 +115,12 @@ impl HttpTool {
     ///
     /// Why it cannot be made.
     pub(super) fn client() -> Result<reqwest::Client, String> {
-        crate::base::tls::ready();
-        reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIME_MAX)
-            .build()
-            .map_err(|error| error.to_string())
+        tls::client(|| {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIME_MAX)
+        })
     }
 }
 

@@ -32,6 +32,8 @@ const GATES: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "main"]),
     ("config", &["config"]),
     ("tokio_tungstenite", &["app"]),
+    ("reqwest", &["base", "model", "tool"]),
+    ("rmcp", &["tool"]),
 ];
 
 /// What the pure layer must not know.

@@ -1,5 +1,7 @@
 //! Every recording of the CLI, read to the turn that it shows. The recordings are described in wire.md, section 4.
 
+mod runs;
+
 use super::parser::Parser;
 use super::parser::Verdict;
 use crate::model::FailureKind;

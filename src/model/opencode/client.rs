@@ -50,17 +50,17 @@ impl Client {
         settings: &OpenCodeSettings,
         environment: Environment<'_>,
     ) -> Result<Self, String> {
-        tls::ready();
         let base = Url::parse(&settings.base_url).map_err(|error| format!("opencode: {error}"))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err("opencode: the address must begin with http:// or https://".to_owned());
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIME_MAX)
-            .build()
-            .map_err(|error| format!("opencode: {error}"))?;
+        let http = tls::client(|| {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIME_MAX)
+        })
+        .map_err(|error| format!("opencode: {error}"))?;
         Ok(Self {
             http,
             base,
@@ -177,7 +177,7 @@ fn unreachable() -> ModelError {
 }
 
 fn lost(error: &reqwest::Error) -> ModelError {
-    tracing::debug!("opencode: {}", error.is_timeout());
+    tracing::debug!("opencode cannot be reached (timeout: {})", error.is_timeout());
     unreachable()
 }
 

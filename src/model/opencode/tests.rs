@@ -1,5 +1,7 @@
 //! A recording of an OpenCode server, read to the turns that it shows. It is described in wire.md, section 5.
 
+mod runs;
+
 use std::collections::HashSet;
 
 use serde_json::Value;

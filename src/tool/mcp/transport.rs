@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 use crate::base::process::Group;
 use crate::base::secret::Environment;
+use crate::base::tls;
 use crate::tool::settings::McpServerSettings;
 
 /// Longest time until a connection stands.
@@ -42,9 +43,9 @@ impl Connection {
     }
 
     /// Says good-bye, and waits until the program is gone.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
         // A program ends when its input does.
-        if let Err(error) = self.service.cancel().await {
+        if let Err(error) = self.service.close_with_timeout(END_TIME_MAX).await {
             tracing::debug!("an MCP connection did not end well: {error}");
         }
         if let Some(program) = self.program {
@@ -101,13 +102,12 @@ impl Way {
     ///
     /// Why it cannot be made.
     pub(super) fn client() -> Result<reqwest::Client, String> {
-        crate::base::tls::ready();
-        reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIME_MAX)
-            .build()
-            .map_err(|error| error.to_string())
+        tls::client(|| {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIME_MAX)
+        })
     }
 
     /// Connects and greets. Dropping the future gives up and ends the program.
