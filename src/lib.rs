@@ -8,6 +8,7 @@ pub mod auth;
 pub mod config;
 pub mod domain;
 pub mod model;
+pub mod tool;
 
 pub mod storage;
 pub mod wire;

@@ -6,6 +6,9 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod metric;
+pub mod process;
+pub mod secret;
+pub mod tls;
 
 pub use error::Classify;
 pub use error::Kind;

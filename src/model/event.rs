@@ -130,6 +130,21 @@ pub enum ModelEvent {
     Ping,
 }
 
+impl ModelEvent {
+    /// Bytes of what it tells, for [`Bounds::bytes`](super::Bounds::bytes); 0 for events of a fixed size.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::TextDelta { text, .. } | Self::ReasoningDelta { text, .. } => text.len(),
+            Self::ToolDelta { json, .. } => json.len(),
+            Self::ToolResult { output, .. } => output.as_str().len(),
+            Self::RedactedReasoning { data, .. } => data.len(),
+            Self::Data { data, .. } => data.as_str().len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The text of a tool's input is not JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadInput {

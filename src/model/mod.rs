@@ -8,23 +8,34 @@
 //! Two rules hold everywhere. What a model wants to do is never guessed: the input of a tool is JSON as it came, or
 //! [`BadInput`]. And what comes from a provider is as trusted as what comes from a client: not at all.
 
-pub mod echo;
-mod event;
-mod placeholder;
-mod provider;
-mod request;
-
 mod assembly;
+mod channel;
 mod dialect;
 mod endpoint;
+mod event;
 mod extra;
 mod file;
 mod flow;
 mod http;
 mod key;
 mod lax;
+mod lines;
+mod locks;
+mod placeholder;
+mod prompt;
+mod provider;
+mod providers;
+mod refusal;
+mod request;
 mod retry;
 mod sse;
+
+pub mod anthropic;
+pub mod claude_cli;
+pub mod echo;
+pub mod openai_chat;
+pub mod openai_responses;
+pub mod opencode;
 
 #[cfg(test)]
 mod chaos;
@@ -32,11 +43,6 @@ mod chaos;
 mod replay;
 #[cfg(test)]
 mod samples;
-
-pub mod anthropic;
-pub mod openai_chat;
-pub mod openai_responses;
-mod providers;
 
 pub use event::BadInput;
 pub use event::FailureKind;

@@ -6,6 +6,7 @@ mod support;
 
 mod api;
 mod chat;
+mod cli_providers;
 mod crash;
 mod events;
 mod fanout;

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["base"]),
     ("domain", &["base"]),
     ("model", &["base"]),
+    ("tool", &["base", "model"]),
     ("storage", &["base", "domain"]),
     ("wire", &["base", "domain"]),
     ("actor", &["base", "domain", "storage", "model", "wire"]),
@@ -31,6 +32,8 @@ const GATES: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "main"]),
     ("config", &["config"]),
     ("tokio_tungstenite", &["app"]),
+    ("reqwest", &["base", "model", "tool"]),
+    ("rmcp", &["tool"]),
 ];
 
 /// What the pure layer must not know.

@@ -37,8 +37,7 @@ pub struct Reply {
 impl Client {
     /// A client of `server`.
     pub fn new(server: &Server) -> Self {
-        // It never speaks TLS, but cannot be made without. An error says that there is a provider already.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        sessile::base::tls::ready();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         Self { http, base: server.base.clone() }
     }

@@ -1,5 +1,6 @@
 //! What every integration test needs: a real server in a child process, and clients for it.
 
+pub mod agents;
 pub mod client;
 pub mod clock;
 pub mod fault;
@@ -8,5 +9,6 @@ pub mod ledger;
 pub mod provider_words;
 pub mod server;
 pub mod socket;
+pub mod stub;
 
 pub use server::Server;
