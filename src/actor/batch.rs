@@ -225,7 +225,8 @@ impl Batch {
             match event {
                 Event::Turn(turn) if turn.state == TurnState::Running => {
                     let parts = file.draft().map_or(0, |draft| draft.parts.len());
-                    let resume = turn.model.as_ref().and_then(|model| file.head().resume.text(model));
+                    let resume =
+                        turn.model.as_ref().and_then(|model| file.head().resume.text(model));
                     self.starts.push(Start { turn: turn.clone(), parts, resume });
                 }
                 Event::Session { deleted: true, .. } => self.deletes = true,

@@ -181,7 +181,9 @@ impl Cell {
             return;
         };
         let mine = |writing: &&Writing| {
-            writing.turn_id == turn.id && writing.attempt == turn.attempt && !writing.stop.is_closed()
+            writing.turn_id == turn.id
+                && writing.attempt == turn.attempt
+                && !writing.stop.is_closed()
         };
         match self.writing.as_ref().filter(mine) {
             Some(writing) if turn.state == TurnState::Stopping => {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,11 @@ use crate::actor::Node;
 use crate::actor::Options;
 use crate::config::Config;
 use crate::http;
+use crate::model::Providers;
+use crate::model::claude_cli::ClaudeCli;
+use crate::model::opencode::OpenCode;
 use crate::router::Router;
+use crate::tool::Tools;
 
 /// How often a node looks after itself.
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
@@ -31,7 +36,9 @@ const STOP_MAX: Duration = Duration::from_secs(9);
 pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     raise_file_limit();
     refuse_huge_pages();
-    let node = Node::start(options(&config)).context("starting the sessions")?;
+    let engine = engine(&config)?;
+    let tools = engine.tools.clone();
+    let node = Node::start(options(&config, engine)).context("starting the sessions")?;
     let router = Router::new(node.clone());
     let workers = or_cores(config.http.workers_count);
     let listen = config.http.listen;
@@ -53,6 +60,7 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     let stop = async {
         node.stop(STOP_PATIENCE).await;
         server.handle.stop(true).await;
+        tools.close().await;
     };
     if tokio::time::timeout(STOP_MAX, stop).await.is_err() {
         tracing::warn!("some connections did not end in time");
@@ -79,7 +87,25 @@ fn or_cores(count: usize) -> usize {
     }
 }
 
-fn options(config: &Config) -> Options {
+/// Sets up the models and tools that the settings name.
+fn engine(config: &Config) -> anyhow::Result<Engine> {
+    let environment = crate::config::environment;
+    let problem = |what: &'static str| move |problem: String| anyhow::anyhow!("{what}: {problem}");
+    let mut providers = Providers::new(&config.models);
+    if let Some(settings) = config.claude_cli.clone() {
+        let cli = ClaudeCli::new(settings, &environment).map_err(problem("claude_cli"))?;
+        providers = providers.with(Arc::new(cli));
+    }
+    if let Some(settings) = config.opencode.clone() {
+        let opencode = OpenCode::new(settings, &environment).map_err(problem("opencode"))?;
+        providers = providers.with(Arc::new(opencode));
+    }
+    let tools = Tools::new(&config.tools, &environment).map_err(problem("tools"))?;
+    providers.get(providers.default_address()).context("models.default")?;
+    Ok(Engine { providers: Arc::new(providers), tools })
+}
+
+fn options(config: &Config, engine: Engine) -> Options {
     Options {
         data: config.storage.data.clone(),
         shards: or_cores(config.actor.shards_count),
@@ -92,7 +118,7 @@ fn options(config: &Config) -> Options {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes: config.journal.max_bytes,
         accept_damage: config.journal.accept_damage,
-        engine: Engine::default(),
+        engine,
         chat_model: config.chat.placeholder.then(|| "placeholder".to_owned()),
         limits: config.limits.clone(),
     }
@@ -106,7 +132,8 @@ fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
     );
     tracing::warn!("whoever can reach {} can read and write every session", server.address);
     tracing::info!(
-        "model: echo, no key needed; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'",
+        "model: {}; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'",
+        config.models.default,
         server.address
     );
     let mut out = std::io::stdout();

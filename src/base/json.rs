@@ -172,7 +172,10 @@ impl<'de> Deserialize<'de> for Object {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Object, A::Error> {
                 let mut object = Object::default();
                 while let Some((key, value)) = map.next_entry::<String, Json>()? {
                     object.set(&key, value);

@@ -70,13 +70,25 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Option<String>)]) -> Result<Con
     Ok(config)
 }
 
+/// An environment variable, for secrets that the settings name.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment by name")]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Sections that hold names of the operator's choice; unknown names in them are errors as well, told by serde.
+const OPEN: &[&str] = &["models.", "tools.", "claude_cli.", "opencode."];
+
 /// Every name that is set must be the name of a setting.
 fn check_names(layers: &config::Config) -> Result<(), Error> {
     let given: serde_json::Value =
         layers.clone().try_deserialize().unwrap_or(serde_json::Value::Null);
     let known = names(&Config::default());
     for name in leaves(&given, "") {
-        if !known.contains(&name) {
+        // Names below these are the operator's, or checked by who reads them.
+        let open = OPEN.iter().any(|section| name.starts_with(section));
+        if !open && !known.contains(&name) {
             let nearest = known
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(known, &name), known))
@@ -120,13 +132,17 @@ fn validate(config: &Config) -> Result<(), Error> {
         (limits.part_bytes <= 1 << 20, "limits.part_bytes must be at most 1048576"),
         (limits.parts_count <= 1_024, "limits.parts_count must be at most 1024"),
         (limits.socket_frame_bytes <= 1 << 20, "limits.socket_frame_bytes must be at most 1048576"),
+        (limits.turn_body_bytes <= 64 << 20, "limits.turn_body_bytes must be at most 67108864"),
+        (limits.turn_steps_count > 0, "limits.turn_steps_count must be at least 1"),
+        (limits.turn_ms >= 1_000, "limits.turn_ms must be at least 1000"),
         (limits.subscribers_count <= 32_768, "limits.subscribers_count must be at most 32768"),
         (
             limits.mailbox_count > 0 && limits.queue_count > 0,
             "limits of zero would let nothing through",
         ),
     ];
-    let problems: Vec<String> =
+    let mut problems: Vec<String> =
         checks.iter().filter(|(ok, _)| !ok).map(|(_, problem)| (*problem).to_owned()).collect();
+    problems.extend(config.models.problems().iter().map(|problem| format!("models.{problem}")));
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
 }

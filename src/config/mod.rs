@@ -4,6 +4,7 @@ mod load;
 mod sections;
 
 pub use load::Error;
+pub use load::environment;
 pub use load::load;
 pub use sections::Actor;
 pub use sections::Chat;

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::base::limits::Limits;
+use crate::model::claude_cli::ClaudeCliSettings;
+use crate::model::opencode::OpenCodeSettings;
+use crate::tool::ToolSettings;
 
 /// All settings.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,6 +27,16 @@ pub struct Config {
     pub actor: Actor,
     /// The chat route.
     pub chat: Chat,
+    /// Who can be asked; keys come from the environment or from files.
+    pub models: crate::model::Settings,
+    /// The Claude Code command line as a model; absent: it is not offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claude_cli: Option<ClaudeCliSettings>,
+    /// An OpenCode server as a model; absent: it is not offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opencode: Option<OpenCodeSettings>,
+    /// What models may call.
+    pub tools: ToolSettings,
     /// What is bounded.
     pub limits: Limits,
     /// What the server says about itself.

@@ -174,7 +174,9 @@ async fn head(router: &Router, target: &Target) -> Result<Option<Head>, ApiError
         Ok(Answer::Session { head, .. }) => Ok(Some(*head)),
         Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Ok(None),
         Err(error) => Err(error.into()),
-        Ok(other) => Err(ApiError::new("internal", format!("an answer of the wrong kind: {other:?}"))),
+        Ok(other) => {
+            Err(ApiError::new("internal", format!("an answer of the wrong kind: {other:?}")))
+        }
     }
 }
 
@@ -290,11 +292,8 @@ pub(super) async fn messages(
     router: Data<Router>,
 ) -> Response {
     let target = router.target_of_library(&caller, &id)?;
-    let all = Ask::Page {
-        direction: Direction::Before(u64::MAX),
-        limit: MESSAGES_MAX,
-        settled: false,
-    };
+    let all =
+        Ask::Page { direction: Direction::Before(u64::MAX), limit: MESSAGES_MAX, settled: false };
     let messages = match router.ask(&target, Request::Query(all)).await {
         Ok(Answer::Page(page)) => page.page.messages.clone(),
         Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
@@ -303,8 +302,7 @@ pub(super) async fn messages(
     };
     let active = messages.iter().any(|message| message.status == Status::Streaming);
     let shown = |status| !matches!(status, Status::Streaming | Status::Deleted);
-    let messages =
-        messages.into_iter().filter(|m| shown(m.status)).map(UiMessage::from).collect();
+    let messages = messages.into_iter().filter(|m| shown(m.status)).map(UiMessage::from).collect();
     Ok(reply::json(StatusCode::OK, &Messages { messages, active }))
 }
 
@@ -335,8 +333,13 @@ pub(super) async fn complete(
     let target = fresh(&router, &caller)?;
     let model = model.unwrap_or_else(|| router.default_model().to_owned());
     router.check_model(&model, &prompt).map_err(ApiError::from)?;
-    let message =
-        NewMessage { id: None, role: Role::User, content: prompt, parts: Vec::new(), metadata: None };
+    let message = NewMessage {
+        id: None,
+        role: Role::User,
+        content: prompt,
+        parts: Vec::new(),
+        metadata: None,
+    };
     let input = Input::Message { message, edit: false };
     let begun = start(&router, &target, input, TurnOptions::default(), model).await?;
     stream(&router, &target, begun, query.protocol.unwrap_or(Protocol::Ui)).await

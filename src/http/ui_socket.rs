@@ -65,10 +65,8 @@ pub(super) async fn open(
     let payload = repack(&request, payload)?;
     let (response, session, stream) = actix_ws::handle(&request, payload)
         .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))?;
-    let stream = stream
-        .max_frame_size(frame_max)
-        .aggregate_continuations()
-        .max_continuation_size(frame_max);
+    let stream =
+        stream.max_frame_size(frame_max).aggregate_continuations().max_continuation_size(frame_max);
     let router = Router::clone(&router);
     actix_web::rt::spawn(async move {
         let now = clock::instant();
@@ -184,7 +182,9 @@ impl Socket {
                     });
                 }
             }
-            SocketFrame::Send { request_id, request } => self.follow(request_id, Some(request), None)?,
+            SocketFrame::Send { request_id, request } => {
+                self.follow(request_id, Some(request), None)?
+            }
             SocketFrame::Resume { request_id, id } => self.follow(request_id, None, Some(id))?,
         }
         Ok(())
@@ -273,7 +273,8 @@ impl Task {
         }
         let (chunks, request_id) = (Chunks::of(&turn), self.request_id.clone());
         let encoder = Frames { chunks, request_id, sequence: 0 };
-        let mut watcher = Watcher::begin(&self.router, &target, after, encoder, "ui-socket").await?;
+        let mut watcher =
+            Watcher::begin(&self.router, &target, after, encoder, "ui-socket").await?;
         while let Some(lines) = watcher.next().await {
             for line in lines.lines() {
                 let wanted = self.open.borrow().contains_key(&self.request_id);

@@ -23,7 +23,8 @@ use crate::model::openai_responses::OpenAiResponses;
 use crate::model::placeholder::Placeholder;
 
 /// Names that `compatible` providers cannot have.
-const RESERVED: &[&str] = &["anthropic", "claude-cli", "echo", "openai", "openai-chat", "opencode", "placeholder"];
+const RESERVED: &[&str] =
+    &["anthropic", "claude-cli", "echo", "openai", "openai-chat", "opencode", "placeholder"];
 
 /// Providers that have one model, or choose one themselves: `provider` alone names it.
 const CHOOSES: &[&str] = &["claude-cli", "echo", "opencode", "placeholder"];
@@ -158,6 +159,13 @@ impl Providers {
         providers.add(Arc::new(responses));
         providers.add(Arc::new(Anthropic::new("anthropic", &settings.anthropic, client)));
         providers
+    }
+
+    /// The same and `provider`, in place of one with the same name.
+    #[must_use]
+    pub fn with(mut self, provider: Arc<dyn Provider>) -> Self {
+        self.add(provider);
+        self
     }
 
     fn add(&mut self, provider: Arc<dyn Provider>) {

@@ -216,7 +216,9 @@ impl ClientFrame {
             }),
             Some("turn" | "stop") => match &client_id {
                 None => Err("a frame of this type needs a `clientId`".to_owned()),
-                Some(id) if name.as_deref() == Some("stop") => Ok(Self::Stop { client_id: id.clone() }),
+                Some(id) if name.as_deref() == Some("stop") => {
+                    Ok(Self::Stop { client_id: id.clone() })
+                }
                 Some(id) => read::<Object>(text).map(|mut frame| {
                     frame.remove("type");
                     frame.remove("clientId");

@@ -8,17 +8,17 @@ use std::path::PathBuf;
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("auth", &["base"]),
-    ("config", &["base"]),
     ("domain", &["base"]),
     ("model", &["base"]),
     ("tool", &["base", "model"]),
+    ("config", &["base", "model", "tool"]),
     ("storage", &["base", "domain"]),
     ("wire", &["base", "domain"]),
-    ("actor", &["base", "domain", "storage", "model", "wire"]),
+    ("actor", &["base", "domain", "storage", "model", "tool", "wire"]),
     ("protocol", &["base", "domain", "wire"]),
     ("router", &["base", "auth", "domain", "model", "actor", "wire"]),
     ("http", &["base", "auth", "domain", "model", "wire", "protocol", "router"]),
-    ("app", &["base", "config", "actor", "router", "http"]),
+    ("app", &["base", "model", "tool", "config", "actor", "router", "http"]),
 ];
 
 /// Crate -> the only modules that may name it.

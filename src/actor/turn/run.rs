@@ -138,13 +138,17 @@ impl Run {
         if self.run_allowed(&*provider, &messages).await? {
             messages = self.transcript().await?;
         }
-        let steps = self.turn.options.max_steps.unwrap_or(self.shared.options.limits.turn_steps_count);
+        let steps =
+            self.turn.options.max_steps.unwrap_or(self.shared.options.limits.turn_steps_count);
         let mut last = FinishReason::Stop;
         for _ in 0..steps.max(1) {
-            let request = self.request(&messages, &model)?;
+            let request = self.request(&messages, &model).await?;
             let step = self.ask(&*provider, request).await?;
             last = step.finish.unwrap_or(FinishReason::Other);
-            if step.calls.is_empty() {
+            // Calls of an answer that broke off may not be what the model meant.
+            let whole =
+                matches!(last, FinishReason::ToolCalls | FinishReason::Stop | FinishReason::Other);
+            if step.calls.is_empty() || !whole {
                 return Ok((TurnState::Completed, last));
             }
             let waits = self.run_calls(&*provider, &step.calls).await?;
@@ -173,13 +177,13 @@ impl Run {
         }
     }
 
-    fn request(&self, messages: &[Message], model: &str) -> Result<ModelRequest, Cut> {
+    async fn request(&self, messages: &[Message], model: &str) -> Result<ModelRequest, Cut> {
         let limits = &self.shared.options.limits;
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ModelError::new(FailureKind::Limit, "the answer took too long").into());
         }
-        let mut tools = self.shared.options.engine.tools();
+        let mut tools = self.shared.options.engine.tools().await;
         tools.extend(client_tools(self.turn.options.tools.as_ref()));
         Ok(ModelRequest {
             workspace: self.key.workspace().to_owned(),
@@ -329,13 +333,21 @@ impl Run {
     }
 
     /// Runs the calls that were allowed since the turn ended; whether there were any.
-    async fn run_allowed(&mut self, provider: &dyn Provider, messages: &[Message]) -> Result<bool, Cut> {
+    async fn run_allowed(
+        &mut self,
+        provider: &dyn Provider,
+        messages: &[Message],
+    ) -> Result<bool, Cut> {
         let own = messages.iter().find(|message| message.id == self.turn.message_id);
         let work = FuturesUnordered::new();
-        for (part, members) in own.iter().flat_map(|own| own.parts.iter().map(|p| p.members()).enumerate()) {
+        for (part, members) in
+            own.iter().flat_map(|own| own.parts.iter().map(|p| p.members()).enumerate())
+        {
             let approval = members.get("approval").and_then(Object::read).unwrap_or_default();
-            let approved = approval.get("approved").is_some_and(|approved| approved.as_str() == "true");
-            let (Some(id), Some(name)) = (members.text("toolCallId"), members.text("toolName")) else {
+            let approved =
+                approval.get("approved").is_some_and(|approved| approved.as_str() == "true");
+            let (Some(id), Some(name)) = (members.text("toolCallId"), members.text("toolName"))
+            else {
                 continue;
             };
             if approved && members.text("state").as_deref() == Some("running") {

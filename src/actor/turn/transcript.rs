@@ -42,7 +42,9 @@ fn user(message: &Message) -> Vec<Content> {
         let part = part.members();
         let text = |key: &str| part.text(key);
         match text("type").as_deref() {
-            Some("text") => content.extend(text("content").or_else(|| text("text")).map(Content::Text)),
+            Some("text") => {
+                content.extend(text("content").or_else(|| text("text")).map(Content::Text))
+            }
             Some("file") => {
                 if let (Some(media_type), Some(url)) = (text("mediaType"), text("url")) {
                     content.push(Content::File { media_type, url, name: text("filename") });
@@ -51,7 +53,8 @@ fn user(message: &Message) -> Vec<Content> {
             _ => {}
         }
     }
-    if !content.iter().any(|piece| matches!(piece, Content::Text(_))) && !message.content.is_empty() {
+    if !content.iter().any(|piece| matches!(piece, Content::Text(_))) && !message.content.is_empty()
+    {
         content.push(Content::Text(message.content.clone()));
     }
     content
@@ -71,7 +74,9 @@ fn assistant(message: &Message, out: &mut Vec<ModelMessage>) {
                 push(out, Speaker::User, std::mem::take(&mut results));
             }
             Some("text") => {
-                said.extend(part.text("content").filter(|text| !text.is_empty()).map(Content::Text));
+                said.extend(
+                    part.text("content").filter(|text| !text.is_empty()).map(Content::Text),
+                );
             }
             Some("reasoning") => said.extend(reasoning(&part)),
             Some("tool-call") => {
@@ -101,7 +106,8 @@ pub(super) fn call(part: &Object) -> Option<(Content, Content)> {
     let (id, name) = (part.text("toolCallId")?, part.text("toolName")?);
     let input = part.get("toolInput").cloned().filter(Json::is_object).unwrap_or_default();
     let approval = part.get("approval").and_then(Object::read);
-    let denied = approval.as_ref().and_then(|a| a.get("approved")).is_some_and(|a| a.as_str() == "false");
+    let denied =
+        approval.as_ref().and_then(|a| a.get("approved")).is_some_and(|a| a.as_str() == "false");
     let (output, is_error) = match part.text("state")?.as_str() {
         "complete" => (part.get("toolOutput").cloned().unwrap_or_default(), false),
         "error" if denied => (Json::string(DENIED), true),

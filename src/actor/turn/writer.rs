@@ -118,7 +118,9 @@ impl Writer {
         // The first words are shown at once.
         let says = self.pieces.iter().any(|piece| matches!(piece, Piece::Delta { .. }));
         match self.due() {
-            Some(at) if at <= clock::instant() && (says || self.sent.is_some()) => self.flush().await,
+            Some(at) if at <= clock::instant() && (says || self.sent.is_some()) => {
+                self.flush().await
+            }
             _ => Ok(()),
         }
     }

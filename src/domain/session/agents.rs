@@ -65,7 +65,8 @@ pub(super) fn change<V: View>(
             let gone = all.iter().find(|item| item.id == id).ok_or(Rejection::ItemNotFound)?;
             let change = ItemsChange { removed: Some(gone.sequence), ..ItemsChange::default() };
             let mut events = vec![Event::Items(change)];
-            let left: Vec<&Item> = all.iter().filter(|item| item.sequence != gone.sequence).collect();
+            let left: Vec<&Item> =
+                all.iter().filter(|item| item.sequence != gone.sequence).collect();
             events.extend(show_less(view, gone.message_id.as_ref(), &left, ctx)?);
             let count = view.head().item_count - 1;
             Ok(Decision { events, outcome: Outcome::Items { count, items: Vec::new() } })
@@ -129,7 +130,11 @@ fn replace<V: View>(
     let removed = all.len() - kept.len();
     let count = view.head().item_count + items.len() as u64 - removed as u64;
     let outcome = Outcome::Items { count, items: items.clone() };
-    events.push(Event::Items(ItemsChange { cut_from: gone.map(|gone| gone.sequence), removed: None, items }));
+    events.push(Event::Items(ItemsChange {
+        cut_from: gone.map(|gone| gone.sequence),
+        removed: None,
+        items,
+    }));
     let seq = view.head().last_seq + events.len() as u64;
     events.extend(show.messages(seq, ctx));
     Ok(Decision { events, outcome })
@@ -184,9 +189,15 @@ impl Show {
             let all;
             let items: Vec<Json> = if kept.is_empty() {
                 all = view.items(usize::MAX).map_err(Stop::View)?;
-                all.iter().filter(|i| i.message_id.as_ref() == Some(id)).map(|i| i.body.clone()).collect()
+                all.iter()
+                    .filter(|i| i.message_id.as_ref() == Some(id))
+                    .map(|i| i.body.clone())
+                    .collect()
             } else {
-                kept.iter().filter(|i| i.message_id.as_ref() == Some(id)).map(|i| i.body.clone()).collect()
+                kept.iter()
+                    .filter(|i| i.message_id.as_ref() == Some(id))
+                    .map(|i| i.body.clone())
+                    .collect()
             };
             show.open = Some((message, items));
         }

@@ -267,14 +267,17 @@ impl Command {
         let message = |message: &NewMessage| {
             message.content.len() + parts(&message.parts) + metadata(&message.metadata)
         };
-        let items = |items: &[Json]| -> usize { items.iter().map(|item| item.as_str().len()).sum() };
+        let items =
+            |items: &[Json]| -> usize { items.iter().map(|item| item.as_str().len()).sum() };
         let text = match self {
             Self::Create { changes, .. } | Self::Change(changes) => {
                 changes.title.as_ref().map_or(0, String::len) + metadata(&changes.metadata)
             }
             Self::AddMessage(new) => message(new),
             Self::StartTurn(turn) => match &turn.input {
-                Input::Message { message: new, .. } | Input::At { message: new, .. } => message(new),
+                Input::Message { message: new, .. } | Input::At { message: new, .. } => {
+                    message(new)
+                }
                 Input::Results { results, .. } => {
                     results.iter().map(|r| r.output.as_ref().map_or(64, |o| o.as_str().len())).sum()
                 }

@@ -359,9 +359,9 @@ impl Event {
                 EventKind::Branch => {
                     Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.from }
                 }
-                EventKind::Items => Self::Items(
-                    serde_json::from_str::<ItemsFrame<ItemsChange>>(frame)?.change,
-                ),
+                EventKind::Items => {
+                    Self::Items(serde_json::from_str::<ItemsFrame<ItemsChange>>(frame)?.change)
+                }
             })
         };
         read().map_err(|source| Undecodable { kind, source })

@@ -141,7 +141,10 @@ pub(super) fn parts_of<'a>(items: impl Iterator<Item = &'a Json>) -> (Vec<Part>,
 
 /// Whether two lists of items say the same, whatever the order of their keys.
 #[must_use]
-pub fn same_items<'a>(a: impl Iterator<Item = &'a Json>, b: impl Iterator<Item = &'a Json>) -> bool {
+pub fn same_items<'a>(
+    a: impl Iterator<Item = &'a Json>,
+    b: impl Iterator<Item = &'a Json>,
+) -> bool {
     let read = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).ok();
     a.map(read).eq(b.map(read))
 }

@@ -92,28 +92,29 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         ctx_seq += 1;
     }
     let plan = plan(view, input, ctx_seq, ctx)?;
-    let turn = match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
-        Some(turn) => Turn {
-            state: TurnState::Running,
-            attempt: turn.attempt + 1,
-            finish_reason: None,
-            ..turn.clone()
-        },
-        None => Turn {
-            id: (ctx.new_id)(),
-            state: if running.is_some() { TurnState::Queued } else { TurnState::Running },
-            input_id: plan.input_id,
-            message_id: plan.message_id.unwrap_or_else(|| (ctx.new_id)()),
-            attempt: 1,
-            options,
-            model: Some(model),
-            finish_reason: None,
-            usage: None,
-            error: None,
-            error_status: None,
-            resume: None,
-        },
-    };
+    let turn =
+        match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
+            Some(turn) => Turn {
+                state: TurnState::Running,
+                attempt: turn.attempt + 1,
+                finish_reason: None,
+                ..turn.clone()
+            },
+            None => Turn {
+                id: (ctx.new_id)(),
+                state: if running.is_some() { TurnState::Queued } else { TurnState::Running },
+                input_id: plan.input_id,
+                message_id: plan.message_id.unwrap_or_else(|| (ctx.new_id)()),
+                attempt: 1,
+                options,
+                model: Some(model),
+                finish_reason: None,
+                usage: None,
+                error: None,
+                error_status: None,
+                resume: None,
+            },
+        };
     events.extend(plan.before);
     events.push(Event::Turn(turn.clone()));
     events.extend(plan.after);
@@ -343,7 +344,8 @@ pub(super) fn write<V: View>(
                 let offset = *bytes;
                 *bytes += text.len();
                 within(Limit::Answer, *bytes, ctx.limits.answer_bytes)?;
-                let event = Event::PartDelta { message_id: message_id(), part, offset, delta: text };
+                let event =
+                    Event::PartDelta { message_id: message_id(), part, offset, delta: text };
                 events.push(event);
             }
         }
@@ -364,7 +366,9 @@ pub(super) fn end<V: View>(
     let Ending { state, finish_reason, usage, error, error_status, resume } = ending;
     // Who asked it to stop hears that it stopped, even if it was just done.
     let state = match (turn.state, state) {
-        (TurnState::Stopping, TurnState::Completed | TurnState::WaitingApproval) => TurnState::Stopped,
+        (TurnState::Stopping, TurnState::Completed | TurnState::WaitingApproval) => {
+            TurnState::Stopped
+        }
         (_, state) => state,
     };
     let usage = match (turn.usage, usage) {
@@ -457,7 +461,9 @@ pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Dec
     draft.parts = message.parts.iter().map(Growing::stored).collect();
     let mut events = Vec::new();
     for (part, stored) in message.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(stored).filter(|call| call.approval.is_some()) else { continue };
+        let Some(call) = Waiting::of(stored).filter(|call| call.approval.is_some()) else {
+            continue;
+        };
         let said = Object::default()
             .with("id", &call.approval)
             .with("approved", &false)
@@ -506,18 +512,15 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
 }
 
 /// The answer of `turn` as it was in the end, and the turn's own end.
-fn finish<V: View>(
-    view: &V,
-    turn: Turn,
-    ctx: &Context<'_>,
-) -> Result<Vec<Event>, Stop<V::Error>> {
+fn finish<V: View>(view: &V, turn: Turn, ctx: &Context<'_>) -> Result<Vec<Event>, Stop<V::Error>> {
     let begun = view.message(&turn.message_id).map_err(Stop::View)?;
     let mut message = begun.ok_or(Rejection::MessageNotFound)?;
     let mut draft = view.draft().cloned().unwrap_or_default();
     let mut events = Vec::new();
-    let open = draft.parts.iter().enumerate().filter(|(_, part)| {
-        part.is_open() && matches!(part.kind().as_str(), "text" | "reasoning")
-    });
+    let open =
+        draft.parts.iter().enumerate().filter(|(_, part)| {
+            part.is_open() && matches!(part.kind().as_str(), "text" | "reasoning")
+        });
     for part in open.map(|(at, _)| at).collect::<Vec<_>>() {
         let fields = Object::default().with("state", &"complete");
         draft.update(part, &fields);

@@ -167,9 +167,11 @@ impl Chunk {
     fn object(&self) -> Object {
         let call = |kind: &str, id: &String| of(kind).with("toolCallId", id);
         match self {
-            Self::Start { message_id, metadata } => {
-                with(of("start").with("messageId", message_id), "messageMetadata", metadata.as_ref())
-            }
+            Self::Start { message_id, metadata } => with(
+                of("start").with("messageId", message_id),
+                "messageMetadata",
+                metadata.as_ref(),
+            ),
             Self::StartStep => of("start-step"),
             Self::FinishStep => of("finish-step"),
             Self::TextStart { id } => of("text-start").with("id", id),
@@ -182,7 +184,9 @@ impl Chunk {
             Self::ReasoningEnd { id, metadata } => {
                 with(of("reasoning-end").with("id", id), "providerMetadata", metadata.as_ref())
             }
-            Self::ToolInputStart { id, name } => call("tool-input-start", id).with("toolName", name),
+            Self::ToolInputStart { id, name } => {
+                call("tool-input-start", id).with("toolName", name)
+            }
             Self::ToolInputDelta { id, delta } => {
                 call("tool-input-delta", id).with("inputTextDelta", delta)
             }
@@ -197,9 +201,10 @@ impl Chunk {
             Self::ToolApprovalRequest { id, approval_id } => {
                 of("tool-approval-request").with("approvalId", approval_id).with("toolCallId", id)
             }
-            Self::ToolOutputAvailable { id, output, provider_executed } => {
-                executed(call("tool-output-available", id).with("output", output), *provider_executed)
-            }
+            Self::ToolOutputAvailable { id, output, provider_executed } => executed(
+                call("tool-output-available", id).with("output", output),
+                *provider_executed,
+            ),
             Self::ToolOutputError { id, error, provider_executed } => {
                 executed(call("tool-output-error", id).with("errorText", error), *provider_executed)
             }
@@ -208,9 +213,11 @@ impl Chunk {
             Self::Metadata(metadata) => of("message-metadata").with("messageMetadata", metadata),
             Self::Error { text } => of("error").with("errorText", text),
             Self::Abort { reason } => of("abort").with("reason", reason),
-            Self::Finish { reason, metadata } => {
-                with(of("finish").with("finishReason", reason), "messageMetadata", metadata.as_ref())
-            }
+            Self::Finish { reason, metadata } => with(
+                of("finish").with("finishReason", reason),
+                "messageMetadata",
+                metadata.as_ref(),
+            ),
         }
     }
 }

@@ -69,7 +69,9 @@ impl Chunks {
             return out;
         }
         match Event::decode(kind, frame) {
-            Ok(Event::PartDelta { message_id, part, delta, .. }) if message_id == self.message_id => {
+            Ok(Event::PartDelta { message_id, part, delta, .. })
+                if message_id == self.message_id =>
+            {
                 out.extend(self.delta(part, delta));
             }
             Ok(Event::PartUpdate { message_id, part, fields }) if message_id == self.message_id => {
@@ -192,9 +194,8 @@ impl Chunks {
     fn start(&mut self, turn: &Turn, out: &mut Vec<Chunk>) {
         if !self.started {
             self.started = true;
-            let metadata = turn.model.as_ref().map(|model| {
-                Object::default().with("model", model).to_json()
-            });
+            let metadata =
+                turn.model.as_ref().map(|model| Object::default().with("model", model).to_json());
             out.push(Chunk::Start { message_id: self.message_id.clone(), metadata });
         }
     }

@@ -109,7 +109,8 @@ fn to_ui(part: Object) -> Object {
 fn tool(part: &Object) -> Object {
     let name = part.text("toolName").unwrap_or_default();
     let approval = part.get("approval").and_then(Object::read);
-    let approved = approval.as_ref().and_then(|approval| approval.get("approved")).map(Json::as_str);
+    let approved =
+        approval.as_ref().and_then(|approval| approval.get("approved")).map(Json::as_str);
     let state = part.text("state").unwrap_or_default();
     let state = match (state.as_str(), &approval, approved) {
         ("pending", Some(_), None) => "approval-requested",

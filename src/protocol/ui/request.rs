@@ -144,8 +144,10 @@ impl Posted {
         for attachment in self.attachments.into_iter().flatten() {
             if let Some(url) = attachment.text("url") {
                 let kind = attachment.text("contentType").unwrap_or_else(|| "*/*".to_owned());
-                let mut file =
-                    Object::default().with("type", &"file").with("mediaType", &kind).with("url", &url);
+                let mut file = Object::default()
+                    .with("type", &"file")
+                    .with("mediaType", &kind)
+                    .with("url", &url);
                 if let Some(name) = attachment.text("name") {
                     file = file.with("filename", &name);
                 }
@@ -170,8 +172,9 @@ impl Posted {
         for part in self.parts.iter().flatten() {
             let Some(id) = part.text("toolCallId") else { continue };
             match part.text("state").as_deref() {
-                Some("output-available") => results
-                    .push(ToolAnswer { output: part.get("output").cloned(), ..answer(id) }),
+                Some("output-available") => {
+                    results.push(ToolAnswer { output: part.get("output").cloned(), ..answer(id) })
+                }
                 Some("output-error") => {
                     results.push(ToolAnswer { error: part.text("errorText"), ..answer(id) });
                 }
@@ -184,9 +187,11 @@ impl Posted {
                 _ => {}
             }
         }
-        let of_parts = self.parts.iter().flatten().filter_map(|part| {
-            part.get("toolInvocation").and_then(Object::read)
-        });
+        let of_parts = self
+            .parts
+            .iter()
+            .flatten()
+            .filter_map(|part| part.get("toolInvocation").and_then(Object::read));
         for call in self.tool_invocations.iter().flatten().cloned().chain(of_parts) {
             if let (Some(id), Some("result"), Some(result)) =
                 (call.text("toolCallId"), call.text("state").as_deref(), call.get("result"))

@@ -84,7 +84,9 @@ impl SocketReply<'_> {
         let of = |kind: &str| Object::default().with("type", &kind).with("requestId", &request_id);
         let frame = match self {
             Self::Start => of("start"),
-            Self::Chunk(sequence, chunk) => of("chunk").with("sequence", sequence).with("chunk", chunk),
+            Self::Chunk(sequence, chunk) => {
+                of("chunk").with("sequence", sequence).with("chunk", chunk)
+            }
             Self::End => of("end"),
             Self::NoActive => of("no-active"),
             Self::Error(text) => of("error").with("errorText", text),

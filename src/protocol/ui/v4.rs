@@ -39,7 +39,8 @@ impl Lines {
             Chunk::ReasoningDelta { delta, .. } => line('g', &delta),
             Chunk::ReasoningEnd { metadata, .. } => {
                 let sealed = metadata.as_ref().and_then(Object::read).unwrap_or_default();
-                let sealed = sealed.iter().find_map(|(_, seal)| Object::read(seal)).unwrap_or_default();
+                let sealed =
+                    sealed.iter().find_map(|(_, seal)| Object::read(seal)).unwrap_or_default();
                 match (sealed.text("signature"), sealed.text("redactedData")) {
                     (Some(signature), _) => line('j', &object().with("signature", &signature)),
                     (None, Some(data)) => line('i', &object().with("data", &data)),
@@ -93,7 +94,10 @@ impl Lines {
             }
             Chunk::Error { text } => {
                 line('3', &text)
-                    + &line('e', &object().with("finishReason", &"error").with("isContinued", &false))
+                    + &line(
+                        'e',
+                        &object().with("finishReason", &"error").with("isContinued", &false),
+                    )
                     + &line('d', &object().with("finishReason", &"error"))
             }
             Chunk::Abort { .. } => {

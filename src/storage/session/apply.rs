@@ -22,7 +22,6 @@ use crate::storage::session::items;
 use crate::storage::session::read::sql_seq;
 use crate::storage::session::turn;
 
-
 /// Inserts the event itself.
 pub(super) fn insert(
     connection: &Connection,
@@ -140,7 +139,11 @@ fn insert_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Re
     Ok(())
 }
 
-pub(super) fn replace_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Result<(), Error> {
+pub(super) fn replace_parts(
+    connection: &Connection,
+    message_seq: i64,
+    parts: &[Part],
+) -> Result<(), Error> {
     connection
         .prepare_cached("DELETE FROM part WHERE message_seq = ?1")
         .and_then(|mut statement| statement.execute([message_seq]))

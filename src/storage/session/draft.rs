@@ -50,7 +50,9 @@ pub(super) fn save(connection: &Connection, draft: &mut Draft) -> Result<(), Err
 
 fn put(connection: &Connection, seq: i64, position: usize, part: &Part) -> Result<(), Error> {
     connection
-        .prepare_cached("INSERT OR REPLACE INTO part (message_seq, position, body) VALUES (?1, ?2, ?3)")
+        .prepare_cached(
+            "INSERT OR REPLACE INTO part (message_seq, position, body) VALUES (?1, ?2, ?3)",
+        )
         .and_then(|mut s| s.execute(params![seq, position, part.json().as_str()]))
         .while_("writing a part of an answer")?;
     Ok(())
@@ -93,7 +95,8 @@ pub(super) fn update_stored(
         .and_then(|mut s| s.query_row(params![message_seq, position], |row| row.get(0)).optional())
         .while_(doing)?;
     let Some(body) = body else { return Ok(()) };
-    let part: Part = serde_json::from_str(&body).map_err(|_| read::unknown(0, &body)).while_(doing)?;
+    let part: Part =
+        serde_json::from_str(&body).map_err(|_| read::unknown(0, &body)).while_(doing)?;
     let mut growing = Growing::stored(&part);
     growing.update(fields);
     put(connection, message_seq, position, &growing.part())

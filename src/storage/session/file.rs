@@ -162,7 +162,8 @@ impl SessionFile {
             apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
             if let Event::Turn(_) = event {
                 let active = self.head.active_turn.as_ref().filter(|turn| turn.state.is_active());
-                let goes_on = |draft: &Draft| active.is_some_and(|t| t.message_id == draft.message_id);
+                let goes_on =
+                    |draft: &Draft| active.is_some_and(|t| t.message_id == draft.message_id);
                 // What it holds is newer than its rows.
                 if !self.draft.as_ref().is_some_and(goes_on) {
                     self.draft = draft::load(&self.connection, active)?;

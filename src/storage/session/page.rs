@@ -88,7 +88,12 @@ impl SessionFile {
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
-    pub fn transcript(&self, until: &str, draft: &str, bytes: usize) -> Result<Vec<Message>, Error> {
+    pub fn transcript(
+        &self,
+        until: &str,
+        draft: &str,
+        bytes: usize,
+    ) -> Result<Vec<Message>, Error> {
         const AT_ONCE: usize = 50;
         let last = self.seq_of_message(until)?.unwrap_or(0);
         let mut messages = Vec::new();

@@ -338,7 +338,9 @@ impl View for SessionFile {
 
     fn seq_at(&self, position: usize) -> Result<Option<u64>, Error> {
         self.connection
-            .prepare_cached("SELECT seq FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1")
+            .prepare_cached(
+                "SELECT seq FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1",
+            )
             .and_then(|mut s| s.query_row([position], |row| seq_at(row, 0)).optional())
             .while_("looking for a message by its place")
     }

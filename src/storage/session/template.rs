@@ -11,8 +11,7 @@ use crate::storage::Error;
 use crate::storage::While;
 
 /// Steps from nothing to the present schema; `user_version` counts them.
-const STEPS: &[M<'static>] =
-    &[
+const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../../schema/session/0001_create_session.sql")),
     M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
 ];

@@ -102,7 +102,9 @@ fn items() -> impl Strategy<Value = Vec<Json>> {
         Just(r#"{"role":"user","content":"q"}"#),
         Just(r#"{"type":"function_call","call_id":"c","name":"add","arguments":"{}"}"#),
         Just(r#"{"type":"function_call_output","call_id":"c","output":"2"}"#),
-        Just(r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]}"#),
+        Just(
+            r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]}"#
+        ),
         Just(r#"{"type":"compaction","encrypted_content":"x"}"#),
     ];
     prop::collection::vec(item.prop_map(|item| Json::parse(item).expect("JSON")), 0..4)
@@ -111,7 +113,12 @@ fn items() -> impl Strategy<Value = Vec<Json>> {
 fn command() -> impl Strategy<Value = Command> {
     let id = 0u8..12;
     let text = ".{0,20}";
-    let busy = prop_oneof![Just(Busy::Reject), Just(Busy::Queue), Just(Busy::Interrupt), Just(Busy::Latest)];
+    let busy = prop_oneof![
+        Just(Busy::Reject),
+        Just(Busy::Queue),
+        Just(Busy::Interrupt),
+        Just(Busy::Latest)
+    ];
     let state = prop_oneof![
         Just(TurnState::Completed),
         Just(TurnState::Failed),

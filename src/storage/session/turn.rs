@@ -86,8 +86,12 @@ pub(super) fn project(
     }
     match turn.state {
         TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
-        TurnState::WaitingApproval => set_timer(connection, &turn.id, APPROVAL, at_ms + APPROVAL_MS)?,
-        state if state.is_over() => set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?,
+        TurnState::WaitingApproval => {
+            set_timer(connection, &turn.id, APPROVAL, at_ms + APPROVAL_MS)?
+        }
+        state if state.is_over() => {
+            set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?
+        }
         _ => {}
     }
     if let (Some(model), Some(resume)) = (&turn.model, &turn.resume) {
