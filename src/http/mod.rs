@@ -24,6 +24,7 @@ mod throttle;
 mod turns;
 mod ui;
 mod ui_socket;
+mod upgrade;
 
 pub use openapi::document;
 pub use server::Server;

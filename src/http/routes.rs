@@ -26,6 +26,7 @@ use crate::http::ui;
 use crate::http::ui_socket;
 
 /// Every route on one screen.
+#[expect(clippy::too_many_lines, reason = "all of them in one place")]
 pub(super) fn routes(config: &mut ServiceConfig) {
     let path = |path: &'static str, allow: &'static str, routes: Vec<actix_web::Route>| {
         let resource = web::resource(path).app_data(Pattern(path));

@@ -118,10 +118,9 @@ fn replace<V: View>(
         _ => kept.last().map(|item| (*item).clone()),
     };
     let mut show = Show::begin(view, last.as_ref(), &kept, !events.is_empty())?;
-    let mut sequence = last.map_or(0, |last| last.sequence);
+    let first = last.map_or(1, |last| last.sequence + 1);
     let mut items = Vec::with_capacity(new.len());
-    for body in new {
-        sequence += 1;
+    for (sequence, body) in (first..).zip(new) {
         let id = Object::read(&body).and_then(|item| item.text("id")).filter(|id| !id.is_empty());
         let id = id.unwrap_or_else(|| format!("item_{}", (ctx.new_id)().replace('-', "")));
         let message_id = show.add(&body, ctx);
