@@ -277,14 +277,9 @@ impl Run {
                 }
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
-                    if now >= self.until {
+                    if let Some(late) = self.late(now, progress + no_progress) {
                         self.add(step.usage);
-                        return Err(ModelError::new(FailureKind::Limit, "the answer took too long").into());
-                    }
-                    if now >= progress + no_progress {
-                        self.add(step.usage);
-                        let text = "the model said nothing for too long";
-                        return Err(ModelError::new(FailureKind::Limit, text).into());
+                        return Err(late.into());
                     }
                     if warn.is_some_and(|at| now >= at) {
                         warn = None;
@@ -304,6 +299,18 @@ impl Run {
         }
         self.out.flush().await?;
         Ok(step)
+    }
+
+    /// Why the model has no more time, if so.
+    fn late(&self, now: Instant, silent_until: Instant) -> Option<ModelError> {
+        let limit = |text| Some(ModelError::new(FailureKind::Limit, text));
+        if now >= self.until {
+            limit("the answer took too long")
+        } else if now >= silent_until {
+            limit("the model said nothing for too long")
+        } else {
+            None
+        }
     }
 
     fn add(&mut self, usage: crate::model::Usage) {
