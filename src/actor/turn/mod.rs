@@ -5,6 +5,8 @@ mod say;
 mod transcript;
 mod writer;
 
+pub use writer::COALESCE;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
