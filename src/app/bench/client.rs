@@ -149,7 +149,9 @@ impl EventStream {
     pub(super) async fn read(&mut self, text: &mut Vec<u8>) -> anyhow::Result<bool> {
         let before = text.len();
         loop {
-            self.unwrap_chunks(text)?;
+            if !self.ended {
+                self.unwrap_chunks(text)?;
+            }
             if self.ended || text.len() > before {
                 return Ok(text.len() > before);
             }
