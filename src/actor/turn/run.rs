@@ -225,7 +225,9 @@ impl Run {
                             if self.out.due().is_some() {
                                 progress = Instant::now();
                             }
-                            self.out.flush_if_due().await?;
+                            if self.out.is_full() {
+                                self.out.flush().await?;
+                            }
                         }
                         Some(Err(error)) => {
                             self.add(step.usage);
@@ -237,6 +239,8 @@ impl Run {
                         break;
                     }
                 }
+                // Only once the provider has nothing more at hand: what came during a slow sync shares the next one.
+                () = std::future::ready(()), if self.out.is_due() => self.out.flush().await?,
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if now >= self.until {
