@@ -225,9 +225,7 @@ impl Run {
                             if self.out.due().is_some() {
                                 progress = Instant::now();
                             }
-                            if self.out.is_full() {
-                                self.out.flush().await?;
-                            }
+                            self.out.flush_if_full().await?;
                         }
                         Some(Err(error)) => {
                             self.add(step.usage);

@@ -117,8 +117,12 @@ impl Writer {
         self.due().is_some_and(|due| due <= clock::instant())
     }
 
-    /// Whether no more may be put to what waits.
-    pub(super) fn is_full(&self) -> bool {
+    /// Posts what waits if no more may be put to it.
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), Over> {
+        if self.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
         self.bytes >= COALESCE_BYTES || self.pieces.len() >= COALESCE_COUNT
     }
 
