@@ -225,7 +225,7 @@ impl Run {
                             if self.out.due().is_some() {
                                 progress = Instant::now();
                             }
-                            self.out.flush_if_full().await?;
+                            self.out.flush_at_once().await?;
                         }
                         Some(Err(error)) => {
                             self.add(step.usage);

@@ -117,9 +117,11 @@ impl Writer {
         self.due().is_some_and(|due| due <= clock::instant())
     }
 
-    /// Posts what waits if no more may be put to it.
-    pub(super) async fn flush_if_full(&mut self) -> Result<(), Over> {
-        if self.is_full() { self.flush().await } else { Ok(()) }
+    /// Posts what waits if it cannot wait for what the provider has at hand: the first words, or as much as may wait.
+    pub(super) async fn flush_at_once(&mut self) -> Result<(), Over> {
+        let is_delta = |piece: &Piece| matches!(piece, Piece::Delta { .. });
+        let first = self.sent.is_none() && self.pieces.iter().any(is_delta);
+        if first || self.is_full() { self.flush().await } else { Ok(()) }
     }
 
     fn is_full(&self) -> bool {
