@@ -37,3 +37,4 @@ mod wake;
 pub use engine::Engine;
 pub use node::Node;
 pub use node::Options;
+pub use turn::COALESCE;

@@ -17,6 +17,7 @@ use actix::Handler;
 use actix::Message;
 use actix::ResponseActFuture;
 use actix::WrapFuture;
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
@@ -118,6 +119,11 @@ struct Urge(Key);
 #[rtype(result = "()")]
 struct NoteAll;
 
+/// The task of a turn of this session is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TurnLeft(KeyHash);
+
 /// Commit everything that waits for its commit.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -206,6 +212,22 @@ impl Handler<NoteAll> for Shard {
             {
                 note(&self.shared, file, cell.next_timer_ms);
             }
+        }
+    }
+}
+
+impl Handler<TurnLeft> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, TurnLeft(hash): TurnLeft, ctx: &mut Self::Context) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        if let State::Awake(file) = &cell.state
+            && cell.in_flight.is_none()
+        {
+            // If the turn is not over, its task could not say why.
+            let active = file.head().active_turn.clone();
+            cell.heed(active);
+            self.make_ready(hash, ctx);
         }
     }
 }
@@ -384,9 +406,18 @@ impl Shard {
                 cell.writing = Some(Writing { turn_id, attempt, stop });
                 let sender = Sender(ctx.address());
                 let shared = Arc::clone(&self.shared);
-                let run = turn::Run::new(shared, sender, cell.key.clone(), start, stopped).run();
-                let run = actix::fut::wrap_future::<_, Self>(run);
-                ctx.spawn(run.map(move |(), shard, ctx| shard.turn_left(hash, ctx)));
+                let key = cell.key.clone();
+                let run = turn::Run::new(shared, sender.clone(), key, start, stopped).run();
+                // A task of its own on this thread: a future of the actor would be polled with all others whenever one
+                // of them has something to do, which is quadratic in the turns that stream.
+                actix::spawn(async move {
+                    if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                        tracing::error!(
+                            "the task of a turn panicked; see the log before this line"
+                        );
+                    }
+                    sender.send(TurnLeft(hash)).await;
+                });
             }
             if deletes {
                 self.delete(hash, ctx);
@@ -416,18 +447,6 @@ impl Shard {
             if redacts {
                 self.shared.journal.seal();
             }
-            self.make_ready(hash, ctx);
-        }
-    }
-
-    /// A turn's task is gone; if the turn is not over, it could not say why.
-    fn turn_left(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
-        let Some(cell) = self.cells.get_mut(&hash) else { return };
-        if let State::Awake(file) = &cell.state
-            && cell.in_flight.is_none()
-        {
-            let active = file.head().active_turn.clone();
-            cell.heed(active);
             self.make_ready(hash, ctx);
         }
     }

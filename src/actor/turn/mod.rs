@@ -5,4 +5,6 @@ mod say;
 mod transcript;
 mod writer;
 
+pub use writer::COALESCE;
+
 pub(super) use run::Run;

@@ -263,7 +263,7 @@ impl Run {
                             if self.out.due().is_some() {
                                 progress = Instant::now();
                             }
-                            self.out.flush_if_due().await?;
+                            self.out.flush_at_once().await?;
                         }
                         Some(Err(error)) => {
                             self.add(step.usage);
@@ -275,6 +275,8 @@ impl Run {
                         break;
                     }
                 }
+                // Only once the provider has nothing more at hand: what came during a slow sync shares the next one.
+                () = std::future::ready(()), if self.out.is_due() => self.out.flush().await?,
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if let Some(late) = self.late(now, progress + no_progress) {

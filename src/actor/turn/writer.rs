@@ -16,7 +16,7 @@ use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
 
 /// Deltas are put together for this long, so that one sync covers many tokens. Source: architecture.md, section 3.
-const COALESCE: Duration = Duration::from_millis(25);
+pub const COALESCE: Duration = Duration::from_millis(25);
 /// Bytes at which deltas are not held back any longer; also of one delta.
 const COALESCE_BYTES: usize = 8 << 10;
 /// Pieces at which they are not held back any longer.
@@ -44,6 +44,7 @@ pub(super) struct Writer {
     bytes: usize,
     /// Parts that the message has, with those that wait here.
     parts: usize,
+    /// When the last post began.
     sent: Option<Instant>,
 }
 
@@ -106,23 +107,25 @@ impl Writer {
         if self.pieces.is_empty() {
             return None;
         }
-        let now = clock::instant();
-        if self.bytes >= COALESCE_BYTES || self.pieces.len() >= COALESCE_COUNT {
-            return Some(now);
-        }
-        Some(self.sent.map_or(now, |sent| sent + COALESCE))
+        // The first words are shown at once.
+        let sent = self.sent.filter(|_| !self.is_full());
+        Some(sent.map_or_else(clock::instant, |sent| sent + COALESCE))
     }
 
-    /// Posts what waits if it is due.
-    pub(super) async fn flush_if_due(&mut self) -> Result<(), Over> {
-        // The first words are shown at once.
-        let says = self.pieces.iter().any(|piece| matches!(piece, Piece::Delta { .. }));
-        match self.due() {
-            Some(at) if at <= clock::instant() && (says || self.sent.is_some()) => {
-                self.flush().await
-            }
-            _ => Ok(()),
-        }
+    /// Whether what waits must be posted now.
+    pub(super) fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= clock::instant())
+    }
+
+    /// Posts what waits if it cannot wait for what the provider has at hand: the first words, or as much as may wait.
+    pub(super) async fn flush_at_once(&mut self) -> Result<(), Over> {
+        let is_delta = |piece: &Piece| matches!(piece, Piece::Delta { .. });
+        let first = self.sent.is_none() && self.pieces.iter().any(is_delta);
+        if first || self.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= COALESCE_BYTES || self.pieces.len() >= COALESCE_COUNT
     }
 
     /// Posts what waits; it is durable then.
@@ -133,9 +136,9 @@ impl Writer {
         let pieces = std::mem::take(&mut self.pieces);
         self.bytes = 0;
         let (turn_id, attempt) = (self.turn_id.clone(), self.attempt);
-        let result = self.post(Command::Write { turn_id, attempt, pieces }).await;
+        // Told from the beginning of a post: then the longest that a word waits is one interval and one sync, not two syncs.
         self.sent = Some(clock::instant());
-        result
+        self.post(Command::Write { turn_id, attempt, pieces }).await
     }
 
     /// Ends the turn.

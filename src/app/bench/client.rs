@@ -1,12 +1,12 @@
-//! The smallest client that can load the server: one HTTP/1.1 connection, or one WebSocket.
+//! The smallest client that can load the server: one HTTP/1.1 connection, one stream, or one WebSocket.
 //!
 //! Requests are bytes made beforehand; of an answer only the status and the length are read.
-//! No redirects, no TLS, no chunked bodies: the server under measure sends none on these routes.
+//! No redirects, no TLS, and chunked bodies only where an answer is a stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -110,6 +110,90 @@ pub(super) fn post(path: &str, body: &str) -> Vec<u8> {
          content-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
+}
+
+/// An answer that is read while it comes: a chunked body.
+pub(super) struct EventStream {
+    stream: TcpStream,
+    received: Vec<u8>,
+    /// Bytes of the chunk that have not come, with the line break behind it.
+    left: usize,
+    ended: bool,
+}
+
+impl EventStream {
+    /// Sends a prepared request over a connection of its own, and wants a stream.
+    pub(super) async fn open(address: SocketAddr, request: &[u8]) -> anyhow::Result<Self> {
+        let mut stream = dial(address).await?;
+        stream.write_all(request).await.context("sending a request")?;
+        let mut received = Vec::with_capacity(SOCKET_BUFFER_BYTES);
+        let end = loop {
+            if stream.read_buf(&mut received).await.context("receiving a stream")? == 0 {
+                bail!("the server closed the connection instead of answering");
+            }
+            if let Some(end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break end;
+            }
+            ensure!(received.len() <= ANSWER_BYTES, "the head of a stream is too long");
+        };
+        let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+        let streams = head.contains("\r\ntransfer-encoding: chunked");
+        if !head.starts_with("http/1.1 200 ") || !streams {
+            bail!("not a stream: {}", String::from_utf8_lossy(&received));
+        }
+        received.drain(..end + 4);
+        Ok(Self { stream, received, left: 0, ended: false })
+    }
+
+    /// Waits for more of the body and adds it to `text`; false once there is no more.
+    pub(super) async fn read(&mut self, text: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let before = text.len();
+        loop {
+            if !self.ended {
+                self.unwrap_chunks(text)?;
+            }
+            if self.ended || text.len() > before {
+                return Ok(text.len() > before);
+            }
+            let read = self.stream.read_buf(&mut self.received).await;
+            if read.context("receiving a stream")? == 0 {
+                bail!("the server closed the connection in the middle of a stream");
+            }
+        }
+    }
+
+    fn unwrap_chunks(&mut self, text: &mut Vec<u8>) -> anyhow::Result<()> {
+        let mut rest = &self.received[..];
+        loop {
+            let (data, line_break) = (self.left.saturating_sub(2), self.left.min(2));
+            if data > 0 {
+                let taken = data.min(rest.len());
+                text.extend_from_slice(&rest[..taken]);
+                rest = &rest[taken..];
+                self.left -= taken;
+                if taken < data {
+                    break;
+                }
+            }
+            if rest.len() < line_break {
+                break;
+            }
+            rest = &rest[line_break..];
+            self.left = 0;
+            let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") else { break };
+            let digits = str::from_utf8(&rest[..end]).context("reading the length of a chunk")?;
+            let length = usize::from_str_radix(digits, 16).context("reading a chunk's length")?;
+            rest = &rest[end + 2..];
+            if length == 0 {
+                self.ended = true;
+                break;
+            }
+            self.left = length + 2;
+        }
+        let taken = self.received.len() - rest.len();
+        self.received.drain(..taken);
+        Ok(())
+    }
 }
 
 /// A WebSocket of one session, past its `ready` frame.

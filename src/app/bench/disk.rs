@@ -15,10 +15,17 @@ use crate::app::bench::report::Row;
 const BLOCK_BYTES: usize = 4 * 1024;
 const BLOCKS: u64 = 8 * 1024;
 
-/// Overwrites blocks of a file that has all its blocks already, each followed by fdatasync.
+/// The rate of [`sync`] as a figure.
+pub(super) fn measure(file: &Path, time: Duration) -> anyhow::Result<Vec<Row>> {
+    let (rate, latency) = sync(file, time)?;
+    Ok(vec![Row::new("disk, fdatasync of 4 KiB", rate, "/s").with_latency(&latency)])
+}
+
+/// Overwrites blocks of a file that has all its blocks already, each followed by fdatasync: how many per second, and how long
+/// each took.
 ///
 /// Blocks this thread; nothing else runs meanwhile.
-pub(super) fn measure(file: &Path, time: Duration) -> anyhow::Result<Vec<Row>> {
+pub(super) fn sync(file: &Path, time: Duration) -> anyhow::Result<(f64, Latency)> {
     let mut opened = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -43,6 +50,5 @@ pub(super) fn measure(file: &Path, time: Duration) -> anyhow::Result<Vec<Row>> {
     }
     let rate = micros.len() as f64 / now().duration_since(start).as_secs_f64();
     std::fs::remove_file(file).context("removing the file for fdatasync")?;
-    let latency = Latency::from_micros(micros);
-    Ok(vec![Row::new("disk, fdatasync of 4 KiB", rate, "/s").with_latency(&latency)])
+    Ok((rate, Latency::from_micros(micros)))
 }

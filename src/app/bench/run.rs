@@ -9,13 +9,17 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
+use crate::app::bench::model::Model;
 use crate::app::bench::options::{Options, Workload};
 use crate::app::bench::report::{Report, Row, progress};
 use crate::app::bench::server::{Scratch, Server, Sleep};
-use crate::app::bench::{disk, fan_out, memory, page, sleep, write};
+use crate::app::bench::{disk, fan_out, memory, page, sleep, turns, write};
 
 /// What any one workload may take with everything it prepares.
 const WORKLOAD_SECONDS_MAX: u64 = 900;
+
+/// How long the disk alone is measured before the turns.
+const SYNC_TIME: Duration = Duration::from_secs(1);
 
 /// Workloads on a server as it is by default.
 const AWAKE: [Workload; 6] = [
@@ -73,6 +77,10 @@ impl Bench<'_> {
             let done = self.awake(&mut report).await;
             report.take("server", done.map(|()| Vec::new()));
         }
+        if self.options.wants(Workload::Turns) {
+            let rows = bounded(self.turns()).await;
+            report.take("turns", rows);
+        }
         if self.options.wants_any(&ASLEEP) {
             let done = self.asleep(&mut report).await;
             report.take("server whose actors sleep", done.map(|()| Vec::new()));
@@ -113,6 +121,21 @@ impl Bench<'_> {
             report.take(&workload.to_string(), rows);
         }
         server.stop().await
+    }
+
+    /// A server of its own, which is told of a model that is here.
+    async fn turns(&self) -> anyhow::Result<Vec<Row>> {
+        progress("measuring turns");
+        let (_, sync) = disk::sync(&self.scratch.join("fdatasync"), SYNC_TIME)?;
+        let model = Model::listen().await?;
+        let folder = self.scratch.join("turns");
+        let settings = Some(model.settings());
+        let mut server =
+            Server::start_with(&self.binary, &folder, Sleep::Default, settings.as_deref()).await?;
+        let rows = turns::measure(&server, model, &sync, self.options).await;
+        let rows = rows.map_err(|error| server.explain(error))?;
+        server.stop().await?;
+        Ok(rows)
     }
 
     async fn asleep(&self, report: &mut Report) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use crate::app::bench::client::{Http, get};
 /// What the server prints before its address (spec: api.md, section 1).
 const READY: &str = "sessile listening on http://";
 /// Prefix of settings in the environment: those of the caller must not change what is measured.
-const SETTINGS_PREFIX: &str = "SESSILE__";
+const SETTINGS_PREFIX: &str = "SESSILE_";
 /// The setting for how long an actor is idle before it sleeps, in milliseconds.
 const SLEEP_AFTER_MS: &str = "SESSILE__ACTOR__SLEEP_AFTER_MS";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +50,16 @@ pub(super) struct Server {
 impl Server {
     /// Starts `binary` on a free port of loopback with its data in `folder`, made if missing.
     pub(super) async fn start(binary: &Path, folder: &Path, sleep: Sleep) -> anyhow::Result<Self> {
+        Self::start_with(binary, folder, sleep, None).await
+    }
+
+    /// The same with `settings`, the text of a TOML file.
+    pub(super) async fn start_with(
+        binary: &Path,
+        folder: &Path,
+        sleep: Sleep,
+        settings: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
         let log = folder.join("log");
@@ -60,6 +70,11 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         for name in inherited_settings() {
             command.env_remove(name);
+        }
+        if let Some(settings) = settings {
+            let file = folder.join("settings.toml");
+            fs::write(&file, settings).with_context(|| format!("writing {}", file.display()))?;
+            command.arg("--config").arg(file);
         }
         match sleep {
             Sleep::Default => {}
@@ -99,19 +114,29 @@ impl Server {
 
     /// Actors of sessions that are in memory, as `/metrics` says.
     pub(super) async fn active_sessions(&self) -> anyhow::Result<f64> {
+        self.metric("sessile_actors{", &[r#"kind="session""#, r#"state="active""#]).await
+    }
+
+    /// Events that it has made durable since it started, as `/metrics` says.
+    pub(super) async fn events_stored(&self) -> anyhow::Result<f64> {
+        self.metric("sessile_events_appended_total ", &[]).await
+    }
+
+    /// The sum of the lines of `/metrics` that begin with `name` and have all of `labels`.
+    async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
         let mut client = Http::connect(self.address).await?;
         let answer = client.exchange(&get("/metrics")).await?;
         answer.expect_success()?;
         let text = str::from_utf8(answer.body).context("reading /metrics")?;
-        let mut active = None;
-        for line in text.lines().filter(|line| line.starts_with("sessile_actors{")) {
-            if line.contains(r#"kind="session""#) && line.contains(r#"state="active""#) {
+        let mut sum = None;
+        for line in text.lines().filter(|line| line.starts_with(name)) {
+            if labels.iter().all(|label| line.contains(label)) {
                 let value = line.rsplit(' ').next().unwrap_or_default();
                 let value: f64 = value.parse().with_context(|| format!("reading {line}"))?;
-                active = Some(active.unwrap_or(0.0) + value);
+                sum = Some(sum.unwrap_or(0.0) + value);
             }
         }
-        active.context(r#"no sessile_actors{kind="session",state="active"} in /metrics"#)
+        sum.with_context(|| format!("no {name}{} in /metrics", labels.join(",")))
     }
 
     /// Asks it to end, waits, and if need be kills it.
