@@ -1,7 +1,8 @@
 //! The rules of an agent's items, and the messages that show them.
 
+use std::collections::HashSet;
+
 use crate::base::json::Json;
-use crate::base::json::Object;
 use crate::base::limits::Limit;
 use crate::domain::session::Context;
 use crate::domain::session::Event;
@@ -120,10 +121,21 @@ fn replace<V: View>(
     let mut show = Show::begin(view, last.as_ref(), &kept, !events.is_empty())?;
     let mut sequence = last.map_or(0, |last| last.sequence);
     let mut items = Vec::with_capacity(new.len());
+    // An id names one item: of two that bring the same one, as agents' libraries do, the later gets another.
+    let loaded = from.is_some();
+    let mut taken: HashSet<String> = kept.iter().map(|item| item.id.clone()).collect();
     for body in new {
         sequence += 1;
-        let id = Object::read(&body).and_then(|item| item.text("id")).filter(|id| !id.is_empty());
-        let id = id.unwrap_or_else(|| format!("item_{}", (ctx.new_id)().replace('-', "")));
+        let id = match items::own_id(&body) {
+            Some(id)
+                if !taken.contains(&id)
+                    && (loaded || view.item(&id).map_err(Stop::View)?.is_none()) =>
+            {
+                id
+            }
+            _ => items::made_id(&body, &(ctx.new_id)()),
+        };
+        taken.insert(id.clone());
         let message_id = show.add(&body, ctx);
         items.push(Item { sequence, id, body, message_id });
     }
