@@ -234,6 +234,7 @@ async fn still_there(
 
 /// `?limit&order&after`
 #[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ItemsQuery {
     /// 1 to 100; 20 if absent.
     #[param(value_type = Option<u32>)]
