@@ -76,22 +76,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ))
         .service(path("/v1/sessions/{id}/branches", "GET", vec![get().to(turns::branches)]))
         .service(path("/v1/sessions/{id}/branches/{branch}", "GET", vec![get().to(turns::branch)]))
-        .service(path(
-            "/v1/sessions/{id}/items",
-            "GET, POST, PUT, DELETE",
-            vec![
-                get().to(items::list),
-                post().to(items::add),
-                put().to(items::replace),
-                delete().to(items::clear),
-            ],
-        ))
-        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
-        .service(path(
-            "/v1/sessions/{id}/items/transactions",
-            "POST",
-            vec![post().to(items::transact)],
-        ))
+        .configure(item_routes)
         .configure(conversation_routes)
         .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
         .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
@@ -117,6 +102,27 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(|config| ui_routes(config, "/api/chat"))
         .configure(|config| ui_routes(config, "/api/builder/chat"))
         .default_service(web::route().to(route_not_found));
+}
+
+/// The routes of agents' items.
+fn item_routes(config: &mut ServiceConfig) {
+    config
+        .service(path(
+            "/v1/sessions/{id}/items",
+            "GET, POST, PUT, DELETE",
+            vec![
+                get().to(items::list),
+                post().to(items::add),
+                put().to(items::replace),
+                delete().to(items::clear),
+            ],
+        ))
+        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
+        .service(path(
+            "/v1/sessions/{id}/items/transactions",
+            "POST",
+            vec![post().to(items::transact)],
+        ));
 }
 
 /// The routes of OpenAI's Conversations API.

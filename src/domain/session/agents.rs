@@ -119,20 +119,18 @@ fn replace<V: View>(
         _ => kept.last().map(|item| (*item).clone()),
     };
     let mut show = Show::begin(view, last.as_ref(), &kept, !events.is_empty())?;
-    let mut sequence = last.map_or(0, |last| last.sequence);
+    let first = last.map_or(1, |last| last.sequence + 1);
     let mut items = Vec::with_capacity(new.len());
     // An id names one item: of two that bring the same one, as agents' libraries do, the later gets another.
-    let loaded = from.is_some();
+    let is_free = |id: &str| match from {
+        // All that stays is in `kept`.
+        Some(_) => Ok(true),
+        None => view.item(id).map(|item| item.is_none()).map_err(Stop::View),
+    };
     let mut taken: HashSet<String> = kept.iter().map(|item| item.id.clone()).collect();
-    for body in new {
-        sequence += 1;
+    for (sequence, body) in (first..).zip(new) {
         let id = match items::own_id(&body) {
-            Some(id)
-                if !taken.contains(&id)
-                    && (loaded || view.item(&id).map_err(Stop::View)?.is_none()) =>
-            {
-                id
-            }
+            Some(id) if !taken.contains(&id) && is_free(&id)? => id,
             _ => items::made_id(&body, &(ctx.new_id)()),
         };
         taken.insert(id.clone());
