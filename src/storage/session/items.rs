@@ -100,7 +100,7 @@ pub(super) fn latest(connection: &Connection, limit: usize) -> Result<Vec<Item>,
     Ok(items)
 }
 
-/// The item called `id`; the first, in a file from before ids were unique.
+/// The item called `id`.
 pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<Item>, Error> {
     connection
         .prepare_cached(
