@@ -93,6 +93,8 @@ impl Shard {
                 SessionFile::create(&cell.key).map(Box::new)
             }
             Ok(Found::Gone) => {
+                // A crash may have kept the list from hearing of it.
+                self.shared.catalogue.note(Card::gone(cell.key.clone()));
                 cell.state = State::Gone;
                 self.slept();
                 self.make_ready(hash, ctx);
@@ -196,6 +198,8 @@ impl Shard {
             return;
         }
         let State::Awake(file) = std::mem::replace(&mut cell.state, State::Away) else { return };
+        // The work commits, and what is committed is not looked at again.
+        note(&self.shared, &file, cell.next_timer_ms);
         let shared = Arc::clone(&self.shared);
         let last_seq = file.head().last_seq;
         let task = tokio::task::spawn_blocking(move || {
@@ -238,9 +242,6 @@ impl Shard {
     pub(super) fn sleep(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         cell.hub.prune();
-        if let State::Awake(file) = &cell.state {
-            note(&self.shared, file, cell.next_timer_ms);
-        }
         self.lend(hash, ctx, |file, shared| {
             file.close(&shared.folder)?;
             Ok(None)
@@ -285,9 +286,6 @@ impl Shard {
         cell.hub.close(Close::Deleted);
         // Its task ends with this.
         cell.writing = None;
-        if let State::Awake(file) = &cell.state {
-            note(&self.shared, file, None);
-        }
         let key = cell.key.clone();
         self.lend(hash, ctx, move |file, shared| {
             drop(file);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix::Actor;
 use actix::Arbiter;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use crate::actor::Engine;
 use crate::actor::shard::Commit;
@@ -83,6 +84,8 @@ pub(super) struct Shared {
 pub struct Node {
     shards: Arc<[Sender]>,
     shared: Arc<Shared>,
+    /// Whether every session is as the journal says; the list of sessions is not true before.
+    recovered: Arc<watch::Sender<bool>>,
 }
 
 /// Sessions that are brought up to date at once after a start.
@@ -134,7 +137,8 @@ impl Node {
             let shared = Arc::clone(&shared);
             Sender::new(Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared)))
         });
-        let node = Self { shards: shards.collect(), shared };
+        let recovered = Arc::new(watch::Sender::new(false));
+        let node = Self { shards: shards.collect(), shared, recovered };
         node.set_hooks();
         Ok(node)
     }
@@ -175,7 +179,8 @@ impl Node {
         self.shard(key).ask(key, request).await
     }
 
-    /// A page of a workspace's sessions, newest activity first, with everything that was acknowledged before.
+    /// A page of a workspace's sessions, newest activity first, with everything that was acknowledged before. After a
+    /// start it waits until every session is as the journal says.
     ///
     /// # Errors
     ///
@@ -186,6 +191,9 @@ impl Node {
         behind: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<(Session, ListCursor)>, Error> {
+        if self.recovered.subscribe().wait_for(|recovered| *recovered).await.is_err() {
+            return Err(Error::ShuttingDown);
+        }
         join_all(self.shards.iter().map(Sender::note_all)).await;
         let shared = Arc::clone(&self.shared);
         let list = move || {
@@ -246,6 +254,7 @@ impl Node {
         for group in keys.chunks(RECOVER_AT_ONCE) {
             join_all(group.iter().map(|key| self.ask(key, Request::Query(Query::Wake)))).await;
         }
+        self.recovered.send_replace(true);
     }
 
     /// One round of what a node does every second: look at the disk, write the catalogue, wake who has a timer.

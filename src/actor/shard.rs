@@ -384,7 +384,7 @@ impl Shard {
                 cell.writing = Some(Writing { turn_id, attempt, stop });
                 let sender = Sender(ctx.address());
                 let shared = Arc::clone(&self.shared);
-                let run = turn::run(shared, sender, cell.key.clone(), start, stopped);
+                let run = turn::Run::new(shared, sender, cell.key.clone(), start, stopped).run();
                 let run = actix::fut::wrap_future::<_, Self>(run);
                 ctx.spawn(run.map(move |(), shard, ctx| shard.turn_left(hash, ctx)));
             }

@@ -70,6 +70,13 @@ pub struct TurnLabel {
     outcome: Label,
 }
 
+/// `{provider, direction}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TokenLabel {
+    provider: String,
+    direction: Label,
+}
+
 /// `{http_request_method, http_route, http_response_status_code}`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HttpLabel {
@@ -105,6 +112,9 @@ pub struct Counters {
     subscribers: Family<TransportLabel, Gauge>,
     slow_consumers: Family<ActionLabel, Counter>,
     turns: Family<TurnLabel, Counter>,
+    tokens: Family<TokenLabel, Counter>,
+    /// Time from the beginning of a turn to the first that its model says.
+    pub first_chunk: Histogram,
     timers: Family<OutcomeLabel, Counter>,
     http: Family<HttpLabel, Histogram, fn() -> Histogram>,
 }
@@ -144,6 +154,8 @@ impl Counters {
             subscribers: Family::default(),
             slow_consumers: Family::default(),
             turns: Family::default(),
+            tokens: Family::default(),
+            first_chunk: http_buckets(),
             timers: Family::default(),
             http: Family::new_with_constructor(http_buckets),
         };
@@ -195,6 +207,12 @@ impl Counters {
             self.slow_consumers.clone(),
         );
         registry.register("turns", "Turns by outcome", self.turns.clone());
+        registry.register("tokens", "Tokens that models read and wrote", self.tokens.clone());
+        registry.register(
+            "turn_time_to_first_chunk_seconds",
+            "Time to the first that a model says",
+            self.first_chunk.clone(),
+        );
         registry.register("timers", "Timers that fired, by outcome", self.timers.clone());
         registry.register("limit_hits", "Requests beyond a limit", self.limit_hits.clone());
         let http = self.http.clone();
@@ -245,6 +263,14 @@ impl Counters {
     /// Counts a turn that ended.
     pub fn turn(&self, provider: &str, outcome: Label) {
         self.turns.get_or_create(&TurnLabel { provider: provider.to_owned(), outcome }).inc();
+    }
+
+    /// Counts what a turn cost.
+    pub fn tokens(&self, provider: &str, input: u64, output: u64) {
+        for (direction, count) in [("input", input), ("output", output)] {
+            let label = TokenLabel { provider: provider.to_owned(), direction };
+            self.tokens.get_or_create(&label).inc_by(count);
+        }
     }
 
     /// Counts a timer that fired.

@@ -37,7 +37,7 @@ impl ApiError {
 
     /// Its HTTP status.
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status.unwrap_or(problem::find(self.code).status))
+        StatusCode::from_u16(self.status.unwrap_or_else(|| problem::find(self.code).status))
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 

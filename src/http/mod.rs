@@ -25,6 +25,7 @@ mod throttle;
 mod turns;
 mod ui;
 mod ui_socket;
+mod upgrade;
 
 pub use openapi::document;
 pub use server::Server;

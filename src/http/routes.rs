@@ -26,18 +26,14 @@ use crate::http::turns;
 use crate::http::ui;
 use crate::http::ui_socket;
 
-fn path(
-    path: &'static str,
-    allow: &'static str,
-    routes: Vec<actix_web::Route>,
-) -> actix_web::Resource {
-    let resource = web::resource(path).app_data(Pattern(path));
-    let resource = routes.into_iter().fold(resource, actix_web::Resource::route);
-    resource.default_service(web::route().to(move || method_not_allowed(allow)))
-}
-
 /// Every route on one screen.
+#[expect(clippy::too_many_lines, reason = "all of them in one place")]
 pub(super) fn routes(config: &mut ServiceConfig) {
+    let path = |path: &'static str, allow: &'static str, routes: Vec<actix_web::Route>| {
+        let resource = web::resource(path).app_data(Pattern(path));
+        let resource = routes.into_iter().fold(resource, actix_web::Resource::route);
+        resource.default_service(web::route().to(move || method_not_allowed(allow)))
+    };
     config
         .service(path("/livez", "GET", vec![get().to(health::live)]))
         .service(path("/readyz", "GET", vec![get().to(health::ready)]))
@@ -76,8 +72,42 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ))
         .service(path("/v1/sessions/{id}/branches", "GET", vec![get().to(turns::branches)]))
         .service(path("/v1/sessions/{id}/branches/{branch}", "GET", vec![get().to(turns::branch)]))
-        .configure(item_routes)
-        .configure(conversation_routes)
+        .service(path(
+            "/v1/sessions/{id}/items",
+            "GET, POST, PUT, DELETE",
+            vec![
+                get().to(items::list),
+                post().to(items::add),
+                put().to(items::replace),
+                delete().to(items::clear),
+            ],
+        ))
+        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
+        .service(path(
+            "/v1/sessions/{id}/items/transactions",
+            "POST",
+            vec![post().to(items::transact)],
+        ))
+        .service(path("/v1/conversations", "POST", vec![post().to(conversations::create)]))
+        .service(path(
+            "/v1/conversations/{id}",
+            "GET, POST, DELETE",
+            vec![
+                get().to(conversations::read),
+                post().to(conversations::update),
+                delete().to(conversations::delete),
+            ],
+        ))
+        .service(path(
+            "/v1/conversations/{id}/items",
+            "GET, POST",
+            vec![get().to(conversations::items), post().to(conversations::add_items)],
+        ))
+        .service(path(
+            "/v1/conversations/{id}/items/{item}",
+            "GET, DELETE",
+            vec![get().to(conversations::item), delete().to(conversations::delete_item)],
+        ))
         .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
         .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
         .service(path(
@@ -102,52 +132,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(|config| ui_routes(config, "/api/chat"))
         .configure(|config| ui_routes(config, "/api/builder/chat"))
         .default_service(web::route().to(route_not_found));
-}
-
-/// The routes of agents' items.
-fn item_routes(config: &mut ServiceConfig) {
-    config
-        .service(path(
-            "/v1/sessions/{id}/items",
-            "GET, POST, PUT, DELETE",
-            vec![
-                get().to(items::list),
-                post().to(items::add),
-                put().to(items::replace),
-                delete().to(items::clear),
-            ],
-        ))
-        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
-        .service(path(
-            "/v1/sessions/{id}/items/transactions",
-            "POST",
-            vec![post().to(items::transact)],
-        ));
-}
-
-/// The routes of OpenAI's Conversations API.
-fn conversation_routes(config: &mut ServiceConfig) {
-    config
-        .service(path("/v1/conversations", "POST", vec![post().to(conversations::create)]))
-        .service(path(
-            "/v1/conversations/{id}",
-            "GET, POST, DELETE",
-            vec![
-                get().to(conversations::read),
-                post().to(conversations::update),
-                delete().to(conversations::delete),
-            ],
-        ))
-        .service(path(
-            "/v1/conversations/{id}/items",
-            "GET, POST",
-            vec![get().to(conversations::items), post().to(conversations::add_items)],
-        ))
-        .service(path(
-            "/v1/conversations/{id}/items/{item}",
-            "GET, DELETE",
-            vec![get().to(conversations::item), delete().to(conversations::delete_item)],
-        ));
 }
 
 /// The routes of the AI SDK at `base`.

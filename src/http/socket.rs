@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use actix_web::FromRequest;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::http::header;
 use actix_web::web;
 use actix_web::web::Data;
 use actix_web::web::Path;
@@ -20,7 +18,6 @@ use actix_ws::CloseCode;
 use actix_ws::CloseReason;
 use actix_ws::Session;
 use bytestring::ByteString;
-use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use serde::Deserialize;
@@ -47,6 +44,9 @@ use crate::http::messages::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::StartTurn;
+use crate::http::upgrade::close_code;
+use crate::http::upgrade::is_upgrade;
+use crate::http::upgrade::repack;
 use crate::protocol::chat;
 use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
@@ -491,31 +491,4 @@ async fn within(
             Err(End::Close(4408, format!("too slow; resume after {seen}")))
         }
     }
-}
-
-fn close_code(error: &actix_ws::ProtocolError) -> u16 {
-    match error {
-        actix_ws::ProtocolError::Overflow => 4009,
-        // How `actix-ws` says that the fragments of a message are too large together.
-        actix_ws::ProtocolError::Io(error) if error.to_string().contains("continuation size") => {
-            4009
-        }
-        _ => 1002,
-    }
-}
-
-/// Whether `request` asks for a socket.
-pub(super) fn is_upgrade(request: &HttpRequest) -> bool {
-    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-}
-
-/// A payload as the extractor that `actix-ws` takes.
-pub(super) fn repack(
-    request: &HttpRequest,
-    mut payload: actix_web::dev::Payload,
-) -> Result<web::Payload, ApiError> {
-    let taken = web::Payload::from_request(request, &mut payload);
-    let internal = || ApiError::new("internal", "a payload could not be taken");
-    taken.now_or_never().and_then(Result::ok).ok_or_else(internal)
 }

@@ -116,7 +116,7 @@ pub(super) async fn start(
     };
     let command = start.into_command(&router)?;
     let (turn, seq, replayed) = match router.ask(&target, reply::once(&request, command)?).await? {
-        Answer::Turn { turn, seq } => (turn, seq, false),
+        Answer::Turn { turn, seq } => (*turn, seq, false),
         Answer::Replayed { json, .. } => {
             let turn: Turn = serde_json::from_str(&json)
                 .map_err(|error| ApiError::new("internal", format!("a stored turn: {error}")))?;
@@ -215,7 +215,7 @@ pub(super) async fn stop_turn(
     let command = Command::StopTurn { turn_id };
     match router.ask(target, Request::Command(command, None)).await {
         Ok(Answer::Turn { turn, seq }) => {
-            Ok(Some(ended(router, target, turn, seq.saturating_sub(1)).await?))
+            Ok(Some(ended(router, target, *turn, seq.saturating_sub(1)).await?))
         }
         Ok(_) => Ok(None),
         Err(Error::Rejected(rejection))

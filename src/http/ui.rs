@@ -93,7 +93,7 @@ pub(super) async fn start(
     let turn = NewTurn { input, options, model, titled: true };
     let command = Command::StartTurn(Box::new(turn));
     match router.ask(target, Request::Command(command, None)).await? {
-        Answer::Turn { turn, seq } => Ok(Begun { turn, after: seq - 1 }),
+        Answer::Turn { turn, seq } => Ok(Begun { turn: *turn, after: seq - 1 }),
         other => Err(ApiError::new("internal", format!("an answer of the wrong kind: {other:?}"))),
     }
 }

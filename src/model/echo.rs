@@ -46,7 +46,8 @@ fn read(text: &str) -> Vec<Act> {
 }
 
 fn directive(line: &str) -> Option<Act> {
-    let (name, rest) = line.strip_prefix('!')?.split_once(' ').unwrap_or((&line[1..], ""));
+    let said = line.strip_prefix('!')?;
+    let (name, rest) = said.split_once(' ').unwrap_or((said, ""));
     let mut words = rest.split_whitespace();
     let tool = |kind| {
         let (name, input) = rest.split_once(' ').unwrap_or((rest, "{}"));

@@ -63,6 +63,27 @@ pub struct Card {
     pub deleted: bool,
 }
 
+impl Card {
+    /// The card of a session that was deleted.
+    #[must_use]
+    pub fn gone(key: Key) -> Self {
+        Self {
+            key,
+            title: String::new(),
+            project_id: None,
+            metadata: "{}".to_owned(),
+            message_count: 0,
+            item_count: 0,
+            last_seq: 0,
+            active_turn: None,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            next_timer_ms: None,
+            deleted: true,
+        }
+    }
+}
+
 /// Where a page of the list begins: behind the session with this time and hash.
 pub type ListCursor = (i64, KeyHash);
 

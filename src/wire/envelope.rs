@@ -190,7 +190,7 @@ pub enum Answer {
     /// A turn that was accepted, goes on or ends.
     Turn {
         /// As it is.
-        turn: Turn,
+        turn: Box<Turn>,
         /// Seq of the event that says so; of a turn that was accepted before, of the event that began its answer.
         seq: u64,
     },

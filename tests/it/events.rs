@@ -212,19 +212,25 @@ async fn a_reply_grows_by_deltas_that_add_up_to_what_is_stored() {
     let kinds: Vec<&str> = log.iter().map(|frame| frame["type"].as_str().unwrap()).collect();
     assert_eq!((kinds[0], kinds[1]), ("message", "turn"), "{kinds:?}");
     assert_eq!(kinds[kinds.len() - 2..], ["message", "turn"], "{kinds:?}");
-    assert!(kinds.len() > 4 && kinds[2..kinds.len() - 2].iter().all(|kind| *kind == "part-delta"));
+    let grows = |kind: &&str| ["part-update", "part-delta"].contains(kind);
+    assert!(kinds.len() > 4 && kinds[2..kinds.len() - 2].iter().all(grows), "{kinds:?}");
 
     let turn = &log[1]["turn"];
     assert_eq!(turn["state"], "running", "{turn}");
-    let mut text = String::new();
+    // A step, then a text for each line.
+    let mut texts = vec![String::new(); 3];
     for frame in log.iter().filter(|frame| frame["type"] == "part-delta") {
-        assert_eq!((&frame["messageId"], &frame["part"]), (&turn["messageId"], &json!(0)));
+        assert_eq!(frame["messageId"], turn["messageId"]);
+        let text = &mut texts[usize::try_from(frame["part"].as_u64().unwrap()).unwrap()];
         assert_eq!(frame["offset"], text.len(), "UTF-8 bytes before the delta: {frame}");
         text.push_str(frame["delta"].as_str().unwrap());
     }
     let stored = &log[log.len() - 2]["message"];
-    assert_eq!((&stored["id"], &stored["content"]), (&turn["messageId"], &json!(text)));
-    assert_eq!(stored["parts"], json!([{ "type": "text", "content": text, "state": "complete" }]));
+    let content = texts[1..].join("\n");
+    assert_eq!((&stored["id"], &stored["content"]), (&turn["messageId"], &json!(content)));
+    let text = |text: &String| json!({ "type": "text", "content": text, "state": "complete" });
+    let parts = json!([{ "type": "step-start" }, text(&texts[1]), text(&texts[2])]);
+    assert_eq!(stored["parts"], parts);
     assert_eq!((&stored["role"], &stored["turnId"]), (&json!("assistant"), &turn["id"]));
     let end = &log[log.len() - 1]["turn"];
     assert_eq!((&end["id"], &end["state"]), (&turn["id"], &json!("completed")));

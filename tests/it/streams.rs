@@ -194,21 +194,23 @@ async fn reconnects_at_random_points_lose_and_repeat_nothing() {
 
 /// Rebuilds every reply from its deltas and compares it with what is stored, byte by byte.
 async fn check_texts(client: &Client, id: &str, log: &[Value]) {
-    let mut texts: BTreeMap<&str, String> = BTreeMap::new();
+    let mut texts: BTreeMap<&str, BTreeMap<u64, String>> = BTreeMap::new();
     for frame in log.iter().filter(|frame| frame["type"] == "part-delta") {
-        let text = texts.entry(frame["messageId"].as_str().unwrap()).or_default();
-        assert_eq!((&frame["part"], &frame["offset"]), (&json!(0), &json!(text.len())), "{frame}");
+        let parts = texts.entry(frame["messageId"].as_str().unwrap()).or_default();
+        let text = parts.entry(frame["part"].as_u64().unwrap()).or_default();
+        assert_eq!(frame["offset"], text.len(), "{frame}");
         text.push_str(frame["delta"].as_str().unwrap());
     }
     assert!(!texts.is_empty(), "there were replies");
-    for (message, text) in &texts {
+    for (message, parts) in &texts {
         let path = format!("{}/{}", messages(id), segment(message));
         let stored = client.get(&path).await.expect(200);
-        assert_eq!(stored["content"], *text);
-        assert_eq!(
-            stored["parts"],
-            json!([{ "type": "text", "content": text, "state": "complete" }])
-        );
+        let whole: Vec<&str> = parts.values().map(String::as_str).collect();
+        assert_eq!(stored["content"], whole.join("\n"));
+        for (at, text) in parts {
+            let part = &stored["parts"][usize::try_from(*at).unwrap()];
+            assert_eq!(*part, json!({ "type": "text", "content": text, "state": "complete" }));
+        }
         let last = log.iter().rfind(|frame| frame["message"]["id"] == *message).unwrap();
         assert_eq!(last["message"], stored, "the frame that ended it");
     }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::actor::batch::Start;
 use crate::actor::node::Shared;
@@ -44,7 +45,8 @@ use crate::wire::envelope::Request;
 /// Part of the time of a turn after which its slowness is worth a line in the log.
 const WARN_AT: f64 = 0.8;
 
-pub(super) struct Run {
+/// One attempt of a turn.
+pub(in crate::actor) struct Run {
     shared: Arc<Shared>,
     sender: Sender,
     key: Key,
@@ -89,7 +91,7 @@ struct Waits {
 }
 
 impl Run {
-    pub(super) fn new(
+    pub(in crate::actor) fn new(
         shared: Arc<Shared>,
         sender: Sender,
         key: Key,
@@ -104,8 +106,32 @@ impl Run {
         Self { shared, sender, key, turn, resume, stop, out, usage, until }
     }
 
-    pub(super) async fn run(mut self) {
-        let provider = self.turn.model.clone().unwrap_or_default();
+    /// Runs it to its end. Whoever watches it may come and go.
+    pub(in crate::actor) async fn run(self) {
+        // The names are those of OpenTelemetry's conventions for generative AI.
+        let span = tracing::info_span!(
+            "chat",
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = self.provider(),
+            gen_ai.request.model = self.turn.model.as_deref().unwrap_or_default(),
+            gen_ai.conversation.id = self.key.id(),
+            gen_ai.usage.input_tokens = tracing::field::Empty,
+            gen_ai.usage.output_tokens = tracing::field::Empty,
+            gen_ai.response.finish_reasons = tracing::field::Empty,
+            turn.id = %self.turn.id,
+            turn.attempt = self.turn.attempt,
+            turn.state = tracing::field::Empty,
+        );
+        self.run_traced().instrument(span).await;
+    }
+
+    fn provider(&self) -> &str {
+        let model = self.turn.model.as_deref().unwrap_or_default();
+        model.split('/').next().unwrap_or_default()
+    }
+
+    async fn run_traced(mut self) {
+        let provider = self.provider().to_owned();
         let ended = self.answer().await;
         let (state, reason, error) = match ended {
             Ok((state, reason)) => (state, reason, None),
@@ -126,8 +152,15 @@ impl Run {
             resume: self.resume.take(),
         };
         if self.out.end(ending).await.is_ok() {
-            let provider = provider.split('/').next().unwrap_or_default();
-            metric::counters().turn(provider, state.as_str());
+            let usage = self.usage;
+            metric::counters().turn(&provider, state.as_str());
+            metric::counters().tokens(&provider, usage.input_tokens, usage.output_tokens);
+            let span = tracing::Span::current();
+            span.record("gen_ai.usage.input_tokens", usage.input_tokens);
+            span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+            span.record("gen_ai.response.finish_reasons", name_of(reason));
+            span.record("turn.state", state.as_str());
+            tracing::debug!("a turn is over");
         }
     }
 
@@ -207,6 +240,7 @@ impl Run {
         let mut answer = provider.answer(request);
         let mut step = Step::default();
         let mut progress = Instant::now();
+        let mut silent = Some(progress);
         loop {
             let due = self.out.due().map(Instant::from_std);
             let wake = [Some(self.until), Some(progress + no_progress), warn, due];
@@ -221,6 +255,10 @@ impl Run {
                 said = answer.next() => {
                     match said {
                         Some(Ok(event)) => {
+                            if let Some(asked) = silent.take() {
+                                let first_chunk = asked.elapsed().as_secs_f64();
+                                metric::counters().first_chunk.observe(first_chunk);
+                            }
                             step.say(event, provider.name(), &mut self.out);
                             if self.out.due().is_some() {
                                 progress = Instant::now();
@@ -239,14 +277,9 @@ impl Run {
                 }
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
-                    if now >= self.until {
+                    if let Some(late) = self.late(now, progress + no_progress) {
                         self.add(step.usage);
-                        return Err(ModelError::new(FailureKind::Limit, "the answer took too long").into());
-                    }
-                    if now >= progress + no_progress {
-                        self.add(step.usage);
-                        let text = "the model said nothing for too long";
-                        return Err(ModelError::new(FailureKind::Limit, text).into());
+                        return Err(late.into());
                     }
                     if warn.is_some_and(|at| now >= at) {
                         warn = None;
@@ -266,6 +299,18 @@ impl Run {
         }
         self.out.flush().await?;
         Ok(step)
+    }
+
+    /// Why the model has no more time, if so.
+    fn late(&self, now: Instant, silent_until: Instant) -> Option<ModelError> {
+        let limit = |text| Some(ModelError::new(FailureKind::Limit, text));
+        if now >= self.until {
+            limit("the answer took too long")
+        } else if now >= silent_until {
+            limit("the model said nothing for too long")
+        } else {
+            None
+        }
     }
 
     fn add(&mut self, usage: crate::model::Usage) {

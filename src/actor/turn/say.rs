@@ -51,6 +51,7 @@ fn named(reason: &str) -> Object {
 }
 
 impl Step {
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     /// Writes what `event` adds. Events that make no sense where they come are dropped: no provider breaks a message.
     pub(super) fn say(&mut self, event: ModelEvent, provider: &str, out: &mut Writer) {
         match event {

@@ -18,6 +18,7 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
 use crate::domain::session::View;
 use crate::domain::session::agents;
+use crate::domain::session::approvals;
 use crate::domain::session::turns;
 
 /// What the rules need of the world.
@@ -52,7 +53,7 @@ pub enum Outcome {
         created: bool,
     },
     /// The turn as it is then.
-    Turn(Turn),
+    Turn(Box<Turn>),
     /// Items were added or taken back.
     Items {
         /// How many there are then.
@@ -231,9 +232,9 @@ pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided
         }
         Command::StopTurn { turn_id } => turns::stop(view, turn_id.as_ref()),
         Command::Approve { approval_id, approved, reason } => {
-            turns::approve(view, &approval_id, approved, reason)
+            approvals::approve(view, &approval_id, approved, reason)
         }
-        Command::ExpireApprovals { turn_id } => turns::expire(view, &turn_id, ctx),
+        Command::ExpireApprovals { turn_id } => approvals::expire(view, &turn_id, ctx),
         Command::ChangeItems(change) => agents::change(view, change, ctx),
         Command::Reconcile => turns::reconcile(view, ctx),
     }

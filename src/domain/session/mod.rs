@@ -1,6 +1,7 @@
 //! A chat session: its messages and parts, the turns of the model, and the events that are its history.
 
 mod agents;
+mod approvals;
 mod command;
 mod decide;
 mod draft;

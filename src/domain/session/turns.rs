@@ -6,16 +6,13 @@ use crate::base::limits::Limit;
 use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Busy;
 use crate::domain::session::Context;
-use crate::domain::session::Draft;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
-use crate::domain::session::Growing;
 use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::NewTurn;
 use crate::domain::session::Outcome;
-use crate::domain::session::Part;
 use crate::domain::session::Piece;
 use crate::domain::session::Rejection;
 use crate::domain::session::Role;
@@ -25,6 +22,7 @@ use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
+use crate::domain::session::approvals::Waiting;
 use crate::domain::session::decide::Decided;
 use crate::domain::session::decide::Decision;
 use crate::domain::session::decide::check_question;
@@ -63,7 +61,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         && old.parts == message.parts
     {
         // The client sent it again, as after a broken connection.
-        return Ok(nothing(Outcome::Turn(turn.clone())));
+        return Ok(nothing(Outcome::Turn(Box::new(turn.clone()))));
     }
     let busy = options.busy.unwrap_or_default();
     let mut events = Vec::new();
@@ -118,7 +116,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     events.extend(plan.before);
     events.push(Event::Turn(turn.clone()));
     events.extend(plan.after);
-    Ok(Decision { events, outcome: Outcome::Turn(turn) })
+    Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) })
 }
 
 /// Whether the input only adds a message: nothing else can wait, since what it means may change meanwhile.
@@ -248,54 +246,6 @@ fn go_on<V: View>(
     Ok(Plan { before, after, input_id, message_id: Some(last.id) })
 }
 
-/// A tool call that somebody outside must answer.
-struct Waiting {
-    id: String,
-    /// The approval that it waits for; `None`: it waits for its result.
-    approval: Option<String>,
-}
-
-impl Waiting {
-    fn of(part: &Part) -> Option<Self> {
-        let members = part.members();
-        if members.text("type").as_deref() != Some("tool-call") {
-            return None;
-        }
-        let id = members.text("toolCallId")?;
-        let approval = members.get("approval").and_then(Object::read);
-        match (members.text("state")?.as_str(), approval) {
-            ("pending", Some(approval)) if approval.get("approved").is_none() => {
-                Some(Self { id, approval: approval.text("id") })
-            }
-            ("running", None) => Some(Self { id, approval: None }),
-            _ => None,
-        }
-    }
-
-    /// What the answer makes of the call, and whether it is a refusal.
-    fn answered(&self, answer: &ToolAnswer) -> Option<(Object, bool)> {
-        let fields = Object::default().with("toolCallId", &self.id);
-        if let Some(approval) = &self.approval {
-            let approved = answer.approved?;
-            let mut said = Object::default().with("id", approval).with("approved", &approved);
-            if let Some(reason) = &answer.reason {
-                said = said.with("reason", reason);
-            }
-            let state = if approved { "running" } else { "error" };
-            return Some((fields.with("approval", &said).with("state", &state), !approved));
-        }
-        match (&answer.output, &answer.error) {
-            (Some(output), _) => {
-                Some((fields.with("toolOutput", output).with("state", &"complete"), false))
-            }
-            (None, Some(error)) => {
-                Some((fields.with("errorText", error).with("state", &"error"), false))
-            }
-            (None, None) => None,
-        }
-    }
-}
-
 fn running<V: View>(view: &V, turn_id: &str, attempt: u32) -> Result<Turn, Rejection> {
     let active = view.head().active_turn.as_ref();
     active
@@ -402,87 +352,10 @@ pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Er
     let turn = match turn.state {
         TurnState::Running => Turn { state: TurnState::Stopping, ..turn.clone() },
         TurnState::WaitingApproval => Turn { state: TurnState::Stopped, ..turn.clone() },
-        _ => return Ok(Decision { events, outcome: Outcome::Turn(turn.clone()) }),
+        _ => return Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn.clone())) }),
     };
     events.push(Event::Turn(turn.clone()));
-    Ok(Decision { events, outcome: Outcome::Turn(turn) })
-}
-
-/// Answers one approval; the turn goes on when it was the last that was open.
-pub(super) fn approve<V: View>(
-    view: &V,
-    approval_id: &str,
-    approved: bool,
-    reason: Option<String>,
-) -> Decided<V::Error> {
-    let active = view.head().active_turn.as_ref();
-    let waits = active.filter(|turn| turn.state == TurnState::WaitingApproval);
-    let turn = waits.cloned().ok_or(Rejection::ApprovalNotFound)?;
-    let message = view.message(&turn.message_id).map_err(Stop::View)?;
-    let message = message.ok_or(Rejection::ApprovalNotFound)?;
-    let (mut found, mut open) = (None, 0);
-    for (at, part) in message.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(part) else { continue };
-        if call.approval.as_deref() == Some(approval_id) {
-            found = Some((at, call));
-        } else {
-            open += 1;
-        }
-    }
-    let (part, call) = found.ok_or(Rejection::ApprovalNotFound)?;
-    let tool_call_id = call.id.clone();
-    let answer =
-        ToolAnswer { tool_call_id, output: None, error: None, approved: Some(approved), reason };
-    let (fields, _) = call.answered(&answer).ok_or(Rejection::ApprovalNotFound)?;
-    let mut events = vec![Event::PartUpdate { message_id: message.id, part, fields }];
-    let turn = match open {
-        0 => Turn {
-            state: TurnState::Running,
-            attempt: turn.attempt + 1,
-            finish_reason: None,
-            ..turn
-        },
-        _ => turn,
-    };
-    if open == 0 {
-        events.push(Event::Turn(turn.clone()));
-    }
-    Ok(Decision { events, outcome: Outcome::Turn(turn) })
-}
-
-/// Ends a turn whose approvals nobody answered in time.
-pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Decided<V::Error> {
-    let active = view.head().active_turn.as_ref();
-    let waits = |turn: &&Turn| turn.id == turn_id && turn.state == TurnState::WaitingApproval;
-    let Some(turn) = active.filter(waits).cloned() else { return Ok(nothing(Outcome::Done)) };
-    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
-    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
-    let mut draft = Draft::new(message.id.clone(), message.seq);
-    draft.parts = message.parts.iter().map(Growing::stored).collect();
-    let mut events = Vec::new();
-    for (part, stored) in message.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(stored).filter(|call| call.approval.is_some()) else {
-            continue;
-        };
-        let said = Object::default()
-            .with("id", &call.approval)
-            .with("approved", &false)
-            .with("reason", &"nobody answered in time");
-        let fields = Object::default()
-            .with("toolCallId", &call.id)
-            .with("approval", &said)
-            .with("state", &"error");
-        draft.update(part, &fields);
-        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
-    }
-    message.parts = draft.parts();
-    message.version += 1;
-    message.updated_at_ms = ctx.now_ms;
-    events.push(Event::Message(message));
-    let error = Some("nobody answered the approval in time".to_owned());
-    events.push(Event::Turn(Turn { state: TurnState::Stopped, error, ..turn }));
-    events.extend(next(view)?);
-    Ok(Decision { events, outcome: Outcome::Done })
+    Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) })
 }
 
 /// Makes the rows true again after a restart: no task of this process writes the turn that they call running.
@@ -554,7 +427,8 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
     metadata.to_json()
 }
 
-fn next<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
+/// The turn whose place has come.
+pub(super) fn next<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
     let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
     Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
 }

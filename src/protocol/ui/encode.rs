@@ -154,7 +154,6 @@ impl Chunks {
         };
         let error = fields.text("errorText");
         if let Some(input) = fields.get("toolInput").cloned() {
-            let id = id.clone();
             out.push(match error {
                 Some(error) => Chunk::ToolInputError { id, name, input, error },
                 None => Chunk::ToolInputAvailable { id, name, input, provider_executed },

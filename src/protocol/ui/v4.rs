@@ -28,6 +28,7 @@ impl Lines {
         Self { chunks, message_id, calls: false }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each chunk")]
     fn lines(&mut self, chunk: Chunk) -> String {
         let object = Object::default;
         match chunk {

@@ -141,7 +141,7 @@ fn command() -> impl Strategy<Value = Command> {
             if_version: (id % 2 == 0).then_some(1),
         }),
         1 => id.clone().prop_map(|id| Command::DeleteMessage { message_id: format!("m{id}") }),
-        3 => (id.clone(), text, busy.clone()).prop_map(|(id, text, busy)| {
+        3 => (id, text, busy.clone()).prop_map(|(id, text, busy)| {
             turn(Input::Message { message: message(id + 100, &text), edit: id % 2 == 0 }, busy)
         }),
         1 => (0usize..6, text, busy.clone()).prop_map(|(position, text, busy)| {

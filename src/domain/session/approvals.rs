@@ -1,0 +1,145 @@
+//! The rules of tool calls that wait for somebody outside: for a result, or for leave to run.
+
+use crate::base::json::Object;
+use crate::domain::session::Context;
+use crate::domain::session::Draft;
+use crate::domain::session::Event;
+use crate::domain::session::Growing;
+use crate::domain::session::Outcome;
+use crate::domain::session::Part;
+use crate::domain::session::Rejection;
+use crate::domain::session::Stop;
+use crate::domain::session::ToolAnswer;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
+use crate::domain::session::View;
+use crate::domain::session::decide::Decided;
+use crate::domain::session::decide::Decision;
+use crate::domain::session::decide::nothing;
+use crate::domain::session::turns::next;
+
+/// A tool call that somebody outside must answer.
+pub(super) struct Waiting {
+    pub(super) id: String,
+    /// The approval that it waits for; `None`: it waits for its result.
+    pub(super) approval: Option<String>,
+}
+
+impl Waiting {
+    /// The call that `part` shows, if it waits.
+    pub(super) fn of(part: &Part) -> Option<Self> {
+        let members = part.members();
+        if members.text("type").as_deref() != Some("tool-call") {
+            return None;
+        }
+        let id = members.text("toolCallId")?;
+        let approval = members.get("approval").and_then(Object::read);
+        match (members.text("state")?.as_str(), approval) {
+            ("pending", Some(approval)) if approval.get("approved").is_none() => {
+                Some(Self { id, approval: approval.text("id") })
+            }
+            ("running", None) => Some(Self { id, approval: None }),
+            _ => None,
+        }
+    }
+
+    /// What the answer makes of the call, and whether it is a refusal.
+    pub(super) fn answered(&self, answer: &ToolAnswer) -> Option<(Object, bool)> {
+        let fields = Object::default().with("toolCallId", &self.id);
+        if let Some(approval) = &self.approval {
+            let approved = answer.approved?;
+            let mut said = Object::default().with("id", approval).with("approved", &approved);
+            if let Some(reason) = &answer.reason {
+                said = said.with("reason", reason);
+            }
+            let state = if approved { "running" } else { "error" };
+            return Some((fields.with("approval", &said).with("state", &state), !approved));
+        }
+        match (&answer.output, &answer.error) {
+            (Some(output), _) => {
+                Some((fields.with("toolOutput", output).with("state", &"complete"), false))
+            }
+            (None, Some(error)) => {
+                Some((fields.with("errorText", error).with("state", &"error"), false))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// Answers one approval; the turn goes on when it was the last that was open.
+pub(super) fn approve<V: View>(
+    view: &V,
+    approval_id: &str,
+    approved: bool,
+    reason: Option<String>,
+) -> Decided<V::Error> {
+    let active = view.head().active_turn.as_ref();
+    let waits = active.filter(|turn| turn.state == TurnState::WaitingApproval);
+    let turn = waits.cloned().ok_or(Rejection::ApprovalNotFound)?;
+    let message = view.message(&turn.message_id).map_err(Stop::View)?;
+    let message = message.ok_or(Rejection::ApprovalNotFound)?;
+    let (mut found, mut open) = (None, 0);
+    for (at, part) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(part) else { continue };
+        if call.approval.as_deref() == Some(approval_id) {
+            found = Some((at, call));
+        } else {
+            open += 1;
+        }
+    }
+    let (part, call) = found.ok_or(Rejection::ApprovalNotFound)?;
+    let tool_call_id = call.id.clone();
+    let answer =
+        ToolAnswer { tool_call_id, output: None, error: None, approved: Some(approved), reason };
+    let (fields, _) = call.answered(&answer).ok_or(Rejection::ApprovalNotFound)?;
+    let mut events = vec![Event::PartUpdate { message_id: message.id, part, fields }];
+    let turn = match open {
+        0 => Turn {
+            state: TurnState::Running,
+            attempt: turn.attempt + 1,
+            finish_reason: None,
+            ..turn
+        },
+        _ => turn,
+    };
+    if open == 0 {
+        events.push(Event::Turn(turn.clone()));
+    }
+    Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) })
+}
+
+/// Ends a turn whose approvals nobody answered in time.
+pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Decided<V::Error> {
+    let active = view.head().active_turn.as_ref();
+    let waits = |turn: &&Turn| turn.id == turn_id && turn.state == TurnState::WaitingApproval;
+    let Some(turn) = active.filter(waits).cloned() else { return Ok(nothing(Outcome::Done)) };
+    let begun = view.message(&turn.message_id).map_err(Stop::View)?;
+    let mut message = begun.ok_or(Rejection::MessageNotFound)?;
+    let mut draft = Draft::new(message.id.clone(), message.seq);
+    draft.parts = message.parts.iter().map(Growing::stored).collect();
+    let mut events = Vec::new();
+    for (part, stored) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(stored).filter(|call| call.approval.is_some()) else {
+            continue;
+        };
+        let said = Object::default()
+            .with("id", &call.approval)
+            .with("approved", &false)
+            .with("reason", &"nobody answered in time");
+        let fields = Object::default()
+            .with("toolCallId", &call.id)
+            .with("approval", &said)
+            .with("state", &"error");
+        draft.update(part, &fields);
+        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
+    }
+    message.parts = draft.parts();
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    events.push(Event::Message(message));
+    let error = Some("nobody answered the approval in time".to_owned());
+    events.push(Event::Turn(Turn { state: TurnState::Stopped, error, ..turn }));
+    events.extend(next(view)?);
+    Ok(Decision { events, outcome: Outcome::Done })
+}

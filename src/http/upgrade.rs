@@ -1,0 +1,37 @@
+//! What every socket needs before and after it is one.
+
+use actix_web::FromRequest;
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use actix_web::web;
+use futures_util::FutureExt;
+
+use crate::http::error::ApiError;
+
+/// The code with which a socket is closed after this error.
+pub(super) fn close_code(error: &actix_ws::ProtocolError) -> u16 {
+    match error {
+        actix_ws::ProtocolError::Overflow => 4009,
+        // How `actix-ws` says that the fragments of a message are too large together.
+        actix_ws::ProtocolError::Io(error) if error.to_string().contains("continuation size") => {
+            4009
+        }
+        _ => 1002,
+    }
+}
+
+/// Whether `request` asks for a socket.
+pub(super) fn is_upgrade(request: &HttpRequest) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// A payload as the extractor that `actix-ws` takes.
+pub(super) fn repack(
+    request: &HttpRequest,
+    mut payload: actix_web::dev::Payload,
+) -> Result<web::Payload, ApiError> {
+    let taken = web::Payload::from_request(request, &mut payload);
+    let internal = || ApiError::new("internal", "a payload could not be taken");
+    taken.now_or_never().and_then(Result::ok).ok_or_else(internal)
+}
