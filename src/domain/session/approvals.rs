@@ -99,6 +99,7 @@ pub(super) fn approve<V: View>(
             state: TurnState::Running,
             attempt: turn.attempt + 1,
             finish_reason: None,
+            expires_at_ms: None,
             ..turn
         },
         _ => turn,

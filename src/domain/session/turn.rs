@@ -165,6 +165,9 @@ pub struct Turn {
     /// Why the answer ended: `stop`, `length`, `content-filter`, `tool-calls`, `error` or `other`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
+    /// When nobody need answer its approvals any more, in milliseconds since the Unix epoch; only while it waits for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
     /// Tokens of it, known when it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

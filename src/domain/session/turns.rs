@@ -96,6 +96,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
                 state: TurnState::Running,
                 attempt: turn.attempt + 1,
                 finish_reason: None,
+                expires_at_ms: None,
                 ..turn.clone()
             },
             None => Turn {
@@ -107,6 +108,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
                 options,
                 model: Some(model),
                 finish_reason: None,
+                expires_at_ms: None,
                 usage: None,
                 error: None,
                 error_status: None,
@@ -329,8 +331,11 @@ pub(super) fn end<V: View>(
         (earlier, now) => now.or(earlier),
     };
     let finish_reason = Some(finish_reason);
-    let turn = Turn { state, finish_reason, usage, error, error_status, resume, ..turn };
     let waits = state == TurnState::WaitingApproval;
+    let patience = i64::try_from(ctx.limits.approval_ms).unwrap_or(i64::MAX);
+    let expires_at_ms = waits.then(|| ctx.now_ms.saturating_add(patience));
+    let turn =
+        Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
     let mut events = finish(view, turn, ctx)?;
     if !waits {
         events.extend(next(view)?);

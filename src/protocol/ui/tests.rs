@@ -19,6 +19,7 @@ fn turn(state: TurnState) -> Turn {
         options: TurnOptions::default(),
         model: Some("echo".to_owned()),
         finish_reason: Some("stop".to_owned()),
+        expires_at_ms: None,
         usage: state.is_over().then_some(Usage { input_tokens: 1, output_tokens: 2 }),
         error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
         error_status: None,

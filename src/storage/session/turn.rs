@@ -24,8 +24,6 @@ const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
 const COMPACT: &str = "compact";
 /// Kind of the timers of approvals; each is called after its turn.
 const APPROVAL: &str = "approval";
-/// How long an approval is waited for. The row is made when the turn begins to wait.
-const APPROVAL_MS: i64 = 24 * 3_600 * 1_000;
 
 fn turn_at(row: &Row<'_>) -> rusqlite::Result<Turn> {
     let body = row.get_ref(0)?.as_str()?;
@@ -87,10 +85,10 @@ pub(super) fn project(
     match turn.state {
         TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
         TurnState::WaitingApproval => {
-            set_timer(connection, &turn.id, APPROVAL, at_ms + APPROVAL_MS)?
+            set_timer(connection, &turn.id, APPROVAL, turn.expires_at_ms.unwrap_or(at_ms))?;
         }
         state if state.is_over() => {
-            set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?
+            set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?;
         }
         _ => {}
     }
