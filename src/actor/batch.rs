@@ -385,6 +385,19 @@ fn query_file(
         Query::Items { limit } => {
             Answer::Items { count: file.head().item_count, items: file.items(limit)? }
         }
+        Query::Item(id) => match file.item(&id)? {
+            Some(item) => Answer::Items { count: file.head().item_count, items: vec![item] },
+            None => return Ok(Err(Rejection::ItemNotFound.into())),
+        },
+        Query::ItemsFrom { after, newer, limit } => {
+            let after = match after.map(|id| file.item(&id)).transpose()? {
+                None => None,
+                Some(Some(item)) => Some(item.sequence),
+                Some(None) => return Ok(Err(Rejection::ItemNotFound.into())),
+            };
+            let items = file.items_from(after, newer, limit)?;
+            Answer::Items { count: file.head().item_count, items }
+        }
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
         Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
         Query::Ephemeral(text) => {

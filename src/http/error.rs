@@ -176,3 +176,61 @@ impl<E: Into<ApiError>> From<E> for ChatError {
         Self(error.into())
     }
 }
+
+/// An error in the shape of OpenAI's API: `{"error": {"message", "type", "param", "code"}}`.
+#[derive(Debug)]
+pub(super) struct OpenAiError {
+    error: ApiError,
+    param: Option<&'static str>,
+}
+
+impl OpenAiError {
+    /// The request is not acceptable because of `param`.
+    pub(super) fn of(param: &'static str, detail: impl Into<String>) -> Self {
+        Self { error: ApiError::invalid(detail), param: Some(param) }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.error.status() {
+            // OpenAI does not tell what was deleted from what never was, and neither do its clients.
+            StatusCode::GONE => StatusCode::NOT_FOUND,
+            status => status,
+        }
+    }
+}
+
+impl fmt::Display for OpenAiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl ResponseError for OpenAiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let problem = self.error.problem();
+        let status = self.status();
+        let mut response = HttpResponse::build(status);
+        if problem.overloaded {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let error = serde_json::json!({
+            "message": problem.detail, "type": kind, "param": self.param, "code": problem.code,
+        });
+        response.json(serde_json::json!({ "error": error }))
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for OpenAiError {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), param: None }
+    }
+}

@@ -3,6 +3,7 @@
 use utoipa::OpenApi;
 
 use crate::http::chat;
+use crate::http::conversations;
 use crate::http::events;
 use crate::http::health;
 use crate::http::items;
@@ -52,6 +53,14 @@ use crate::http::ui_socket;
         items::clear,
         items::pop,
         items::transact,
+        conversations::create,
+        conversations::read,
+        conversations::update,
+        conversations::delete,
+        conversations::add_items,
+        conversations::items,
+        conversations::item,
+        conversations::delete_item,
         ui::say,
         ui::resume,
         ui::resume_v4,

@@ -13,6 +13,7 @@ use actix_web::web::post;
 use actix_web::web::put;
 
 use crate::http::chat;
+use crate::http::conversations;
 use crate::http::error::ApiError;
 use crate::http::events;
 use crate::http::health;
@@ -86,6 +87,26 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             "/v1/sessions/{id}/items/transactions",
             "POST",
             vec![post().to(items::transact)],
+        ))
+        .service(path("/v1/conversations", "POST", vec![post().to(conversations::create)]))
+        .service(path(
+            "/v1/conversations/{id}",
+            "GET, POST, DELETE",
+            vec![
+                get().to(conversations::read),
+                post().to(conversations::update),
+                delete().to(conversations::delete),
+            ],
+        ))
+        .service(path(
+            "/v1/conversations/{id}/items",
+            "GET, POST",
+            vec![get().to(conversations::items), post().to(conversations::add_items)],
+        ))
+        .service(path(
+            "/v1/conversations/{id}/items/{item}",
+            "GET, DELETE",
+            vec![get().to(conversations::item), delete().to(conversations::delete_item)],
         ))
         .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
         .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))

@@ -1,19 +1,9 @@
 //! Pure encoders between a session's events and what a client speaks. Adding a protocol touches one file here.
 
 pub mod chat;
+pub mod conversations;
+mod encoder;
 pub mod native;
 pub mod ui;
 
-use crate::domain::session::EventKind;
-
-/// Makes the stream that answers one request from the events of a session.
-pub trait Encoder {
-    /// What an event adds to the stream; empty for what the client is not told.
-    fn push(&mut self, kind: EventKind, frame: &str) -> String;
-
-    /// Whether the stream is over.
-    fn is_done(&self) -> bool;
-
-    /// What is sent when nothing happens for a while; empty if nothing may be.
-    fn keep_alive(&self) -> &'static str;
-}
+pub use encoder::Encoder;

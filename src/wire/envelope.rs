@@ -124,6 +124,17 @@ pub enum Query {
         /// How many at most.
         limit: usize,
     },
+    /// The item of an agent with this id.
+    Item(String),
+    /// A page of an agent's items, in the order of the walk.
+    ItemsFrom {
+        /// The id of the item before the first; `None`: from the end where the walk begins.
+        after: Option<String>,
+        /// Towards newer items.
+        newer: bool,
+        /// How many at most.
+        limit: usize,
+    },
     /// Give this to all subscribers; it is stored nowhere.
     Ephemeral(ByteString),
     /// Only wake.
@@ -142,7 +153,7 @@ impl fmt::Debug for Query {
             Self::Ephemeral(_) => "ephemeral",
             Self::Transcript { .. } => "transcript",
             Self::Branch { .. } | Self::Branches => "branch",
-            Self::Items { .. } => "items",
+            Self::Items { .. } | Self::Item(_) | Self::ItemsFrom { .. } => "items",
             Self::Wake => "wake",
         })
     }

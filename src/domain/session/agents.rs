@@ -1,7 +1,8 @@
 //! The rules of an agent's items, and the messages that show them.
 
+use std::collections::HashSet;
+
 use crate::base::json::Json;
-use crate::base::json::Object;
 use crate::base::limits::Limit;
 use crate::domain::session::Context;
 use crate::domain::session::Event;
@@ -120,9 +121,19 @@ fn replace<V: View>(
     let mut show = Show::begin(view, last.as_ref(), &kept, !events.is_empty())?;
     let first = last.map_or(1, |last| last.sequence + 1);
     let mut items = Vec::with_capacity(new.len());
+    // An id names one item: of two that bring the same one, as agents' libraries do, the later gets another.
+    let is_free = |id: &str| match from {
+        // All that stays is in `kept`.
+        Some(_) => Ok(true),
+        None => view.item(id).map(|item| item.is_none()).map_err(Stop::View),
+    };
+    let mut taken: HashSet<String> = kept.iter().map(|item| item.id.clone()).collect();
     for (sequence, body) in (first..).zip(new) {
-        let id = Object::read(&body).and_then(|item| item.text("id")).filter(|id| !id.is_empty());
-        let id = id.unwrap_or_else(|| format!("item_{}", (ctx.new_id)().replace('-', "")));
+        let id = match items::own_id(&body) {
+            Some(id) if !taken.contains(&id) && is_free(&id)? => id,
+            _ => items::made_id(&body, &(ctx.new_id)()),
+        };
+        taken.insert(id.clone());
         let message_id = show.add(&body, ctx);
         items.push(Item { sequence, id, body, message_id });
     }

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::base::ids;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Part;
@@ -16,7 +17,7 @@ use crate::domain::session::Role;
 pub struct Item {
     /// Its place; gaps where items were taken back.
     pub sequence: u64,
-    /// Its own id, or one that was made for it.
+    /// Its own id, or one that was made for it; no other item of the session has it.
     pub id: String,
     /// The JSON as it was sent.
     pub body: Json,
@@ -37,6 +38,25 @@ pub struct ItemsChange {
     /// Items that were added, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<Item>,
+}
+
+/// The id that an item brings along, if it can serve as one.
+pub(super) fn own_id(item: &Json) -> Option<String> {
+    Object::read(item)?.text("id").filter(|id| ids::is_valid_text(id))
+}
+
+/// An id for an item without one, from `fresh`, with the prefix that tells clients of OpenAI what it names.
+#[must_use]
+pub fn made_id(item: &Json, fresh: &str) -> String {
+    let kind = Object::read(item).and_then(|item| item.text("type"));
+    let prefix = match kind.as_deref() {
+        Some("message") | None => "msg",
+        Some("function_call") => "fc",
+        Some("function_call_output" | "function_call_result") => "fco",
+        Some("reasoning") => "rs",
+        Some(_) => "item",
+    };
+    format!("{prefix}_{}", fresh.replace('-', ""))
 }
 
 /// What an item shows.

@@ -40,6 +40,7 @@ pub use history::SharedPage;
 pub use history::StoredEvent;
 pub use items::Item;
 pub use items::ItemsChange;
+pub use items::made_id;
 pub use items::same_items;
 pub use message::Message;
 pub use message::Part;

@@ -101,6 +101,13 @@ pub trait View {
     ///
     /// When the file cannot be read.
     fn items(&self, limit: usize) -> Result<Vec<Item>, Self::Error>;
+
+    /// The item called `id`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    fn item(&self, id: &str) -> Result<Option<Item>, Self::Error>;
 }
 
 /// A session as clients see it.

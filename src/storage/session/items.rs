@@ -1,6 +1,7 @@
 //! The rows of an agent's items.
 
 use rusqlite::Connection;
+use rusqlite::OptionalExtension;
 use rusqlite::params;
 
 use crate::base::json::Json;
@@ -47,25 +48,64 @@ pub(super) fn project(
     Ok(())
 }
 
+fn item_at(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
+    let body = row.get_ref(2)?.as_str()?;
+    Ok(Item {
+        sequence: read::seq_at(row, 0)?,
+        id: row.get(1)?,
+        body: Json::parse(body).map_err(|_| read::unknown(2, body))?,
+        message_id: row.get(3)?,
+    })
+}
+
+fn rows(
+    connection: &Connection,
+    sql: &'static str,
+    bound: u64,
+    limit: usize,
+) -> Result<Vec<Item>, Error> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            statement.query_map(params![sql_seq(bound), limit], item_at)?.collect()
+        })
+        .while_("reading items")
+}
+
+/// At most `limit` items behind `sequence`, oldest first.
+pub(super) fn newer(
+    connection: &Connection,
+    sequence: u64,
+    limit: usize,
+) -> Result<Vec<Item>, Error> {
+    let sql = "SELECT sequence, id, body, message_id FROM item WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    rows(connection, sql, sequence, limit)
+}
+
+/// At most `limit` items before `sequence`, newest first.
+pub(super) fn older(
+    connection: &Connection,
+    sequence: u64,
+    limit: usize,
+) -> Result<Vec<Item>, Error> {
+    let sql = "SELECT sequence, id, body, message_id FROM item WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+    rows(connection, sql, sequence, limit)
+}
+
 /// The last `limit` items, oldest first.
 pub(super) fn latest(connection: &Connection, limit: usize) -> Result<Vec<Item>, Error> {
-    let mut items: Vec<Item> = connection
-        .prepare_cached(
-            "SELECT sequence, id, body, message_id FROM item ORDER BY sequence DESC LIMIT ?1",
-        )
-        .and_then(|mut statement| {
-            let item = |row: &rusqlite::Row<'_>| {
-                let body = row.get_ref(2)?.as_str()?;
-                Ok(Item {
-                    sequence: read::seq_at(row, 0)?,
-                    id: row.get(1)?,
-                    body: Json::parse(body).map_err(|_| read::unknown(2, body))?,
-                    message_id: row.get(3)?,
-                })
-            };
-            statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], item)?.collect()
-        })
-        .while_("reading items")?;
+    let mut items = older(connection, u64::MAX, limit)?;
     items.reverse();
     Ok(items)
+}
+
+/// The item called `id`.
+pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<Item>, Error> {
+    connection
+        .prepare_cached(
+            "SELECT sequence, id, body, message_id FROM item WHERE id = ?1 ORDER BY sequence LIMIT 1",
+        )
+        .and_then(|mut statement| statement.query_row([id], item_at).optional())
+        .while_("looking for an item")
 }

@@ -280,6 +280,24 @@ impl SessionFile {
         Ok(events)
     }
 
+    /// At most `limit` items behind the one at `after`, towards newer or older ones, in the order of the walk; from the
+    /// end where it begins without `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn items_from(
+        &self,
+        after: Option<u64>,
+        newer: bool,
+        limit: usize,
+    ) -> Result<Vec<Item>, Error> {
+        match newer {
+            true => items::newer(&self.connection, after.unwrap_or(0), limit),
+            false => items::older(&self.connection, after.unwrap_or(u64::MAX), limit),
+        }
+    }
+
     /// What was answered to the request with idempotency key `key`.
     ///
     /// # Errors
@@ -356,5 +374,9 @@ impl View for SessionFile {
 
     fn items(&self, limit: usize) -> Result<Vec<Item>, Error> {
         items::latest(&self.connection, limit)
+    }
+
+    fn item(&self, id: &str) -> Result<Option<Item>, Error> {
+        items::find(&self.connection, id)
     }
 }

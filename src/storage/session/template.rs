@@ -14,6 +14,7 @@ use crate::storage::While;
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../../schema/session/0001_create_session.sql")),
     M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
+    M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
 ];
 
 /// The version that this program writes.

@@ -1,0 +1,320 @@
+//! `/v1/conversations`: OpenAI's Conversations API. A conversation is the session of the same id, its items are the rows
+//! of the items API, its metadata is the session's.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::web::Path;
+use serde::Deserialize;
+
+use crate::base::ids;
+use crate::base::json::Json;
+use crate::base::limits::Limit;
+use crate::domain::session::Command;
+use crate::domain::session::Item;
+use crate::domain::session::ItemsCommand;
+use crate::domain::session::Rejection;
+use crate::domain::session::SessionChanges;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::body::LargeBody;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+use crate::http::error::OpenAiError;
+use crate::http::messages::Order;
+use crate::http::messages::Query;
+use crate::http::reply;
+use crate::protocol::conversations as shapes;
+use crate::protocol::conversations::Conversation;
+use crate::protocol::conversations::CreateConversation;
+use crate::protocol::conversations::CreateItems;
+use crate::protocol::conversations::DeletedConversation;
+use crate::protocol::conversations::ItemList;
+use crate::protocol::conversations::UpdateConversation;
+use crate::router::Router;
+use crate::router::Target;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
+use crate::wire::envelope::Query as Ask;
+use crate::wire::envelope::Request;
+
+type Response = Result<HttpResponse, OpenAiError>;
+/// What an extractor gives, so that its errors are told in OpenAI's shape too.
+type Extracted<T> = Result<T, ApiError>;
+
+fn unexpected(answer: &Answer) -> OpenAiError {
+    tracing::error!("an answer of the wrong kind: {answer:?}");
+    ApiError::new("internal", "the session gave an answer of the wrong kind").into()
+}
+
+/// The conversation of `target`, as it is.
+async fn conversation(router: &Router, target: &Target) -> Result<Conversation, OpenAiError> {
+    match router.ask(target, Request::Query(Ask::Session)).await? {
+        Answer::Session { head, .. } => Ok(Conversation::of(target.id(), &head)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Sends `command`, once for `key`; `None` if that was carried out before.
+async fn change(
+    router: &Router,
+    target: &Target,
+    command: Command,
+    key: Option<String>,
+) -> Result<Option<Answer>, OpenAiError> {
+    let once = key.map(|key| Idempotency::new(key, &command));
+    match router.ask(target, Request::Command(command, once)).await? {
+        Answer::Replayed { .. } => Ok(None),
+        answer => Ok(Some(answer)),
+    }
+}
+
+/// Refuses items that would be refused once they are on their way, so that no conversation is made for them.
+fn check_items(router: &Router, items: &[Json]) -> Result<(), OpenAiError> {
+    shapes::check_items(items).map_err(|problem| OpenAiError::of("items", problem))?;
+    let largest = items.iter().map(|item| item.as_str().len()).max().unwrap_or(0);
+    let max = router.limits().item_bytes;
+    if largest > max {
+        let rejection = Rejection::Limit { limit: Limit::Item, is: largest, max };
+        return Err(Error::from(rejection).into());
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: Json) -> Result<Json, OpenAiError> {
+    shapes::check_metadata(metadata).map_err(|problem| OpenAiError::of("metadata", problem))
+}
+
+/// Makes a conversation.
+#[utoipa::path(
+    post, path = "/v1/conversations", request_body = CreateConversation, tag = "conversations", operation_id = "createConversation",
+    responses((status = 200, body = Conversation), (status = "4XX"))
+)]
+pub(super) async fn create(
+    caller: Extracted<Authenticated>,
+    request: HttpRequest,
+    body: Extracted<LargeBody>,
+    router: Data<Router>,
+) -> Response {
+    let (Authenticated(caller), LargeBody(bytes)) = (caller?, body?);
+    let wanted =
+        if bytes.is_empty() { CreateConversation::default() } else { body::parse(&bytes)? };
+    let items = wanted.items.unwrap_or_default();
+    check_items(&router, &items)?;
+    let metadata = wanted.metadata.map(check_metadata).transpose()?;
+    let key = reply::key(&request)?;
+    // The key names the conversation, so that a repeat finds the one that it made.
+    let id = match &key {
+        Some(key) => {
+            shapes::new_id(Some(&[caller.workspace(), caller.user(), "conversation", key]))
+        }
+        None => shapes::new_id(None),
+    };
+    let target = router.target(&caller, &id)?;
+    let changes = SessionChanges { metadata, ..SessionChanges::default() };
+    let command = Command::Create { changes, project_id: None };
+    change(&router, &target, command, key.clone()).await?;
+    if !items.is_empty() {
+        let key = key.map(|key| format!("items {key}"));
+        let command = Command::ChangeItems(ItemsCommand::Append(items));
+        change(&router, &target, command, key).await?;
+    }
+    Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
+}
+
+/// Reads a conversation.
+#[utoipa::path(
+    get, path = "/v1/conversations/{id}", params(("id" = String, Path)), tag = "conversations", operation_id = "readConversation",
+    responses((status = 200, body = Conversation), (status = "4XX"))
+)]
+pub(super) async fn read(
+    caller: Extracted<Authenticated>,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller?.0, &id)?;
+    Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
+}
+
+/// Replaces the metadata.
+#[utoipa::path(
+    post, path = "/v1/conversations/{id}", request_body = UpdateConversation, params(("id" = String, Path)), tag = "conversations", operation_id = "updateConversation",
+    responses((status = 200, body = Conversation), (status = "4XX"))
+)]
+pub(super) async fn update(
+    caller: Extracted<Authenticated>,
+    id: Path<String>,
+    request: HttpRequest,
+    body: Extracted<Body>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller?.0, &id)?;
+    let UpdateConversation { metadata } = body::parse(&body?.0)?;
+    let metadata = Some(check_metadata(metadata)?);
+    let command = Command::Change(SessionChanges { metadata, ..SessionChanges::default() });
+    let updated = match change(&router, &target, command, reply::key(&request)?).await? {
+        Some(Answer::Session { head, .. }) => Conversation::of(target.id(), &head),
+        None => conversation(&router, &target).await?,
+        Some(other) => return Err(unexpected(&other)),
+    };
+    Ok(reply::json(StatusCode::OK, &updated))
+}
+
+/// Deletes a conversation and, unlike OpenAI, its items with it.
+#[utoipa::path(
+    delete, path = "/v1/conversations/{id}", params(("id" = String, Path)), tag = "conversations", operation_id = "deleteConversation",
+    responses((status = 200, body = DeletedConversation), (status = "4XX"))
+)]
+pub(super) async fn delete(
+    caller: Extracted<Authenticated>,
+    id: Path<String>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller?.0, &id)?;
+    change(&router, &target, Command::Delete, None).await?;
+    Ok(reply::json(StatusCode::OK, &DeletedConversation::of(target.id())))
+}
+
+/// Adds items at the end, all of them or none; answers them with their ids.
+#[utoipa::path(
+    post, path = "/v1/conversations/{id}/items", request_body = CreateItems, params(("id" = String, Path)), tag = "conversations", operation_id = "createConversationItems",
+    responses((status = 200, body = ItemList), (status = "4XX"))
+)]
+pub(super) async fn add_items(
+    caller: Extracted<Authenticated>,
+    id: Path<String>,
+    request: HttpRequest,
+    body: Extracted<LargeBody>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller?.0, &id)?;
+    let CreateItems { items } = body::parse(&body?.0)?;
+    check_items(&router, &items)?;
+    let key = reply::key(&request)?;
+    // Items would make the session that they are for. Once there is one, it is there for good or refuses them.
+    conversation(&router, &target).await?;
+    let (items, made) = match &key {
+        Some(key) => named(items, &target, key),
+        None => (items, Vec::new()),
+    };
+    let command = Command::ChangeItems(ItemsCommand::Append(items));
+    let added = match change(&router, &target, command, key).await? {
+        Some(Answer::Items { items, .. }) => items,
+        None => still_there(&router, &target, made).await?,
+        Some(other) => return Err(unexpected(&other)),
+    };
+    Ok(reply::json(StatusCode::OK, &ItemList::of(&added, false)))
+}
+
+/// `items` with ids that follow from `key`, so that a repeat finds what it added; and all their ids.
+fn named(items: Vec<Json>, target: &Target, key: &str) -> (Vec<Json>, Vec<String>) {
+    let seed = |at: usize| ids::derived(&[target.id(), key, &at.to_string()]);
+    items.into_iter().enumerate().map(|(at, item)| shapes::with_id(&item, &seed(at))).unzip()
+}
+
+/// Those of the items called `ids` that were not taken back since.
+async fn still_there(
+    router: &Router,
+    target: &Target,
+    ids: Vec<String>,
+) -> Result<Vec<Item>, OpenAiError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        match router.ask(target, Request::Query(Ask::Item(id))).await {
+            Ok(Answer::Items { items, .. }) => found.extend(items),
+            Err(Error::Rejected(rejection)) if *rejection == Rejection::ItemNotFound => {}
+            Err(error) => return Err(error.into()),
+            Ok(other) => return Err(unexpected(&other)),
+        }
+    }
+    Ok(found)
+}
+
+/// `?limit&order&after`
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ItemsQuery {
+    /// 1 to 100; 20 if absent.
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
+    /// `desc`: newest first, which is the default; `asc`: oldest first.
+    #[param(inline)]
+    order: Option<Order>,
+    /// The id of an item: the page behind it, in the order that is asked for.
+    after: Option<String>,
+}
+
+/// Lists the items, page by page. `include` is taken and has no effect: every item is whole.
+#[utoipa::path(
+    get, path = "/v1/conversations/{id}/items", params(("id" = String, Path), ItemsQuery), tag = "conversations", operation_id = "listConversationItems",
+    responses((status = 200, body = ItemList), (status = "4XX"))
+)]
+pub(super) async fn items(
+    caller: Extracted<Authenticated>,
+    id: Path<String>,
+    query: Extracted<Query<ItemsQuery>>,
+    router: Data<Router>,
+) -> Response {
+    let target = router.target_of_library(&caller?.0, &id)?;
+    let ItemsQuery { limit, order, after } = query?.0;
+    let limit = match limit {
+        None => shapes::PAGE_DEFAULT,
+        Some(limit) => {
+            let number = limit.parse().ok().filter(|limit| (1..=shapes::PAGE_MAX).contains(limit));
+            number.ok_or_else(|| {
+                let max = shapes::PAGE_MAX;
+                OpenAiError::of("limit", format!("`limit` must be a number from 1 to {max}"))
+            })?
+        }
+    };
+    let newer = order == Some(Order::Asc);
+    let after = after.filter(|after| !after.is_empty());
+    let ask = Ask::ItemsFrom { after, newer, limit: limit + 1 };
+    let mut items = match router.ask(&target, Request::Query(ask)).await? {
+        Answer::Items { items, .. } => items,
+        other => return Err(unexpected(&other)),
+    };
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    Ok(reply::json(StatusCode::OK, &ItemList::of(&items, has_more)))
+}
+
+/// Reads an item.
+#[utoipa::path(
+    get, path = "/v1/conversations/{id}/items/{item}", params(("id" = String, Path), ("item" = String, Path)), tag = "conversations", operation_id = "readConversationItem",
+    responses((status = 200, description = "the item"), (status = "4XX"))
+)]
+pub(super) async fn item(
+    caller: Extracted<Authenticated>,
+    path: Path<(String, String)>,
+    router: Data<Router>,
+) -> Response {
+    let (id, item_id) = path.into_inner();
+    let target = router.target_of_library(&caller?.0, &id)?;
+    match router.ask(&target, Request::Query(Ask::Item(item_id))).await? {
+        Answer::Items { items, .. } if items.len() == 1 => {
+            Ok(reply::json(StatusCode::OK, &shapes::shown(&items[0])))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Takes an item out; answers the conversation.
+#[utoipa::path(
+    delete, path = "/v1/conversations/{id}/items/{item}", params(("id" = String, Path), ("item" = String, Path)), tag = "conversations", operation_id = "deleteConversationItem",
+    responses((status = 200, body = Conversation), (status = "4XX"))
+)]
+pub(super) async fn delete_item(
+    caller: Extracted<Authenticated>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    router: Data<Router>,
+) -> Response {
+    let (id, item_id) = path.into_inner();
+    let target = router.target_of_library(&caller?.0, &id)?;
+    let command = Command::ChangeItems(ItemsCommand::Remove(item_id));
+    change(&router, &target, command, reply::key(&request)?).await?;
+    Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
+}
