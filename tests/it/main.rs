@@ -27,3 +27,4 @@ mod sockets;
 mod startup;
 mod streams;
 mod tidy;
+mod turn_kills;

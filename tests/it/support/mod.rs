@@ -7,6 +7,7 @@ pub mod fault;
 pub mod hostile_provider;
 pub mod ledger;
 pub mod provider_words;
+pub mod scripted;
 pub mod server;
 pub mod socket;
 pub mod stub;

@@ -52,11 +52,24 @@ impl Stub {
 
 /// Answers one request and closes.
 fn serve(stream: TcpStream, hanging: &AtomicUsize) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream.try_clone()?;
+    let Some((head, request)) = read_request(stream)? else { return Ok(()) };
+    if head.starts_with("post /v1/messages?") || head.starts_with("post /v1/messages ") {
+        messages(&mut out, &request, hanging)
+    } else if head.contains("/chat/completions") {
+        completions(&mut out, &request, hanging)
+    } else {
+        respond(&mut out, 200, &json!({ "input_tokens": 1 }))
+    }
+}
+
+/// The head of a request in lower case, and its body if that is JSON; `None` if nothing comes.
+pub(super) fn read_request(stream: TcpStream) -> std::io::Result<Option<(String, Value)>> {
+    let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {
-            return Ok(());
+            return Ok(None);
         }
     }
     let lower = head.to_lowercase();
@@ -70,15 +83,7 @@ fn serve(stream: TcpStream, hanging: &AtomicUsize) -> std::io::Result<()> {
     } else {
         Vec::new()
     };
-    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut out = stream;
-    if lower.starts_with("post /v1/messages?") || lower.starts_with("post /v1/messages ") {
-        messages(&mut out, &request, hanging)
-    } else if lower.contains("/chat/completions") {
-        completions(&mut out, &request, hanging)
-    } else {
-        respond(&mut out, 200, &json!({ "input_tokens": 1 }))
-    }
+    Ok(Some((lower, serde_json::from_slice(&body).unwrap_or_default())))
 }
 
 fn chunked(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
@@ -96,7 +101,7 @@ fn chunked(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
-fn respond(out: &mut TcpStream, status: u16, body: &Value) -> std::io::Result<()> {
+pub(super) fn respond(out: &mut TcpStream, status: u16, body: &Value) -> std::io::Result<()> {
     let body = body.to_string();
     write!(
         out,
@@ -105,7 +110,7 @@ fn respond(out: &mut TcpStream, status: u16, body: &Value) -> std::io::Result<()
     )
 }
 
-fn open_stream(out: &mut TcpStream) -> std::io::Result<()> {
+pub(super) fn open_stream(out: &mut TcpStream) -> std::io::Result<()> {
     out.write_all(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n",
     )
@@ -121,7 +126,7 @@ fn hang(out: &mut TcpStream, hanging: &AtomicUsize) -> std::io::Result<()> {
 }
 
 /// The text of a message in either API: a string, or the last block of text that no agent added.
-fn text_of(message: &Value) -> String {
+pub(super) fn text_of(message: &Value) -> String {
     let blocks = message["content"].as_array();
     let texts = blocks.into_iter().flatten().filter_map(|block| block["text"].as_str());
     let mut own = texts.filter(|text| !text.trim_start().starts_with("<system-reminder>"));

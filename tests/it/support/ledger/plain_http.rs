@@ -152,11 +152,14 @@ impl Events {
     }
 }
 
-/// The JSON in the `data` field of one server-sent event, if it has one.
+/// The JSON in the `data` field of one server-sent event, if it has one; null for the mark at the end.
 pub fn event_data(event: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(event).unwrap();
     let data = text.lines().find_map(|line| line.strip_prefix("data:"))?;
-    Some(serde_json::from_str(data.trim_start()).unwrap())
+    match data.trim_start() {
+        "[DONE]" => Some(Value::Null),
+        json => Some(serde_json::from_str(json).unwrap()),
+    }
 }
 
 fn request(
