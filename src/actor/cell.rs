@@ -202,6 +202,14 @@ impl Cell {
         self.jobs.push_front(Job { request, reply, at: clock::instant(), bytes: 0 });
     }
 
+    /// Whether the rows call a turn running that no task writes: it gave up while nothing could be stored.
+    pub(super) fn is_forsaken(&self) -> bool {
+        let State::Awake(file) = &self.state else { return false };
+        let writes = file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active());
+        let alive = self.writing.as_ref().is_some_and(|writing| !writing.stop.is_closed());
+        writes && !alive && self.jobs.is_empty() && self.in_flight.is_none()
+    }
+
     /// Whether nothing is left of it but a name.
     pub(super) fn is_empty(&self) -> bool {
         let idle = matches!(self.state, State::Asleep | State::Gone);

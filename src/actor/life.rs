@@ -1,6 +1,7 @@
 //! The life of a session in memory: waking, committing, writing its file, sleeping, and what is due meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::ActorFutureExt;
@@ -302,7 +303,9 @@ impl Shard {
             Sleep,
             Checkpoint,
             Timers,
+            Reconcile,
         }
+        let may_write = !self.shared.disk_full.load(Ordering::Relaxed);
         let options = &self.shared.options;
         let (now, now_ms) = (clock::instant(), clock::now_ms());
         let mut due = Vec::new();
@@ -318,7 +321,9 @@ impl Shard {
                 true => options.sleep_after.min(options.file_delay),
                 false => options.sleep_after,
             };
-            if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
+            if may_write && cell.is_forsaken() {
+                due.push((*hash, Due::Reconcile));
+            } else if cell.next_timer_ms.is_some_and(|at| at <= now_ms) && cell.may_sleep() {
                 due.push((*hash, Due::Timers));
             } else if cell.may_sleep() && (cell.resting || now - cell.last_used >= patience) {
                 due.push((*hash, Due::Sleep));
@@ -342,6 +347,12 @@ impl Shard {
                 Due::Sleep => self.sleep(hash, ctx),
                 Due::Checkpoint => self.checkpoint(hash, ctx),
                 Due::Timers => self.fire(hash, now_ms, ctx),
+                Due::Reconcile => {
+                    if let Some(cell) = self.cells.get_mut(&hash) {
+                        cell.reconcile();
+                    }
+                    self.make_ready(hash, ctx);
+                }
             }
         }
         if !self.waiting.is_empty() {

@@ -2,6 +2,8 @@
 
 use crate::base::metric;
 use crate::domain::session::Command;
+use crate::domain::session::Turn;
+use crate::domain::session::TurnState;
 use crate::domain::timer;
 use crate::storage::Error;
 use crate::storage::session::SessionFile;
@@ -18,7 +20,14 @@ pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<Vec<Command>, 
     for Timer { id, kind, attempt } in file.due_timers(now_ms)? {
         match kind.as_str() {
             "compact" => file.compact()?,
-            "approval" => commands.push(Command::ExpireApprovals { turn_id: id.clone() }),
+            "approval" => {
+                let waits = |turn: &Turn| turn.id == id && turn.state == TurnState::WaitingApproval;
+                if file.head().active_turn.as_ref().is_some_and(waits) {
+                    // The event that ends the wait removes it, so that neither a crash nor a full disk loses it.
+                    commands.push(Command::ExpireApprovals { turn_id: id });
+                    continue;
+                }
+            }
             // Set by a newer program, perhaps: it may be back before the last try.
             _ => {
                 put_off(file, &id, attempt + 1, now_ms)?;

@@ -18,6 +18,7 @@ use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::NewTurn;
+use crate::domain::session::Rejection;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
 use crate::http::answer::Watcher;
@@ -93,8 +94,9 @@ struct Accepted<'a> {
 pub(super) struct Answered {
     /// The turn as it ended.
     turn: Turn,
-    /// The message that it wrote.
-    message: Message,
+    /// The message that it wrote; absent if the turn was given up before it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Message>,
 }
 
 /// Lets the model answer.
@@ -150,12 +152,13 @@ async fn respond(
     } else {
         let message_id = turn.message_id.clone();
         let turn = ended(router, target, turn, seq - 1).await?;
-        match router.ask(target, Request::Query(Ask::Message(message_id))).await? {
-            Answer::Found(message) => {
-                reply::json(StatusCode::OK, &Answered { turn, message: *message })
-            }
-            other => reply::unexpected(&other),
-        }
+        let message = match router.ask(target, Request::Query(Ask::Message(message_id))).await {
+            Ok(Answer::Found(message)) => Some(*message),
+            Err(Error::Rejected(rejection)) if *rejection == Rejection::MessageNotFound => None,
+            Err(error) => return Err(error.into()),
+            Ok(other) => return Ok(reply::unexpected(&other)),
+        };
+        reply::json(StatusCode::OK, &Answered { turn, message })
     };
     if replayed {
         let name = header::HeaderName::from_static("idempotent-replayed");
@@ -218,11 +221,7 @@ pub(super) async fn stop_turn(
             Ok(Some(ended(router, target, *turn, seq.saturating_sub(1)).await?))
         }
         Ok(_) => Ok(None),
-        Err(Error::Rejected(rejection))
-            if *rejection == crate::domain::session::Rejection::SessionNotFound =>
-        {
-            Ok(None)
-        }
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

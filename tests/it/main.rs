@@ -28,3 +28,4 @@ mod startup;
 mod streams;
 mod tidy;
 mod turn_kills;
+mod turns;

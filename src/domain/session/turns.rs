@@ -54,13 +54,8 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     let active = head.active_turn.as_ref();
     let running = active.filter(|turn| turn.state.is_active());
     if let Some(turn) = running
-        && let Input::Message { message, edit: true } = &input
-        && message.id.as_ref() == Some(&turn.input_id)
-        && let Some(old) = view.message(&turn.input_id).map_err(Stop::View)?
-        && old.content == message.content
-        && old.parts == message.parts
+        && is_sent_again(view, turn, &input)?
     {
-        // The client sent it again, as after a broken connection.
         return Ok(nothing(Outcome::Turn(Box::new(turn.clone()))));
     }
     let busy = options.busy.unwrap_or_default();
@@ -115,10 +110,40 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
                 resume: None,
             },
         };
+    let orphans = orphans(view, &plan.before)?;
     events.extend(plan.before);
+    events.extend(orphans);
     events.push(Event::Turn(turn.clone()));
     events.extend(plan.after);
     Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) })
+}
+
+/// Whether the client sent the message again that is being answered, as after a broken connection.
+fn is_sent_again<V: View>(view: &V, turn: &Turn, input: &Input) -> Result<bool, Stop<V::Error>> {
+    let Input::Message { message, edit: true } = input else { return Ok(false) };
+    if message.id.as_ref() != Some(&turn.input_id) {
+        return Ok(false);
+    }
+    let old = view.message(&turn.input_id).map_err(Stop::View)?;
+    Ok(old.is_some_and(|old| old.content == message.content && old.parts == message.parts))
+}
+
+/// Gives up the turns that wait to answer a message that is set aside.
+fn orphans<V: View>(view: &V, before: &[Event]) -> Result<Vec<Event>, Stop<V::Error>> {
+    let cut = before.iter().find_map(|event| match event {
+        Event::Branch { from } => Some(*from),
+        _ => None,
+    });
+    let Some(cut) = cut else { return Ok(Vec::new()) };
+    let mut orphans = Vec::new();
+    for turn in view.queued_turns().map_err(Stop::View)? {
+        let input = view.message(&turn.input_id).map_err(Stop::View)?;
+        if input.is_none_or(|input| input.seq >= cut) {
+            let error = Some("the message that it was to answer was replaced".to_owned());
+            orphans.push(Event::Turn(Turn { state: TurnState::Stopped, error, ..turn }));
+        }
+    }
+    Ok(orphans)
 }
 
 /// Whether the input only adds a message: nothing else can wait, since what it means may change meanwhile.
@@ -243,6 +268,10 @@ fn go_on<V: View>(
         };
         let update = Event::PartUpdate { message_id: last.id.clone(), part: at, fields };
         if denied { after.push(update) } else { before.push(update) }
+    }
+    if before.is_empty() && after.is_empty() {
+        // Nothing waited: the client sent it twice, or makes it up.
+        return Err(Rejection::NotContinuable.into());
     }
     let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
     Ok(Plan { before, after, input_id, message_id: Some(last.id) })

@@ -82,11 +82,13 @@ pub(super) fn project(
         _ if mine => head.active_turn = None,
         _ => {}
     }
+    if turn.state == TurnState::WaitingApproval {
+        set_timer(connection, &turn.id, APPROVAL, turn.expires_at_ms.unwrap_or(at_ms))?;
+    } else {
+        remove_timer(connection, &turn.id)?;
+    }
     match turn.state {
         TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
-        TurnState::WaitingApproval => {
-            set_timer(connection, &turn.id, APPROVAL, turn.expires_at_ms.unwrap_or(at_ms))?;
-        }
         state if state.is_over() => {
             set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?;
         }
@@ -143,5 +145,13 @@ fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Resul
         )
         .and_then(|mut statement| statement.execute(params![id, kind, at_ms]))
         .while_("setting a timer")?;
+    Ok(())
+}
+
+fn remove_timer(connection: &Connection, id: &str) -> Result<(), Error> {
+    connection
+        .prepare_cached("DELETE FROM timer WHERE id = ?1")
+        .and_then(|mut statement| statement.execute([id]))
+        .while_("removing a timer")?;
     Ok(())
 }

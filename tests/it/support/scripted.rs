@@ -81,11 +81,6 @@ impl Scripted {
         let heard = self.heard.lock().unwrap();
         heard.calls.iter().filter(|call| call["sessionId"] == session).count()
     }
-
-    /// How many requests the server has open here.
-    pub fn held(&self) -> usize {
-        self.heard.lock().unwrap().held
-    }
 }
 
 /// Answers one request and closes.
