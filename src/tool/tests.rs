@@ -152,6 +152,15 @@ fn settings_that_cannot_work_are_refused_with_all_their_problems() {
     assert!(unknown.err().unwrap().contains("unknown field `value`"));
 }
 
+/// Whether the MCP server of the fixtures can be run; says so if it cannot.
+fn has_python() -> bool {
+    let found = std::process::Command::new("python3").arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: there is no python3");
+    }
+    found
+}
+
 /// The MCP server of the fixtures as a program, with further settings.
 fn program(more: Value) -> Tools {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mcp_stdio.py");
@@ -180,6 +189,9 @@ async fn ends(pid: &str) {
 
 #[tokio::test]
 async fn programs_are_started_listed_called_and_ended() {
+    if !has_python() {
+        return;
+    }
     let tools = program(json!({ "answer_bytes": 1_000 }));
     assert_eq!(tools.specs(), []);
     tools.ready().await;
@@ -212,6 +224,9 @@ async fn programs_are_started_listed_called_and_ended() {
 
 #[tokio::test]
 async fn programs_that_die_fail_one_call_and_are_started_again() {
+    if !has_python() {
+        return;
+    }
     let tools = program(json!({}));
     tools.ready().await;
     let error = call(&tools, "py_die", json!({})).await.unwrap_err();
@@ -222,6 +237,9 @@ async fn programs_that_die_fail_one_call_and_are_started_again() {
 
 #[tokio::test]
 async fn programs_that_are_slow_or_missing_end_in_time() {
+    if !has_python() {
+        return;
+    }
     let tools = program(json!({ "timeout_ms": 200, "connect_ms": 5_000 }));
     tools.ready().await;
     let output = call(&tools, "py_echo", json!({})).await.unwrap();
@@ -241,6 +259,9 @@ async fn programs_that_are_slow_or_missing_end_in_time() {
 
 #[tokio::test]
 async fn only_wanted_tools_are_offered() {
+    if !has_python() {
+        return;
+    }
     let tools = program(json!({ "tools": ["echo"], "needs_approval": true }));
     tools.ready().await;
     let specs = tools.specs();
