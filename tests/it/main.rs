@@ -27,5 +27,6 @@ mod sockets;
 mod startup;
 mod streams;
 mod tidy;
+mod turn_hostile;
 mod turn_kills;
 mod turns;
