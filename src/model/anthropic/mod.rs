@@ -1,4 +1,4 @@
-//! The Messages API of Anthropic (wire.md, 3.1): what is sent, what comes back, and the provider made of both.
+//! The Messages API of Anthropic: what is sent, what comes back, and the provider made of both.
 
 mod body;
 mod provider;
@@ -10,6 +10,8 @@ pub use provider::Settings;
 
 pub(in crate::model) use body::OWN;
 
+#[cfg(test)]
+pub(in crate::model) use body::Body;
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 

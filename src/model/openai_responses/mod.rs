@@ -1,4 +1,4 @@
-//! The Responses API of OpenAI (wire.md, 3.3): what is sent, what comes back, and the provider made of both.
+//! The Responses API of OpenAI: what is sent, what comes back, and the provider made of both.
 
 mod body;
 mod provider;
@@ -9,6 +9,8 @@ pub use provider::Settings;
 
 pub(in crate::model) use body::OWN;
 
+#[cfg(test)]
+pub(in crate::model) use body::Body;
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 
