@@ -201,7 +201,7 @@ impl Catalogue {
                 "SELECT workspace, name FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
-        let keys = statement.query_map(params![now_ms, limit], |row| key_at(row));
+        let keys = statement.query_map(params![now_ms, limit], key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 }
