@@ -1,4 +1,4 @@
-//! `/v1/sessions/{id}/items`: the session store of agents (wire.md, 2.4).
+//! `/v1/sessions/{id}/items`: the session store of agents.
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;

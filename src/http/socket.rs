@@ -1,6 +1,6 @@
 //! Sockets: events out, commands in, one task each. The task only moves bytes; what they mean is elsewhere.
 //!
-//! Rules that a socket of this stack needs, each learnt from a measurement (ecosystem.md, 2; reliability.md, 0):
+//! Rules that a socket of this stack needs, each learnt from a measurement:
 //! a guard before the codec, since actix keeps a whole frame before it looks at its length; a deadline on every send,
 //! since a peer that stops reading suspends the sender; `TCP_USER_TIMEOUT` on the listener, since `close` is itself a
 //! message behind the others and cannot end such a connection.
@@ -74,7 +74,7 @@ pub(super) struct SocketQuery {
     after: Option<u64>,
 }
 
-/// Opens a socket: events of the session from `after` on, and commands (api.md, section 3).
+/// Opens a socket: events of the session from `after` on, and commands.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events", operation_id = "openSocket",
     responses((status = 101), (status = 426, body = crate::wire::problem::Problem), (status = "4XX", body = crate::wire::problem::Problem))
@@ -92,7 +92,7 @@ pub(super) async fn open(
     upgrade.run(caller, target, query.after, Dialect::Native).await
 }
 
-/// Opens a socket of the chat route: frames of source 001 only.
+/// Opens a socket of the chat route: stored messages and changed parts only.
 #[utoipa::path(
     get, path = "/chat/{id}/websocket", params(("id" = String, Path)), tag = "chat", operation_id = "openChatSocket",
     responses((status = 101), (status = 426))
@@ -373,7 +373,7 @@ impl Socket {
 
     async fn obey(&mut self, text: &str, limits: &Limits) -> Result<(), End> {
         if self.dialect == Dialect::Chat {
-            // The source's sockets only listen.
+            // Sockets of the chat route only listen.
             return Ok(());
         }
         match ClientFrame::parse(text) {

@@ -1,4 +1,4 @@
-//! The routes of the AI SDK (wire.md, section 1): `useChat` of v4 to v7 works with these unchanged.
+//! The routes of the AI SDK: `useChat` of v4 to v7 works with these unchanged.
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;

@@ -1,4 +1,4 @@
-//! `/api/chat/ws`: the socket of `WebSocketChatTransport` (wire.md, 1.10). One socket carries many requests.
+//! `/api/chat/ws`: the socket of `WebSocketChatTransport`. One socket carries many requests.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

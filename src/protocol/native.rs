@@ -1,4 +1,4 @@
-//! The native frames that are not events (api.md, section 3), and what clients send over a socket.
+//! The native frames that are not events, and what clients send over a socket.
 
 use serde::Deserialize;
 use serde::Serialize;

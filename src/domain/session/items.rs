@@ -1,6 +1,6 @@
 //! The items of an agent: kept as they were sent, and shown as messages so that a browser sees the agent work.
 //!
-//! Two dialects exist (wire.md, 2.3): camel case and snake case. Both are read here; nothing is translated between them.
+//! Two dialects exist: camel case and snake case. Both are read here; nothing is translated between them.
 
 use serde::Deserialize;
 use serde::Serialize;

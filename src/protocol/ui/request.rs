@@ -1,4 +1,4 @@
-//! What the AI SDK posts, and what of it is believed: the history is the server's (wire.md, 1.2 and 1.12).
+//! What the AI SDK posts, and what of it is believed: the history is the server's.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -33,7 +33,7 @@ pub enum Protocol {
 pub struct UiRequest {
     /// The chat.
     pub id: Option<String>,
-    /// The chat, as source 000 calls it.
+    /// The chat, by another name; it wins over `id`.
     pub session_id: Option<String>,
     /// The history as the client has it.
     #[schema(value_type = Vec<Object>)]
