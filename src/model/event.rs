@@ -186,7 +186,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Why an answer ended, in the words of the AI SDK.
+/// Why an answer ended, in the words of the AI SDK's `finishReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FinishReason {

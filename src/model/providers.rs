@@ -83,7 +83,7 @@ impl Settings {
         }
         let anthropic = &self.anthropic;
         for field in ["temperature", "top_p", "top_k"] {
-            // The API refuses them since then, whatever their values.
+            // Versions of the API after 2023-06-01 refuse sampling parameters with a 400.
             if anthropic.version != "2023-06-01" && anthropic.extra.contains_key(field) {
                 let version = &anthropic.version;
                 problems.push(format!("anthropic.extra must not hold `{field}` in {version}"));

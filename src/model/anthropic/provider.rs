@@ -35,7 +35,7 @@ pub struct Settings {
     pub headers: Givens,
     /// More parameters behind the address of every request, with values as in `headers`. Default none.
     pub query: Givens,
-    /// Version of the API. Default `2026-10-21`.
+    /// Version of the API, the header `anthropic-version`.
     pub version: String,
     /// How the key is sent.
     pub auth: Auth,

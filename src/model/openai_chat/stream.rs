@@ -327,6 +327,7 @@ impl Stream {
     }
 }
 
+/// What the AI SDK calls a `finish_reason`, as its provider for OpenAI maps them.
 fn finish_reason(raw: &str, refused: bool) -> FinishReason {
     match raw.to_ascii_lowercase().as_str() {
         "content_filter" | "sensitive" => FinishReason::ContentFilter,
