@@ -280,6 +280,9 @@ pub enum Error {
     /// The process ends.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The process began a short while ago.
+    #[error("the server has just started and is still looking through its sessions: try again")]
+    Starting,
 }
 
 impl From<Rejection> for Error {
@@ -302,7 +305,8 @@ impl Classify for Error {
             | Self::DiskFull
             | Self::SessionFull
             | Self::Reset
-            | Self::ShuttingDown => Kind::Unavailable,
+            | Self::ShuttingDown
+            | Self::Starting => Kind::Unavailable,
         }
     }
 
@@ -317,6 +321,7 @@ impl Classify for Error {
             Self::Quarantined(_) => "quarantined",
             Self::Reset => "actor.reset",
             Self::ShuttingDown => "shutting_down",
+            Self::Starting => "starting",
         }
     }
 }
