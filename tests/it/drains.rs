@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::support::Server;
 use crate::support::client::Client;
 use crate::support::client::Request;
-use crate::support::client::messages;
 use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
