@@ -29,6 +29,7 @@ use crate::domain::session::message_of;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
+use crate::storage::catalogue::key_at;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
@@ -116,7 +117,7 @@ pub fn card(path: &Path) -> Result<Card, Error> {
                       EXISTS (SELECT 1 FROM turn WHERE state IN ('queued', 'running', 'stopping')) FROM meta";
     let card = connection.query_row(sql, [], |row| {
         Ok(Card {
-            key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
+            key: key_at(row)?,
             title: row.get(2)?,
             project_id: row.get(3)?,
             metadata: row.get(4)?,
@@ -145,10 +146,7 @@ pub fn owner(path: &Path) -> Result<Key, Error> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).while_(doing)?;
-    let key = connection.query_row("SELECT workspace, name FROM meta", [], |row| {
-        Ok(Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?))
-    });
-    key.while_(doing)
+    connection.query_row("SELECT workspace, name FROM meta", [], key_at).while_(doing)
 }
 
 fn last_hash(connection: &Connection, head: &Head) -> Result<[u8; 16], Error> {
