@@ -5,6 +5,8 @@ use serde::Serialize;
 
 /// Longest id of a session, message or idempotency key, in bytes.
 pub const ID_BYTES_MAX: usize = 255;
+/// Longest id of a call of a tool, in bytes. Model servers make them; some put what they must remember into it.
+pub const CALL_ID_BYTES_MAX: usize = 4 << 10;
 /// Deepest JSON that is accepted; `serde_json` itself stops at 128.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest page of history, in messages; also of the session list.

@@ -26,13 +26,14 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Caller;
 use crate::base::clock;
-use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::limits::CLOSE_REASON_BYTES_MAX;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::Command;
+use crate::domain::session::Rejection;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::error::ChatError;
@@ -439,12 +440,14 @@ impl Socket {
     fn command(&mut self, client_id: String, command: Command) {
         let (router, target) = (self.router.clone(), self.target.clone());
         let work = async move {
-            if !ids::is_valid_key(&client_id) {
-                let error =
-                    ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
-                return native::error(None, &error.problem());
-            }
-            let idempotency = Idempotency::new(client_id.clone(), &command);
+            let key = match IdempotencyKey::new(&client_id) {
+                Ok(key) => key,
+                Err(bad) => {
+                    let error = ApiError::from(Rejection::misnamed("clientId")(bad));
+                    return native::error(None, &error.problem());
+                }
+            };
+            let idempotency = Idempotency::new(key, &command);
             match router.ask(&target, Request::Command(command, Some(idempotency))).await {
                 Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
                 Ok(Answer::Turn { turn, seq }) => {
