@@ -24,7 +24,7 @@ export function freshCopy(name) {
   const filter = source => !MADE.includes(basename(source));
   cpSync(join(EXAMPLES, name), folder, { recursive: true, filter });
   const commands = commandsOf(readFileSync(join(folder, 'README.md'), 'utf8'));
-  if (commands.length === 0) fail(`examples/${name}/README.md has no commands`);
+  if (commands.length === 0) fail(`the README of examples/${name} has no commands`);
   return { folder, commands, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
