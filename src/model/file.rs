@@ -287,8 +287,8 @@ mod tests {
             "a.csv, text/csv]\na,b\n1,2\n[End",
         );
         check("application/json", None, &data("application/json", b"{}"), "\n{}\n");
-        check("", Some("R.md"), "data:text/markdown,%23%20hi", "\n# hi\n");
-        check("application/octet-stream", Some("R.md"), &data("", b"# hi"), "\n# hi\n");
+        check("", Some("README.md"), "data:text/markdown,%23%20hi", "\n# hi\n");
+        check("application/octet-stream", Some("README.md"), &data("", b"# hi"), "\n# hi\n");
         let long = data("text/plain", "é".repeat(TEXT_BYTES_MAX).as_bytes());
         check("text/plain", None, &long, "é\n[The rest is left out.]\n[End of file]");
     }
