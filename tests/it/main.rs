@@ -9,6 +9,7 @@ mod chat;
 mod cli_providers;
 mod conversations;
 mod crash;
+mod edge;
 mod events;
 mod fanout;
 mod faults;
