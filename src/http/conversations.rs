@@ -9,6 +9,7 @@ use actix_web::web::Path;
 use serde::Deserialize;
 
 use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::domain::session::Command;
@@ -59,7 +60,7 @@ async fn change(
     router: &Router,
     target: &Target,
     command: Command,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Option<Answer>, ApiError> {
     let once = key.map(|key| Idempotency::new(key, &command));
     match router.ask(target, Request::Command(command, once)).await? {
@@ -104,7 +105,8 @@ pub(super) async fn create(
     // The key names the conversation, so that a repeat finds the one that it made.
     let id = match &key {
         Some(key) => {
-            shapes::new_id(Some(&[caller.workspace(), caller.user(), "conversation", key]))
+            let seed = [caller.workspace(), caller.user(), "conversation", key.as_str()];
+            shapes::new_id(Some(&seed))
         }
         None => shapes::new_id(None),
     };
@@ -113,7 +115,7 @@ pub(super) async fn create(
     let command = Command::Create { changes, project_id: None };
     change(&router, &target, command, key.clone()).await?;
     if !items.is_empty() {
-        let key = key.map(|key| format!("items {key}"));
+        let key = key.map(|key| IdempotencyKey::step("items", key.as_str()));
         let command = Command::ChangeItems(ItemsCommand::Append(items));
         change(&router, &target, command, key).await?;
     }
@@ -130,7 +132,7 @@ pub(super) async fn read(
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
 }
 
@@ -146,7 +148,7 @@ pub(super) async fn update(
     Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let UpdateConversation { metadata } = body::parse(&bytes)?;
     let metadata = Some(check_metadata(metadata)?);
     let command = Command::Change(SessionChanges { metadata, ..SessionChanges::default() });
@@ -168,7 +170,7 @@ pub(super) async fn delete(
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     change(&router, &target, Command::Delete, None).await?;
     Ok(reply::json(StatusCode::OK, &DeletedConversation::of(target.id())))
 }
@@ -185,7 +187,7 @@ pub(super) async fn add_items(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let CreateItems { items } = body::parse(&bytes)?;
     check_items(&router, &items)?;
     let key = reply::key(&request)?;
@@ -205,8 +207,8 @@ pub(super) async fn add_items(
 }
 
 /// `items` with ids that follow from `key`, so that a repeat finds what it added; and all their ids.
-fn named(items: Vec<Json>, target: &Target, key: &str) -> (Vec<Json>, Vec<String>) {
-    let seed = |at: usize| ids::derived(&[target.id(), key, &at.to_string()]);
+fn named(items: Vec<Json>, target: &Target, key: &IdempotencyKey) -> (Vec<Json>, Vec<String>) {
+    let seed = |at: usize| ids::derived(&[target.id(), key.as_str(), &at.to_string()]);
     items.into_iter().enumerate().map(|(at, item)| shapes::with_id(&item, &seed(at))).unzip()
 }
 
@@ -253,7 +255,7 @@ pub(super) async fn items(
     Query(query): Query<ItemsQuery>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let ItemsQuery { limit, order, after } = query;
     let limit = match limit {
         None => shapes::PAGE_DEFAULT,
@@ -288,8 +290,9 @@ pub(super) async fn item(
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target_of_library(&caller, &id)?;
-    match router.ask(&target, Request::Query(Ask::Item(item_id))).await? {
+    let target = router.target(&caller, &id)?;
+    let item_id = reply::name("item", item_id)?;
+    match router.ask(&target, Request::Query(Ask::Item(item_id.into()))).await? {
         Answer::Items { items, .. } if items.len() == 1 => {
             Ok(reply::json(StatusCode::OK, &shapes::shown(&items[0])))
         }
@@ -309,8 +312,9 @@ pub(super) async fn delete_item(
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target_of_library(&caller, &id)?;
-    let command = Command::ChangeItems(ItemsCommand::Remove(item_id));
+    let target = router.target(&caller, &id)?;
+    let item_id = reply::name("item", item_id)?;
+    let command = Command::ChangeItems(ItemsCommand::Remove(item_id.into()));
     change(&router, &target, command, reply::key(&request)?).await?;
     Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
 }

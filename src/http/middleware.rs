@@ -9,6 +9,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
+use actix_web::http::Uri;
 use actix_web::http::Version;
 use actix_web::http::header;
 use actix_web::http::header::HeaderMap;
@@ -16,6 +17,7 @@ use actix_web::http::header::HeaderName;
 use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 
 use crate::auth::Origin;
 use crate::base::clock;
@@ -50,7 +52,7 @@ const PREFLIGHT_S: &str = "3600";
 /// The few CORS headers are written here, and only for requests that have an `Origin`: the usual crate adds them to
 /// every answer, which costs a backend that is called by programs.
 pub(super) async fn watch(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = clock::instant();
@@ -67,6 +69,10 @@ pub(super) async fn watch(
         let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         request.into_response(preflight_answer(wanted))
     } else {
+        if let Some(uri) = legible(request.uri()) {
+            request.match_info_mut().get_mut().update(&uri);
+            request.head_mut().uri = uri;
+        }
         next.call(request).await?
     };
     if let Some(answer) = error_answer(&response, &id) {
@@ -164,6 +170,27 @@ fn preflight_answer(wanted: Option<HeaderValue>) -> HttpResponse {
         answer.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted));
     }
     answer.finish()
+}
+
+/// What is asked for when a path is not UTF-8: the same with NUL in place of the bytes that are wrong, which no name
+/// may hold. So each route refuses it as it refuses any other bad name. The framework would put U+FFFD there, which is
+/// a name, and one for many.
+fn legible(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    memchr::memchr(b'%', path.as_bytes())?;
+    let is_legible = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
+    if is_legible(path) {
+        return None;
+    }
+    let segments = path.split('/').map(|segment| if is_legible(segment) { segment } else { "%00" });
+    let mut path = segments.collect::<Vec<_>>().join("/");
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 fn measure(response: &ServiceResponse<BoxBody>, method: &'static str, seconds: f64, id: &str) {
