@@ -1,10 +1,9 @@
 //! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
 
-use std::fs;
-
 use crate::actor::node::Shared;
 use crate::base::Key;
 use crate::storage::Error;
+use crate::storage::describe;
 use crate::storage::journal::Record;
 use crate::storage::session::SessionFile;
 
@@ -26,25 +25,18 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
+    folder.finish_rebuild(hash)?;
     let path = folder.session(hash);
     let has_file = folder.has(&path)?;
-    let whole_in_journal = pending.first().is_some_and(|record| record.first_seq == 1);
     if !has_file && pending.is_empty() {
         return Ok(Found::Absent);
     }
     let opened = match has_file {
-        true => open_file(key, &path, !pending.is_empty()),
+        true => SessionFile::open(key, &path),
         false => SessionFile::create(key),
     };
     let mut file = match opened {
-        // A new file that a power cut left half written: the journal has everything that should be in it.
-        Err(error) if whole_in_journal && error.is_half_written() => {
-            tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
-            for extension in ["db", "db-wal", "db-shm"] {
-                drop(fs::remove_file(path.with_extension(extension)));
-            }
-            SessionFile::create(key)?
-        }
+        Err(error) if error.is_damage() => repair(shared, key, error, &pending)?,
         other => other?,
     };
     if replay(&mut file, &pending)? {
@@ -56,11 +48,20 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     Ok(Found::File(Box::new(file)))
 }
 
-fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
-    if after_crash {
-        SessionFile::check(path)?;
+/// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
+fn repair(
+    shared: &Shared,
+    key: &Key,
+    damage: Error,
+    pending: &[Record],
+) -> Result<SessionFile, Error> {
+    // As after a power cut in the middle of the first write.
+    if pending.first().is_some_and(|record| record.first_seq == 1) {
+        tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
+        shared.folder.remove_damaged(key.hash())?;
+        return SessionFile::create(key);
     }
-    SessionFile::open(key, path)
+    SessionFile::repair(key, &shared.folder, damage)
 }
 
 /// Applies what the file lacks; true if the session ended in it.
@@ -82,4 +83,10 @@ pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.folder.remove_session(key.hash())?;
     shared.journal.ledger().applied(key.hash(), u64::MAX);
     Ok(())
+}
+
+/// Deletes a session that cannot be opened. No event can say so, so the mark that it is gone must be durable.
+pub(super) fn delete_unreadable(shared: &Shared, key: &Key) -> Result<(), Error> {
+    finish_deletion(shared, key)?;
+    shared.folder.sync(&shared.folder.tombstone(key.hash()))
 }
