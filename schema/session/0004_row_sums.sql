@@ -4,7 +4,7 @@
 ALTER TABLE meta ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE event ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
 -- Place in the history, counted from 0: shows that no message in between is missing. Of a message that was set aside,
--- where it was.
+-- where it was, as far as it is known.
 ALTER TABLE message ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE part ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;

@@ -172,7 +172,7 @@ pub const CODES: &[Code] = &[
         "quarantined",
         503,
         "The session cannot be opened",
-        "An operator must look at the log; the file is untouched.",
+        "Do what `detail` says, or delete it; no other session is touched.",
     ),
     wait("shutting_down", 503, "The server is shutting down", "Retry, it may be back soon."),
     wait("storage_full", 507, "The disk is full", "Free space; nothing has to be restarted."),

@@ -29,7 +29,17 @@ pub(super) fn structure(connection: &Connection) -> Result<(), Error> {
     let problem: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .while_("checking a session file")?;
-    if problem == "ok" { Ok(()) } else { Err(Error::FileCorrupt { problem }) }
+    if problem != "ok" {
+        return Err(Error::FileCorrupt { problem });
+    }
+    // An empty file is a whole database without tables, and would be given some.
+    let is_session = connection
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))
+        .while_("checking a session file")?;
+    match is_session {
+        true => Ok(()),
+        false => Err(Error::FileCorrupt { problem: "it holds no session".to_owned() }),
+    }
 }
 
 /// Everything that is wrong with the rows of a file in the present schema, up to a handful of findings.

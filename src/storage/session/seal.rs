@@ -21,6 +21,8 @@ use crate::base::limits::WHOLE_CHECK_BYTES_MAX;
 
 /// Where it lies. Source: SQLite's file format, 1.3.
 const PLACE: Range<usize> = 68..72;
+/// Size of the header that it lies in.
+const HEADER_BYTES: u64 = 100;
 
 /// What is known of a file before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +58,12 @@ pub(super) fn put(path: &Path) -> io::Result<()> {
 /// Looks at the seal of the file at `path`.
 pub(super) fn look(path: &Path) -> io::Result<Seal> {
     let file = File::open(path)?;
-    if file.metadata()?.len() > WHOLE_CHECK_BYTES_MAX {
+    let length = file.metadata()?.len();
+    if length > WHOLE_CHECK_BYTES_MAX {
         return Ok(Seal::Unknown);
     }
     // What is in the write-ahead log counts more than the file.
-    if has_log(path)? {
+    if length < HEADER_BYTES || has_log(path)? {
         return Ok(Seal::Broken);
     }
     let (sum, is) = sum(&file)?;

@@ -3,6 +3,7 @@
 mod damage;
 
 use proptest::prelude::*;
+use rusqlite::types::ValueRef;
 
 use crate::base::Key;
 use crate::base::json::Json;
@@ -210,7 +211,11 @@ fn dump(file: &SessionFile) -> Vec<String> {
         let columns = statement.column_count();
         let mut found = statement.query([]).expect("rows");
         while let Some(row) = found.next().expect("a row") {
-            let values: Vec<_> = (0..columns).map(|at| format!("{:?}", row.get_ref(at))).collect();
+            let value = |at| match row.get_ref(at).expect("a column") {
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                other => format!("{other:?}"),
+            };
+            let values: Vec<_> = (0..columns).map(value).collect();
             rows.push(format!("{table}: {}", values.join(", ")));
         }
     }
