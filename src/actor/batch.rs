@@ -174,7 +174,7 @@ impl Batch {
     ) -> Result<Waiting, storage::Error> {
         let ready = |answer| Ok(Waiting::Ready(answer));
         if let Some(idempotency) = &idempotency
-            && let Some(earlier) = file.answered(&idempotency.key)?
+            && let Some(earlier) = file.answered(idempotency.key.as_str())?
         {
             if earlier.request != idempotency.request {
                 return ready(Err(Error::KeyReused));
@@ -335,7 +335,8 @@ fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome, file: &SessionFil
         }
         Outcome::Done => (204, Some(String::new())),
     };
-    Idempotent { key: idempotency.key, request: idempotency.request, status, response }
+    let key = idempotency.key.as_str().to_owned();
+    Idempotent { key, request: idempotency.request, status, response }
 }
 
 fn to_json(message: &Message) -> ByteString {

@@ -1,6 +1,6 @@
 //! Sockets: events out, commands in, one task each. The task only moves bytes; what they mean is elsewhere.
 //!
-//! Rules that a socket of this stack needs, each learnt from a measurement (ecosystem.md, 2; reliability.md, 0):
+//! Rules that a socket of this stack needs, each learnt from a measurement:
 //! a guard before the codec, since actix keeps a whole frame before it looks at its length; a deadline on every send,
 //! since a peer that stops reading suspends the sender; `TCP_USER_TIMEOUT` on the listener, since `close` is itself a
 //! message behind the others and cannot end such a connection.
@@ -26,13 +26,14 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Caller;
 use crate::base::clock;
-use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::limits::CLOSE_REASON_BYTES_MAX;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::Command;
+use crate::domain::session::Rejection;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::error::ChatError;
@@ -73,7 +74,7 @@ pub(super) struct SocketQuery {
     after: Option<u64>,
 }
 
-/// Opens a socket: events of the session from `after` on, and commands (api.md, section 3).
+/// Opens a socket: events of the session from `after` on, and commands.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events", operation_id = "openSocket",
     responses((status = 101), (status = 426, body = crate::wire::problem::Problem), (status = "4XX", body = crate::wire::problem::Problem))
@@ -91,7 +92,7 @@ pub(super) async fn open(
     upgrade.run(caller, target, query.after, Dialect::Native).await
 }
 
-/// Opens a socket of the chat route: frames of source 001 only.
+/// Opens a socket of the chat route: stored messages and changed parts only.
 #[utoipa::path(
     get, path = "/chat/{id}/websocket", params(("id" = String, Path)), tag = "chat", operation_id = "openChatSocket",
     responses((status = 101), (status = 426))
@@ -372,7 +373,7 @@ impl Socket {
 
     async fn obey(&mut self, text: &str, limits: &Limits) -> Result<(), End> {
         if self.dialect == Dialect::Chat {
-            // The source's sockets only listen.
+            // Sockets of the chat route only listen.
             return Ok(());
         }
         match ClientFrame::parse(text) {
@@ -439,12 +440,14 @@ impl Socket {
     fn command(&mut self, client_id: String, command: Command) {
         let (router, target) = (self.router.clone(), self.target.clone());
         let work = async move {
-            if !ids::is_valid_key(&client_id) {
-                let error =
-                    ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
-                return native::error(None, &error.problem());
-            }
-            let idempotency = Idempotency::new(client_id.clone(), &command);
+            let key = match IdempotencyKey::new(&client_id) {
+                Ok(key) => key,
+                Err(bad) => {
+                    let error = ApiError::from(Rejection::misnamed("clientId")(bad));
+                    return native::error(None, &error.problem());
+                }
+            };
+            let idempotency = Idempotency::new(key, &command);
             match router.ask(&target, Request::Command(command, Some(idempotency))).await {
                 Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
                 Ok(Answer::Turn { turn, seq }) => {

@@ -273,6 +273,7 @@ pub(super) async fn approve(
     let (id, approval_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
     let Approve { approved, reason } = body::parse(&bytes)?;
+    let approval_id = reply::name("approval", approval_id)?.into();
     let command = Command::Approve { approval_id, approved, reason };
     match router.ask(&target, Request::Command(command, None)).await? {
         Answer::Turn { turn, .. } => Ok(reply::json(StatusCode::OK, &turn)),

@@ -1,4 +1,4 @@
-//! The routes of the AI SDK (wire.md, section 1): `useChat` of v4 to v7 works with these unchanged.
+//! The routes of the AI SDK: `useChat` of v4 to v7 works with these unchanged.
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
@@ -112,7 +112,7 @@ pub(super) async fn say(
     let request: UiRequest = body::parse(&bytes)?;
     let id = request.session_id.clone().or_else(|| request.id.clone());
     let id = id.filter(|id| !id.is_empty()).unwrap_or_else(ids::fresh);
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let protocol = query.protocol.unwrap_or_else(|| request.protocol());
     let begun = begin(&router, &target, request, protocol).await?;
     stream(&router, &target, begun, protocol).await
@@ -162,10 +162,7 @@ fn response(protocol: Protocol, target: &Target) -> actix_web::HttpResponseBuild
         .content_type(content_type)
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"));
-    // An id that no header can carry is known to who chose it.
-    if let Ok(id) = header::HeaderValue::from_str(target.id()) {
-        response.insert_header(("x-session-id", id));
-    }
+    response.insert_header(("x-session-id", target.name().in_header()));
     response
 }
 
@@ -208,7 +205,7 @@ pub(super) async fn resume(
     Query(query): Query<ProtocolQuery>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     match running(&router, &target).await? {
         None => Ok(HttpResponse::NoContent().finish()),
         Some(begun) => {
@@ -236,7 +233,7 @@ pub(super) async fn resume_v4(
     router: Data<Router>,
 ) -> Response {
     let id = query.chat_id.ok_or_else(|| ApiError::invalid("`chatId` is missing"))?;
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     match running(&router, &target).await? {
         None => Ok(response(Protocol::V4, &target).finish()),
         Some(begun) => stream(&router, &target, begun, Protocol::V4).await,
@@ -266,7 +263,7 @@ pub(super) async fn stop(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let request: StopRequest = match bytes.is_empty() {
         true => StopRequest::default(),
         false => body::parse(&bytes)?,
@@ -291,7 +288,7 @@ pub(super) async fn messages(
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let all =
         Ask::Page { direction: Direction::Before(u64::MAX), limit: MESSAGES_MAX, settled: false };
     let messages = match router.ask(&target, Request::Query(all)).await {

@@ -1,4 +1,4 @@
-//! `/api/chat/ws`: the socket of `WebSocketChatTransport` (wire.md, 1.10). One socket carries many requests.
+//! `/api/chat/ws`: the socket of `WebSocketChatTransport`. One socket carries many requests.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -256,7 +256,7 @@ impl Task {
         resumes: bool,
     ) -> Result<(), ApiError> {
         let id = id.unwrap_or_else(ids::fresh);
-        let target = self.router.target_of_library(&self.caller, &id)?;
+        let target = self.router.target(&self.caller, &id)?;
         let begun = match request {
             Some(request) => Some(ui::begin(&self.router, &target, *request, Protocol::Ui).await?),
             None => ui::running(&self.router, &target).await?,

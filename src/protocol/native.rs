@@ -1,9 +1,10 @@
-//! The native frames that are not events (api.md, section 3), and what clients send over a socket.
+//! The native frames that are not events, and what clients send over a socket.
 
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::base::ids::Name;
 use crate::base::json;
 use crate::base::json::Json;
 use crate::base::json::Object;
@@ -165,7 +166,7 @@ struct SendFrame {
     #[serde(rename = "type")]
     _type: IgnoredAny,
     client_id: String,
-    id: Option<String>,
+    id: Option<Name>,
     role: Role,
     content: String,
     #[serde(default)]

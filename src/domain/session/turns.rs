@@ -121,7 +121,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
 /// Whether the client sent the message again that is being answered, as after a broken connection.
 fn is_sent_again<V: View>(view: &V, turn: &Turn, input: &Input) -> Result<bool, Stop<V::Error>> {
     let Input::Message { message, edit: true } = input else { return Ok(false) };
-    if message.id.as_ref() != Some(&turn.input_id) {
+    if message.id.as_deref() != Some(turn.input_id.as_str()) {
         return Ok(false);
     }
     let old = view.message(&turn.input_id).map_err(Stop::View)?;

@@ -1,4 +1,4 @@
-//! The frames of `WebSocketChatTransport` (wire.md, 1.10): one socket, many requests.
+//! The frames of `WebSocketChatTransport`: one socket, many requests.
 
 use serde::Deserialize;
 

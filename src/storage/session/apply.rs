@@ -5,7 +5,7 @@ use rusqlite::ToSql;
 use rusqlite::params;
 
 use crate::base::Key;
-use crate::base::ids::SESSION;
+use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Event;
@@ -248,7 +248,7 @@ pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Resu
     let resume = head.resume.to_json();
     let values: &[&dyn ToSql] = &[
         &1,
-        &SESSION,
+        &ActorKind::Session.as_str(),
         &key.workspace(),
         &key.id(),
         &head.title,

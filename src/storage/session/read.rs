@@ -10,6 +10,7 @@ use rusqlite::types::FromSqlError;
 use rusqlite::types::ValueRef;
 
 use crate::base::Key;
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::REPLAY_BYTES_MAX;
@@ -70,7 +71,7 @@ fn key_and_head(row: &Row<'_>) -> rusqlite::Result<(Key, Head)> {
         _,
         _,
         workspace,
-        name,
+        id,
         title,
         project_id,
         metadata,
@@ -97,7 +98,8 @@ fn key_and_head(row: &Row<'_>) -> rusqlite::Result<(Key, Head)> {
         resume: json(14, resume)?.and_then(|json| Object::read(&json)).unwrap_or_default(),
         ..Head::default()
     };
-    Ok((Key::session(workspace.as_str()?, name.as_str()?), head))
+    let name = |at, value: ValueRef<'_>| Name::new(value.as_str()?).map_err(|_| unknown(at, value));
+    Ok((Key::session(&name(2, workspace)?, &name(3, id)?), head))
 }
 
 /// Whose file it is, and what its one row of `meta` knows: no hash and no turn.

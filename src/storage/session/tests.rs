@@ -5,7 +5,8 @@ mod damage;
 use proptest::prelude::*;
 use rusqlite::types::ValueRef;
 
-use crate::base::Key;
+use crate::base::ids::Name;
+use crate::base::ids::tests::session;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::Limits;
@@ -39,7 +40,7 @@ use crate::storage::session::SessionFile;
 fn message(id: u8, text: &str) -> NewMessage {
     let part = text_part(text);
     NewMessage {
-        id: Some(format!("m{id}")),
+        id: Name::new(format!("m{id}")).ok(),
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
         content: text.to_owned(),
         parts: vec![part; usize::from(id % 3)],
@@ -227,7 +228,7 @@ proptest! {
 
     #[test]
     fn a_file_is_what_its_events_say(commands in prop::collection::vec(command(), 1..60)) {
-        let key = Key::session("w", "s");
+        let key = session("s");
         let mut file = SessionFile::create(&key).expect("memory");
         let mut entries = Vec::new();
         for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
@@ -294,7 +295,7 @@ fn check_reads(file: &SessionFile) -> Result<(), TestCaseError> {
 fn a_changed_event_is_reported_and_not_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let mut file = SessionFile::create(&key).expect("memory");
     for id in 0..10 {
         carry_out(&mut file, Command::AddMessage(message(id, "text")), 5).expect("memory");
@@ -320,7 +321,7 @@ fn is_row(result: Result<(), Error>, wanted: &str) -> bool {
 
 #[test]
 fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
-    let mut file = SessionFile::create(&Key::session("w", "s")).expect("memory");
+    let mut file = SessionFile::create(&session("s")).expect("memory");
     let say = |word: &str| write(vec![Piece::Delta { part: 0, text: word.to_owned() }]);
     let open = || {
         let fields = Object::default().with("type", &"text").with("content", &"");
@@ -365,7 +366,7 @@ fn compaction_drops_deltas_only_and_says_from_where_the_log_is_whole() {
 fn a_file_belongs_to_one_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let (mine, other) = (Key::session("w", "s"), Key::session("w", "t"));
+    let (mine, other) = (session("s"), session("t"));
     let mut file = SessionFile::create(&mine).expect("memory");
     carry_out(&mut file, Command::AddMessage(message(1, "text")), 5).expect("memory");
     file.close(&folder).expect("a disk");

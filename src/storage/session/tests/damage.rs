@@ -6,14 +6,15 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::*;
+use crate::base::Key;
 use crate::storage::session::seal;
 use crate::storage::session::seal::Seal;
 
 /// A session with all kinds of rows, closed; its folder and key.
-fn session() -> (tempfile::TempDir, Folder, Key) {
+fn closed() -> (tempfile::TempDir, Folder, Key) {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let mut file = SessionFile::create(&key).expect("memory");
     let fields = Object::default().with("type", &"text").with("content", &"");
     let item = Json::parse(r#"{"role":"user","content":"q"}"#).expect("JSON");
@@ -72,7 +73,7 @@ fn rows_that_follow_from_the_log_are_made_anew() {
          UPDATE sqlite_schema SET sql = replace(sql, 'branch = 0', 'branch = 1') WHERE name = 'messages'",
     ];
     for sql in statements {
-        let (_dir, folder, key) = session();
+        let (_dir, folder, key) = closed();
         let path = folder.session(key.hash());
         let was = dump(&SessionFile::open(&key, &path).expect("whole"));
         tamper(&path, sql);
@@ -101,7 +102,7 @@ fn what_the_log_does_not_tell_is_left_to_an_operator() {
         ("UPDATE idempotency SET response = '[]'", "row k of table `idempotency`"),
     ];
     for (sql, place) in statements {
-        let (_dir, folder, key) = session();
+        let (_dir, folder, key) = closed();
         let path = folder.session(key.hash());
         tamper(&path, sql);
         let bytes = fs::read(&path).expect("readable");
@@ -115,7 +116,7 @@ fn what_the_log_does_not_tell_is_left_to_an_operator() {
 
 #[test]
 fn a_row_that_changes_or_goes_while_the_file_is_open_is_not_served() {
-    let (_dir, folder, key) = session();
+    let (_dir, folder, key) = closed();
     let path = folder.session(key.hash());
     let file = SessionFile::open(&key, &path).expect("whole");
     tamper(&path, "DELETE FROM message WHERE id = 'm3'");
@@ -135,7 +136,7 @@ fn a_row_that_changes_or_goes_while_the_file_is_open_is_not_served() {
 
 #[test]
 fn a_closed_file_is_sealed_and_every_bit_counts() {
-    let (_dir, folder, key) = session();
+    let (_dir, folder, key) = closed();
     let path = folder.session(key.hash());
     let look = || seal::look(&path).expect("readable");
     assert_eq!(look(), Seal::Fits);
@@ -160,7 +161,7 @@ fn a_closed_file_is_sealed_and_every_bit_counts() {
 
 #[test]
 fn a_file_that_was_made_anew_takes_its_place_whatever_lies_there() {
-    let (_dir, folder, key) = session();
+    let (_dir, folder, key) = closed();
     let path = folder.session(key.hash());
     let was = dump(&SessionFile::open(&key, &path).expect("whole"));
     // As if the process ended right before the last step: a damaged file and a log that is not the new file's.
@@ -176,7 +177,7 @@ fn a_file_that_was_made_anew_takes_its_place_whatever_lies_there() {
 #[test]
 fn files_that_are_no_databases_are_damaged_and_left_alone() {
     for bytes in [&b""[..], b"x", &[0; 8192]] {
-        let (_dir, folder, key) = session();
+        let (_dir, folder, key) = closed();
         let path = folder.session(key.hash());
         fs::write(&path, bytes).expect("writable");
         let opened = wake(&key, &folder).map(|_| ());
@@ -184,7 +185,7 @@ fn files_that_are_no_databases_are_damaged_and_left_alone() {
         let left = fs::read(&path).expect("readable");
         assert!(left == bytes, "{} bytes became {}: {:?}", bytes.len(), left.len(), opened);
     }
-    let (_dir, folder, key) = session();
+    let (_dir, folder, key) = closed();
     let path = folder.session(key.hash());
     let whole = fs::read(&path).expect("readable");
     fs::write(&path, &whole[..whole.len() / 2]).expect("writable");
@@ -199,7 +200,7 @@ fn files_that_are_no_databases_are_damaged_and_left_alone() {
 fn a_file_of_version_0_1_is_given_checksums_and_reads_as_it_did() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let key = Key::session("default", "golden");
+    let key = session("golden");
     let path = folder.session(key.hash());
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     fs::write(&path, include_bytes!("../../../../tests/fixtures/session/0.1.db")).expect("a disk");
