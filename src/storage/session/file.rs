@@ -30,6 +30,7 @@ use crate::storage::session::read::EventRow;
 use crate::storage::session::seal;
 use crate::storage::session::seal::Seal;
 use crate::storage::session::template;
+use crate::storage::session::turn;
 
 /// What holds for every connection to a session file.
 ///
@@ -119,17 +120,7 @@ impl SessionFile {
     /// Those of kind `Corrupt` for a file that is damaged, of another session or of a newer program; [`Error::Sqlite`]
     /// and [`Error::Io`] otherwise. The file is unchanged, but for whole migration steps.
     pub fn open(key: &Key, path: &Path) -> Result<Self, Error> {
-        let seal = seal::look(path).while_("reading a session file")?;
-        let mut connection = connect(path)?;
-        if seal == Seal::Broken {
-            check::structure(&connection)?;
-        }
-        template::migrate(&mut connection)?;
-        if seal == Seal::Broken
-            && let Some(finding) = check::rows(&connection, Some(key))?.into_iter().next()
-        {
-            return Err(finding);
-        }
+        let (connection, seal) = open_whole(path, Some(key))?;
         let head = read::head(&connection, key)?;
         let draft = draft::load(&connection, head.active_turn.as_ref())?;
         let (key, changed) = (key.clone(), seal != Seal::Fits);
@@ -146,6 +137,18 @@ impl SessionFile {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Whether a turn runs or waits for its place; also when that cannot be told.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        let active = self.head.active_turn.as_ref();
+        match active.map(|turn| turn.state.is_active()) {
+            Some(true) => true,
+            // What waits behind an approval goes on with it.
+            Some(false) => false,
+            None => turn::any_queued(&self.connection).unwrap_or(true),
+        }
     }
 
     /// Whether there is no file yet.
@@ -317,6 +320,15 @@ impl SessionFile {
         self.checkpoint_with("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
+    /// Makes sure that the file at `path` is whole, as [`SessionFile::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionFile::open`].
+    pub fn check(path: &Path) -> Result<(), Error> {
+        open_whole(path, None).map(|_| ())
+    }
+
     /// Everything that is wrong with the file at `path`, which may be of any session; nothing if it is whole.
     ///
     /// # Errors
@@ -392,6 +404,22 @@ impl SessionFile {
         }
         Ok(())
     }
+}
+
+/// Opens the database at `path` in the present schema. If it is not as it was closed, everything in it is checked.
+fn open_whole(path: &Path, key: Option<&Key>) -> Result<(Connection, Seal), Error> {
+    let seal = seal::look(path).while_("reading a session file")?;
+    let mut connection = connect(path)?;
+    if seal == Seal::Broken {
+        check::structure(&connection)?;
+    }
+    template::migrate(&mut connection)?;
+    if seal == Seal::Broken
+        && let Some(finding) = check::rows(&connection, key)?.into_iter().next()
+    {
+        return Err(finding);
+    }
+    Ok((connection, seal))
 }
 
 /// Opens the database at `path`, with what holds for every connection to a session file.

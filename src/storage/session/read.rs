@@ -133,7 +133,9 @@ pub fn card(path: &Path) -> Result<Card, Error> {
     let mut connection = file::connect(path)?;
     template::migrate(&mut connection)?;
     let (key, head) = meta(&connection)?;
-    let active = turn::active(&connection)?.filter(|turn| turn.state.is_active());
+    let active = turn::active(&connection)?;
+    let runs = active.as_ref().is_some_and(|turn| turn.state.is_active());
+    let unfinished = runs || turn::any_queued(&connection)?;
     Ok(Card {
         key,
         title: head.title,
@@ -146,8 +148,20 @@ pub fn card(path: &Path) -> Result<Card, Error> {
         next_timer_ms: timer::next(&connection)?,
         active_turn: active.map(|turn| turn.id),
         item_count: head.item_count,
+        unfinished,
         deleted: false,
     })
+}
+
+/// Whose file is at `path`; less is needed for that than for the rest.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when it is no session file, [`Error::RowCorrupt`] when it is damaged.
+pub fn owner(path: &Path) -> Result<Key, Error> {
+    let mut connection = file::connect(path)?;
+    template::migrate(&mut connection)?;
+    meta(&connection).map(|(key, _)| key)
 }
 
 /// A row of `event`.

@@ -22,15 +22,15 @@ use crate::storage::session::read;
 use crate::storage::session::read::Chain;
 
 impl SessionFile {
-    /// Makes the file of `key` anew, in which `damage` was found, and opens it.
+    /// Makes the file of `key` anew, in which `damage` was found, and opens it. Its log must reach to event `least`.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] when its log is not whole either; the file is as it was then.
-    pub fn repair(key: &Key, folder: &Folder, damage: Error) -> Result<Self, Error> {
+    pub fn repair(key: &Key, folder: &Folder, damage: Error, least: u64) -> Result<Self, Error> {
         let path = folder.session(key.hash());
         let file = folder.relative(&path).to_owned();
-        match Self::rebuild(key, folder, 0) {
+        match Self::rebuild(key, folder, least) {
             Ok(()) => {
                 tracing::warn!(session.id = %key.id(), "session {key:?} was made anew from its log and has lost nothing: {}", describe(&damage));
                 Self::open(key, &path)

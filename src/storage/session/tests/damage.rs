@@ -50,7 +50,7 @@ fn tamper(path: &Path, sql: &str) {
 /// What a wake makes of the file.
 fn wake(key: &Key, folder: &Folder) -> Result<SessionFile, Error> {
     SessionFile::open(key, &folder.session(key.hash()))
-        .or_else(|damage| SessionFile::repair(key, folder, damage))
+        .or_else(|damage| SessionFile::repair(key, folder, damage, 0))
 }
 
 #[test]
