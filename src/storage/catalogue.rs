@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
@@ -35,6 +36,7 @@ use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
@@ -124,14 +126,26 @@ impl Catalogue {
         if anew {
             remove(path)?;
         }
+        // SQLite does not say why it cannot open a file.
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).at(path, "cannot be opened");
+            }
+            _ => {}
+        }
         let writer = match open_writer(path) {
-            Err(error) if error.kind() == Kind::Corrupt => {
+            Err(error)
+                if error.kind() == Kind::Corrupt && !matches!(error, Error::TooNew { .. }) =>
+            {
                 tracing::warn!(error = %error, "{} is damaged and made anew from the session files", path.display());
                 remove(path)?;
-                open_writer(path)?
+                open_writer(path)
             }
-            other => other?,
+            other => other,
         };
+        let unusable =
+            |source| Error::Catalogue { path: path.to_owned(), source: Box::new(source) };
+        let writer = writer.map_err(unusable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = SqliteConnectionManager::file(path)
             .with_flags(flags)
@@ -288,9 +302,10 @@ fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
 
 fn remove(path: &Path) -> Result<(), Error> {
     for extension in ["db", "db-wal", "db-shm"] {
-        match fs::remove_file(path.with_extension(extension)) {
+        let path = path.with_extension(extension);
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).while_("removing the catalogue");
+                return Err(error).at(&path, "cannot be removed");
             }
             _ => {}
         }
@@ -310,6 +325,13 @@ fn open_writer(path: &Path) -> Result<Connection, Error> {
              PRAGMA secure_delete = ON; PRAGMA cache_size = -1024;",
         )
         .while_("setting up the catalogue")?;
+    let is: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("reading the version of the catalogue")?;
+    if is > STEPS.len() {
+        let version = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        return Err(Error::TooNew { is: version(is), known: version(STEPS.len()) });
+    }
     Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the catalogue", source: err }
