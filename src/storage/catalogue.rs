@@ -233,31 +233,20 @@ impl Catalogue {
         result
     }
 
-    /// A page of a workspace's sessions, newest activity first, as of the last flush.
+    /// Reads several things as of one moment: what was flushed before, and nothing of later flushes in between.
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
-    pub fn list(
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read; what `read` fails with.
+    pub fn at_once<T>(
         &self,
-        workspace: &str,
-        behind: Option<ListCursor>,
-        limit: usize,
-    ) -> Result<Vec<Card>, Error> {
-        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        read: impl FnOnce(&Moment<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let reader = self.readers.get()?;
-        let doing = "listing sessions";
-        let mut statement = reader
-            .prepare_cached(
-                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
-                   FROM session
-                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
-                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
-            )
-            .while_(doing)?;
-        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
-        cards.and_then(Iterator::collect).while_(doing)
+        let doing = "beginning to read the catalogue";
+        // It ends with the guard, so that the connection goes back without it.
+        let transaction = reader.unchecked_transaction().while_(doing)?;
+        read(&Moment(&transaction))
     }
 
     /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.
@@ -289,6 +278,47 @@ impl Catalogue {
         let mut statement = reader.prepare(sql).while_(doing)?;
         let keys = statement.query_map([], key_at);
         keys.and_then(Iterator::collect).while_(doing)
+    }
+}
+
+/// The catalogue as of one moment.
+pub struct Moment<'a>(&'a Connection);
+
+impl Moment<'_> {
+    /// A page of a workspace's sessions, newest activity first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn list(
+        &self,
+        workspace: &str,
+        behind: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<Card>, Error> {
+        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        let doing = "listing sessions";
+        let mut statement = self
+            .0
+            .prepare_cached(
+                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
+                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
+                   FROM session
+                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
+                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
+            )
+            .while_(doing)?;
+        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
+        cards.and_then(Iterator::collect).while_(doing)
+    }
+
+    /// Seq of the last event of the session `hash`; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
+        last_seq(self.0, hash)
     }
 }
 
