@@ -249,15 +249,15 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     read().at(folder, "cannot be read")
 }
 
-/// What a data folder is known by.
-const OURS: &[&str] = &["LOCK", "journal", "sessions", "node.db"];
+/// What a data folder is known by: names of ours begin with these. After a power loss any one may be all there is.
+const OURS: &[&str] = &["LOCK", "journal", "sessions", "quarantine", "node.db"];
 
 /// The name of something in `folder`, if there is something and nothing of ours. Hidden files and what file systems put
 /// at their top are in many a new folder.
 fn foreign(folder: &Path) -> Result<Option<String>, Error> {
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let mut names: Vec<String> = list(folder)?.iter().filter_map(name).collect();
-    if names.iter().any(|name| OURS.contains(&name.as_str())) {
+    if names.iter().any(|name| OURS.iter().any(|ours| name.starts_with(ours))) {
         return Ok(None);
     }
     names.retain(|name| !name.starts_with('.') && name != "lost+found");
