@@ -188,7 +188,10 @@ fn files_with(folder: &Path, content: &str) -> Vec<PathBuf> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_with(&path, content));
-        } else if messages_in(&path).is_some_and(|all| all.iter().any(|one| one == content)) {
+        } else if path.extension().is_some_and(|extension| extension == "db")
+            // One that is being written has another name for a moment.
+            && messages_in(&path).is_some_and(|all| all.iter().any(|one| one == content))
+        {
             found.push(path);
         }
     }
