@@ -12,6 +12,7 @@ mod events;
 mod follow;
 mod guard;
 mod health;
+mod history;
 mod items;
 mod messages;
 mod middleware;

@@ -49,7 +49,7 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
             }
             builder.body(json.into_bytes())
         }
-        Answer::Replayed { status, json } => {
+        Answer::Replayed { status, json, .. } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             let mut builder = builder(status);
             builder.insert_header((REPLAYED, "true"));
@@ -67,6 +67,12 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
     }
 }
 
+/// Marks the stored answer to an earlier request.
+pub(super) fn mark_replayed(response: &mut HttpResponse) {
+    let name = header::HeaderName::from_static("idempotent-replayed");
+    response.headers_mut().insert(name, header::HeaderValue::from_static("true"));
+}
+
 /// The response to an answer of a kind that the request cannot have.
 pub(super) fn unexpected(answer: &Answer) -> HttpResponse {
     let error = ApiError::new("internal", "the session gave an answer of the wrong kind");
@@ -81,12 +87,19 @@ pub(super) fn key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
     let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-    if !ids::is_valid_key(key) {
-        return Err(ApiError::invalid(
-            "`Idempotency-Key` must be 1 to 255 printable ASCII characters",
-        ));
-    }
+    check_key(Some(key))?;
     Ok(Some(key.to_owned()))
+}
+
+/// Refuses what is no idempotency key.
+pub(super) fn check_key(key: Option<&str>) -> Result<(), ApiError> {
+    match key.is_none_or(ids::is_valid_key) {
+        true => Ok(()),
+        false => {
+            let problem = "`Idempotency-Key` must be 1 to 255 printable ASCII characters";
+            Err(ApiError::invalid(problem))
+        }
+    }
 }
 
 /// The request to carry out `command`, once for its key.

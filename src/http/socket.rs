@@ -41,12 +41,15 @@ use crate::http::follow::Step;
 use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
 use crate::http::messages::Query;
+use crate::http::reply;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
+use crate::http::turns::Begun;
 use crate::http::turns::StartTurn;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
+use crate::http::upgrade::upgrade;
 use crate::protocol::chat;
 use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
@@ -60,6 +63,7 @@ use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 use crate::wire::feed::Next;
+use crate::wire::feed::What;
 
 /// Commands of one socket that may be on their way; then it is not read.
 const PENDING_MAX: usize = 32;
@@ -97,12 +101,13 @@ pub(super) async fn open(
     responses((status = 101), (status = 426))
 )]
 pub(super) async fn open_chat(
-    Authenticated(caller): Authenticated,
+    caller: Result<Authenticated, ApiError>,
     id: Path<String>,
     request: HttpRequest,
     payload: web::Payload,
     router: Data<Router>,
 ) -> Result<HttpResponse, ChatError> {
+    let Authenticated(caller) = caller?;
     let target = router.target(&caller, &id)?;
     let upgrade = Upgrade { request: &request, payload, router: &router };
     Ok(upgrade.run(caller, target, None, Dialect::Chat).await?)
@@ -143,10 +148,7 @@ impl Upgrade<'_> {
             limits.socket_fragments_count,
         );
         let payload = repack(self.request, payload)?;
-        let (response, session, stream) =
-            actix_ws::handle_with_protocols(self.request, payload, &["sessile.v1"]).map_err(
-                |error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")),
-            )?;
+        let (response, session, stream) = upgrade(self.request, payload)?;
         let stream = stream
             .max_frame_size(limits.socket_frame_bytes)
             .aggregate_continuations()
@@ -275,15 +277,20 @@ impl Socket {
     ) -> Result<(), End> {
         metric::counters().frames("websocket").inc_by(frames.len() as u64);
         for frame in frames {
-            let text = match self.dialect {
-                Dialect::Native => frame.text,
-                Dialect::Chat => {
-                    let Some(kind) = frame.kind else { continue };
-                    let Some(text) = chat::socket_frame(kind, &frame.text) else { continue };
-                    text.into()
+            match (self.dialect, frame.what) {
+                (Dialect::Native, _) => self.send(frame.text, limits).await?,
+                (Dialect::Chat, What::Event(kind)) => {
+                    if let Some(text) = chat::socket_frame(kind, &frame.text) {
+                        self.send(text.into(), limits).await?;
+                    }
                 }
-            };
-            self.send(text, limits).await?;
+                (Dialect::Chat, What::Reset) => {
+                    for text in chat::messages_of_reset(&frame.text) {
+                        self.send(text.into(), limits).await?;
+                    }
+                }
+                (Dialect::Chat, What::Passing) => {}
+            }
         }
         Ok(())
     }
@@ -320,7 +327,7 @@ impl Socket {
                 let wait = self.messages.wait().as_secs() + 1;
                 let detail = format!("too many messages: wait {wait} s");
                 let error = ApiError::new(Limit::SocketRate.code(), detail);
-                let client_id = ClientFrame::parse(&text).err().and_then(|bad| bad.client_id);
+                let client_id = ClientFrame::client_id(&text);
                 let frame = native::error(client_id.as_deref(), &error.problem());
                 self.send(frame.into(), limits).await
             }
@@ -424,7 +431,10 @@ impl Socket {
     fn stop(&mut self, client_id: String) {
         let (router, target) = (self.router.clone(), self.target.clone());
         let work = async move {
-            match turns::stop_turn(&router, &target, None).await {
+            if let Err(error) = reply::check_key(Some(&client_id)) {
+                return native::error(None, &error.problem());
+            }
+            match turns::stop_turn(&router, &target, None, Some(client_id.clone())).await {
                 Ok(turn) => {
                     let result = Json::of(&turn).unwrap_or_default();
                     native::ack(&client_id, 0, &result)
@@ -451,15 +461,14 @@ impl Socket {
                     let json = Json::of(&turn).unwrap_or_default();
                     ack(&client_id, seq, json.as_str())
                 }
-                Ok(Answer::Replayed { json, .. }) => {
-                    #[derive(Deserialize)]
-                    struct Seq {
-                        #[serde(default)]
-                        seq: u64,
+                Ok(answer @ Answer::Replayed { status: 202, .. }) => match turns::begun(answer) {
+                    Ok(Begun { turn, after, .. }) => {
+                        let json = Json::of(&turn).unwrap_or_default();
+                        ack(&client_id, after + 1, json.as_str())
                     }
-                    let seq = serde_json::from_str::<Seq>(&json).map_or(0, |message| message.seq);
-                    ack(&client_id, seq, &json)
-                }
+                    Err(error) => native::error(Some(&client_id), &error.problem()),
+                },
+                Ok(Answer::Replayed { json, seq, .. }) => ack(&client_id, seq, &json),
                 Ok(_) => native::error(
                     Some(&client_id),
                     &ApiError::new("internal", "an answer of the wrong kind").problem(),

@@ -7,6 +7,7 @@ mod support;
 mod api;
 mod chat;
 mod cli_providers;
+mod compaction;
 mod conversations;
 mod crash;
 mod events;

@@ -8,6 +8,7 @@ use crate::domain::session::Growing;
 use crate::domain::session::Outcome;
 use crate::domain::session::Part;
 use crate::domain::session::Rejection;
+use crate::domain::session::Status;
 use crate::domain::session::Stop;
 use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
@@ -65,6 +66,11 @@ impl Waiting {
             (None, None) => None,
         }
     }
+}
+
+/// What becomes of a call that nobody answers any more.
+pub(super) fn given_up(call_id: &str, why: &str) -> Object {
+    Object::default().with("toolCallId", &call_id).with("state", &"error").with("errorText", &why)
 }
 
 /// Answers one approval; the turn goes on when it was the last that was open.
@@ -136,6 +142,7 @@ pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Dec
         events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
     }
     message.parts = draft.parts();
+    message.status = Status::Stopped;
     message.version += 1;
     message.updated_at_ms = ctx.now_ms;
     events.push(Event::Message(message));

@@ -6,8 +6,10 @@ use crate::base::limits::Limit;
 use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Busy;
 use crate::domain::session::Context;
+use crate::domain::session::Draft;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
+use crate::domain::session::Growing;
 use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
@@ -22,6 +24,7 @@ use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
+use crate::domain::session::approvals;
 use crate::domain::session::approvals::Waiting;
 use crate::domain::session::decide::Decided;
 use crate::domain::session::decide::Decision;
@@ -38,11 +41,13 @@ struct Plan {
     input_id: String,
     /// The message that goes on; `None`: a new one.
     message_id: Option<String>,
+    /// The turn that wrote it so far.
+    earlier: Option<Turn>,
 }
 
 impl Plan {
     fn answering(input_id: String, before: Vec<Event>) -> Self {
-        Self { before, after: Vec::new(), input_id, message_id: None }
+        Self { before, after: Vec::new(), input_id, message_id: None, earlier: None }
     }
 }
 
@@ -50,6 +55,7 @@ impl Plan {
 pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decided<V::Error> {
     let NewTurn { input, options, model, titled } = new;
     let head = view.head();
+    let asked = options.clone();
     let options = options.or(&head.settings);
     let active = head.active_turn.as_ref();
     let running = active.filter(|turn| turn.state.is_active());
@@ -71,6 +77,10 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     if let Some(turn) = waits.filter(|_| !resumes) {
         events.push(Event::Turn(Turn { state: TurnState::Stopped, ..turn.clone() }));
     }
+    if running.is_none() && !resumes {
+        let status = waits.map(|_| Status::Stopped);
+        events.extend(give_up_calls(view, status, ctx)?);
+    }
     let mut ctx_seq = head.last_seq + events.len() as u64;
     let heading = match (&input, titled && head.title.is_empty()) {
         (Input::Message { message, .. } | Input::At { message, .. }, true) => {
@@ -84,6 +94,8 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         events.push(Event::Session { title, project_id, metadata, settings, deleted: false });
         ctx_seq += 1;
     }
+    let says_model = asked.model.is_some();
+    let model = options.model.clone().unwrap_or(model);
     let plan = plan(view, input, ctx_seq, ctx)?;
     let turn =
         match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
@@ -95,13 +107,20 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
                 ..turn.clone()
             },
             None => Turn {
+                options: match &plan.earlier {
+                    // What the client does not say again holds until the answer is whole.
+                    Some(earlier) => asked.or(&earlier.options),
+                    None => options,
+                },
+                model: match plan.earlier {
+                    Some(earlier) if !says_model => earlier.model,
+                    _ => Some(model),
+                },
                 id: (ctx.new_id)(),
                 state: if running.is_some() { TurnState::Queued } else { TurnState::Running },
                 input_id: plan.input_id,
                 message_id: plan.message_id.unwrap_or_else(|| (ctx.new_id)()),
                 attempt: 1,
-                options,
-                model: Some(model),
                 finish_reason: None,
                 expires_at_ms: None,
                 usage: None,
@@ -274,7 +293,11 @@ fn go_on<V: View>(
         return Err(Rejection::NotContinuable.into());
     }
     let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
-    Ok(Plan { before, after, input_id, message_id: Some(last.id) })
+    let earlier = match &last.turn_id {
+        Some(id) => view.turn(id).map_err(Stop::View)?,
+        None => None,
+    };
+    Ok(Plan { before, after, input_id, message_id: Some(last.id), earlier })
 }
 
 fn running<V: View>(view: &V, turn_id: &str, attempt: u32) -> Result<Turn, Rejection> {
@@ -365,15 +388,19 @@ pub(super) fn end<V: View>(
     let expires_at_ms = waits.then(|| ctx.now_ms.saturating_add(patience));
     let turn =
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
-    let mut events = finish(view, turn, ctx)?;
-    if !waits {
-        events.extend(next(view)?);
-    }
+    let next = if waits { None } else { next(view)? };
+    let never = never(state).or(next.as_ref().map(|_| WENT_ON));
+    let mut events = finish(view, turn, never, ctx)?;
+    events.extend(next);
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
 /// Asks the running turn to end, and gives up those that wait.
-pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Error> {
+pub(super) fn stop<V: View>(
+    view: &V,
+    turn_id: Option<&String>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
     let active = view.head().active_turn.as_ref();
     let Some(turn) = active.filter(|turn| turn_id.is_none_or(|id| *id == turn.id)) else {
         return Ok(nothing(Outcome::Done));
@@ -385,7 +412,10 @@ pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Er
         .collect();
     let turn = match turn.state {
         TurnState::Running => Turn { state: TurnState::Stopping, ..turn.clone() },
-        TurnState::WaitingApproval => Turn { state: TurnState::Stopped, ..turn.clone() },
+        TurnState::WaitingApproval => {
+            events.extend(give_up_calls(view, Some(Status::Stopped), ctx)?);
+            Turn { state: TurnState::Stopped, ..turn.clone() }
+        }
         _ => return Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn.clone())) }),
     };
     events.push(Event::Turn(turn.clone()));
@@ -412,40 +442,89 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
             TurnState::Stopping => TurnState::Stopped,
             _ => TurnState::Interrupted,
         };
-        events = finish(view, Turn { state, ..turn }, ctx)?;
+        let finish_reason = Some("other".to_owned());
+        let turn = Turn { state, finish_reason, ..turn };
+        events = finish(view, turn, never(state), ctx)?;
     }
     events.extend(next(view)?);
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
-/// The answer of `turn` as it was in the end, and the turn's own end.
-fn finish<V: View>(view: &V, turn: Turn, ctx: &Context<'_>) -> Result<Vec<Event>, Stop<V::Error>> {
+/// The answer of `turn` as it was in the end, and the turn's own end; `never` is why calls get no result any more.
+fn finish<V: View>(
+    view: &V,
+    turn: Turn,
+    never: Option<&str>,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
     let begun = view.message(&turn.message_id).map_err(Stop::View)?;
     let mut message = begun.ok_or(Rejection::MessageNotFound)?;
     let mut draft = view.draft().cloned().unwrap_or_default();
     let mut events = Vec::new();
-    let open =
-        draft.parts.iter().enumerate().filter(|(_, part)| {
-            part.is_open() && matches!(part.kind().as_str(), "text" | "reasoning")
-        });
-    for part in open.map(|(at, _)| at).collect::<Vec<_>>() {
-        let fields = Object::default().with("state", &"complete");
+    // What is open stays so for ever: text is whole, and a call has no result unless somebody may still bring it.
+    let closed = |part: &Growing| match part.kind().as_str() {
+        "text" | "reasoning" => Some(Object::default().with("state", &"complete")),
+        "tool-call" => approvals::given_up(&part.member("toolCallId")?, never?).into(),
+        _ => None,
+    };
+    let open = draft.parts.iter().enumerate().filter(|(_, part)| part.is_open());
+    let closed: Vec<_> = open.filter_map(|(at, part)| Some((at, closed(part)?))).collect();
+    for (part, fields) in closed {
         draft.update(part, &fields);
         events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
     }
     message.content = draft.content();
     message.parts = draft.parts();
     message.metadata = Some(metadata(&message, &turn));
-    message.status = match turn.state {
-        TurnState::Stopped => Status::Stopped,
-        TurnState::Interrupted => Status::Interrupted,
-        TurnState::Failed => Status::Failed,
-        _ => Status::Complete,
-    };
+    message.status = turn.state.of_message();
     message.version += 1;
     message.updated_at_ms = ctx.now_ms;
     events.push(Event::Message(message));
     events.push(Event::Turn(turn));
+    Ok(events)
+}
+
+/// Why nobody can answer a call any more.
+const WENT_ON: &str = "nobody answered the call before the conversation went on";
+
+/// Why a call without a result never gets one, after a turn that ended so.
+fn never(state: TurnState) -> Option<&'static str> {
+    match state {
+        TurnState::Stopped => Some("the answer was stopped before the call had a result"),
+        TurnState::Interrupted => Some("a restart of the server cut the call off"),
+        TurnState::Failed => Some("the answer failed before the call had a result"),
+        _ => None,
+    }
+}
+
+/// Gives up the calls of the last answer that wait for somebody, as something else is said or it is stopped; then it has
+/// `status`.
+fn give_up_calls<V: View>(
+    view: &V,
+    status: Option<Status>,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
+    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
+    // An answer of a turn: what an agent keeps is the agent's.
+    let mine = |last: &Message| last.role == Role::Assistant && last.turn_id.is_some();
+    let Some(mut message) = last.filter(mine) else { return Ok(Vec::new()) };
+    let mut draft = Draft::new(message.id.clone(), message.seq);
+    draft.replace(&message.parts);
+    let mut events = Vec::new();
+    for (part, stored) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(stored) else { continue };
+        let fields = approvals::given_up(&call.id, WENT_ON);
+        draft.update(part, &fields);
+        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
+    }
+    if events.is_empty() && status.is_none_or(|status| status == message.status) {
+        return Ok(events);
+    }
+    message.parts = draft.parts();
+    message.status = status.unwrap_or(message.status);
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    events.push(Event::Message(message));
     Ok(events)
 }
 
@@ -457,6 +536,9 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
     }
     if let Some(usage) = &turn.usage {
         metadata = metadata.with("usage", usage);
+    }
+    if let Some(reason) = &turn.finish_reason {
+        metadata.set("finishReason", Json::string(reason));
     }
     metadata.to_json()
 }

@@ -71,10 +71,12 @@ pub(super) fn project(
             head.message_count += 1;
         }
         Event::Message(message) => finish_message(connection, message)?,
-        Event::MessageParts { message_id, version, parts } => {
+        Event::MessageParts { message_id, version, parts, from } => {
             let message_seq = seq_of(connection, message_id)?;
             replace_parts(connection, message_seq, parts)?;
-            touch(connection, message_seq, Some(*version), parts.len(), at_ms)?;
+            // A frame that stands for text that grew is no change of its own.
+            let version = from.is_none().then_some(*version);
+            touch(connection, message_seq, version, parts.len(), at_ms)?;
         }
         // What a turn writes is kept in the draft, see `draft.rs`; this is a part of a message that rests.
         Event::PartUpdate { message_id, part, fields } => {
@@ -232,7 +234,9 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
         let Some(emptied) = emptied(Event::decode(kind, &body)?, id, at_ms) else { continue };
         let body = emptied.encode(u64::try_from(at).unwrap_or(0));
         connection
-            .prepare_cached("UPDATE event SET body = ?2, redacted = 1 WHERE seq = ?1")
+            .prepare_cached(
+                "UPDATE event SET body = ?2, redacted = max(redacted, 1) WHERE seq = ?1",
+            )
             .and_then(|mut statement| statement.execute(params![at, body]))
             .while_(doing)?;
         connection
@@ -256,8 +260,8 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
             updated_at_ms: at_ms,
             ..message
         })),
-        Event::MessageParts { message_id, version, .. } if message_id == id => {
-            Some(Event::MessageParts { message_id, version, parts: Vec::new() })
+        Event::MessageParts { message_id, version, from, .. } if message_id == id => {
+            Some(Event::MessageParts { message_id, version, parts: Vec::new(), from })
         }
         Event::PartDelta { message_id, part, offset, .. } if message_id == id => {
             Some(Event::PartDelta { message_id, part, offset, delta: String::new() })
@@ -279,20 +283,6 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
         | Event::Session { .. }
         | Event::Turn(_) => None,
     }
-}
-
-/// Deletes the deltas of the log; the last seq that went.
-pub(super) fn compact(connection: &Connection) -> Result<Option<u64>, Error> {
-    let doing = "compacting the log";
-    let last = connection
-        .prepare_cached("SELECT max(seq) FROM event WHERE kind = 'part-delta'")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .while_(doing)?;
-    connection
-        .prepare_cached("DELETE FROM event WHERE kind = 'part-delta'")
-        .and_then(|mut statement| statement.execute([]))
-        .while_(doing)?;
-    Ok(last)
 }
 
 /// Writes what is known of the session to its one row.

@@ -21,6 +21,7 @@ use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
+use crate::storage::session::compact;
 use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
@@ -74,6 +75,7 @@ pub struct SessionFile {
     pub(super) tail: Option<Tail>,
     /// The message that the running turn writes.
     pub(super) draft: Option<Draft>,
+    pub(super) deltas_kept_ms: i64,
     in_memory: bool,
     open: Option<OpenTransaction>,
 }
@@ -92,8 +94,16 @@ impl SessionFile {
         connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
         connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let (key, head) = (key.clone(), Head::default());
-        Ok(Self { connection, key, head, in_memory: true, open: None, tail: None, draft: None })
+        Ok(Self {
+            connection,
+            key: key.clone(),
+            head: Head::default(),
+            tail: None,
+            draft: None,
+            deltas_kept_ms: compact::KEPT_MS,
+            in_memory: true,
+            open: None,
+        })
     }
 
     /// Opens the file of `key` at `path`, migrates it, and verifies whose it is and how it ends.
@@ -107,8 +117,23 @@ impl SessionFile {
         template::migrate(&mut connection)?;
         let head = read::head(&connection, key)?;
         let draft = draft::load(&connection, head.active_turn.as_ref())?;
-        let key = key.clone();
-        Ok(Self { connection, key, head, in_memory: false, open: None, tail: None, draft })
+        Ok(Self {
+            connection,
+            key: key.clone(),
+            head,
+            tail: None,
+            draft,
+            deltas_kept_ms: compact::KEPT_MS,
+            in_memory: false,
+            open: None,
+        })
+    }
+
+    /// The same, where the text of an answer stays in the log as it grew for this long after its end.
+    #[must_use]
+    pub fn keeping_deltas(mut self, ms: u64) -> Self {
+        self.deltas_kept_ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        self
     }
 
     /// Checks the whole file, as after a crash.
@@ -168,6 +193,12 @@ impl SessionFile {
                 if !self.draft.as_ref().is_some_and(goes_on) {
                     self.draft = draft::load(&self.connection, active)?;
                 }
+            }
+            if let Event::Turn(turn) = event
+                && turn.state.is_over()
+            {
+                let due_ms = entry.recorded_at_ms.saturating_add(self.deltas_kept_ms);
+                compact::schedule(&self.connection, turn, due_ms)?;
             }
         }
         self.head.last_seq = seq;
@@ -325,23 +356,6 @@ impl SessionFile {
 
     fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
         self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
-        Ok(())
-    }
-
-    /// Removes the deltas of finished answers from the log up to `seq`, which are in the messages as well.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Sqlite`]; this must be dropped then.
-    pub fn compact(&mut self) -> Result<(), Error> {
-        // The log of a turn that goes on is what a reader who comes back is given.
-        if self.head.active_turn.is_some() {
-            return Ok(());
-        }
-        self.begin()?;
-        if let Some(last) = apply::compact(&self.connection)? {
-            self.head.log_start = self.head.log_start.max(last);
-        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::base::limits::REPLAY_BYTES_MAX;
 use crate::base::limits::REPLAY_EVENTS_MAX;
 use crate::domain::session::Direction;
 use crate::domain::session::Draft;
+use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Item;
@@ -32,6 +33,7 @@ use crate::storage::catalogue::Card;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
+use crate::storage::session::compact;
 use crate::storage::session::items;
 use crate::storage::session::turn;
 
@@ -135,7 +137,7 @@ pub fn card(path: &Path) -> Result<Card, Error> {
 fn last_hash(connection: &Connection, head: &Head) -> Result<[u8; 16], Error> {
     let sql = "SELECT seq, recorded_at_ms, kind, body, hash, redacted FROM event WHERE seq >= ?1 ORDER BY seq";
     let from = sql_seq(head.last_seq.saturating_sub(1));
-    let mut chain = Chain { previous: None, seq: head.last_seq.saturating_sub(2) };
+    let mut chain = Chain { previous: None, seq: head.last_seq };
     let doing = "reading the last event";
     let mut statement = connection.prepare(sql).while_(doing)?;
     let mut rows = statement.query([from]).while_(doing)?;
@@ -167,13 +169,24 @@ impl Chain {
         let kind: String = row.get(2).while_(doing)?;
         let frame: String = row.get(3).map_err(|_| corrupt())?;
         let hash: [u8; 16] = row.get(4).map_err(|_| corrupt())?;
-        let redacted: bool = row.get(5).map_err(|_| corrupt())?;
+        let redacted: i64 = row.get(5).map_err(|_| corrupt())?;
         let kind = EventKind::from_name(&kind).ok_or_else(corrupt)?;
         let previous = self.previous.filter(|_| seq == self.seq + 1);
         if let Some(previous) = previous
-            && !redacted
+            && redacted == 0
             && chain(&previous, seq, at_ms, kind, &frame) != hash
         {
+            return Err(corrupt());
+        }
+        // What stands for removed events is no hole.
+        let from = match redacted == compact::COVERS {
+            true => match Event::decode(kind, &frame) {
+                Ok(Event::MessageParts { from: Some(from), .. }) => from,
+                _ => return Err(corrupt()),
+            },
+            false => seq,
+        };
+        if from > self.seq + 1 {
             return Err(corrupt());
         }
         (self.previous, self.seq) = (Some(hash), seq);
@@ -280,6 +293,29 @@ impl SessionFile {
         Ok(events)
     }
 
+    /// The turn called `id`, seq of the event that announced it, and the message that it wrote: as it is, in whatever
+    /// branch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn answer(&self, id: &str) -> Result<Option<(Turn, u64, Option<Message>)>, Error> {
+        let Some((turn, seq)) = turn::find(&self.connection, id)? else { return Ok(None) };
+        let written = self
+            .connection
+            .prepare_cached("SELECT * FROM message WHERE id = ?1 ORDER BY branch LIMIT 1")
+            .and_then(|mut s| s.query_row([&turn.message_id], message_at).optional())
+            .while_("reading the answer of a turn")?;
+        let message = match written {
+            Some((mut message, count)) => {
+                self.load_parts(&mut message, count)?;
+                Some(message)
+            }
+            None => None,
+        };
+        Ok(Some((turn, seq, message)))
+    }
+
     /// At most `limit` items behind the one at `after`, towards newer or older ones, in the order of the walk; from the
     /// end where it begins without `after`.
     ///
@@ -298,15 +334,15 @@ impl SessionFile {
         }
     }
 
-    /// What was answered to the request with idempotency key `key`.
+    /// What was answered to the request with idempotency key `key`, and seq of the first event that it led to.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
-    pub fn answered(&self, key: &str) -> Result<Option<Idempotent>, Error> {
+    pub fn answered(&self, key: &str) -> Result<Option<(Idempotent, u64)>, Error> {
         self.connection
             .prepare_cached(
-                "SELECT request, status, response, body FROM idempotency JOIN event USING (seq) WHERE key = ?1",
+                "SELECT request, status, response, body, seq FROM idempotency JOIN event USING (seq) WHERE key = ?1",
             )
             .and_then(|mut statement| {
                 let answer = statement.query_row([key], |row| {
@@ -315,8 +351,9 @@ impl SessionFile {
                         Some(response) => response,
                         None => message_of(row.get_ref(3)?.as_str()?).to_owned(),
                     };
-                    let (request, status) = (row.get(0)?, row.get(1)?);
-                    Ok(Idempotent { key: key.to_owned(), request, status, response: Some(response) })
+                    let (request, status, response) = (row.get(0)?, row.get(1)?, Some(response));
+                    let kept = Idempotent { key: key.to_owned(), request, status, response };
+                    Ok((kept, seq_at(row, 4)?))
                 });
                 answer.optional()
             })
@@ -344,6 +381,10 @@ impl View for SessionFile {
 
     fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
         turn::queued(&self.connection)
+    }
+
+    fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {
+        Ok(turn::find(&self.connection, id)?.map(|(turn, _)| turn))
     }
 
     fn draft(&self) -> Option<&Draft> {

@@ -18,10 +18,6 @@ use crate::storage::session::apply;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
 
-/// How long after the end of an answer its deltas stay in the log, in milliseconds.
-const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
-/// Name of the timer that compacts the log.
-const COMPACT: &str = "compact";
 /// Kind of the timers of approvals; each is called after its turn.
 const APPROVAL: &str = "approval";
 
@@ -50,6 +46,17 @@ pub(super) fn queued(connection: &Connection) -> Result<Vec<Turn>, Error> {
         )
         .and_then(|mut statement| statement.query_map([], turn_at)?.collect())
         .while_("reading the turns that wait")
+}
+
+/// The turn called `id`, and seq of the event that announced it.
+pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(Turn, u64)>, Error> {
+    connection
+        .prepare_cached("SELECT body, seq FROM turn WHERE id = ?1")
+        .and_then(|mut statement| {
+            let found = |row: &Row<'_>| Ok((turn_at(row)?, read::seq_at(row, 1)?));
+            statement.query_row([id], found).optional()
+        })
+        .while_("looking for a turn")
 }
 
 /// Brings the rows up to event `seq`: `turn` as it is from now on.
@@ -87,12 +94,8 @@ pub(super) fn project(
     } else {
         remove_timer(connection, &turn.id)?;
     }
-    match turn.state {
-        TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
-        state if state.is_over() => {
-            set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?;
-        }
-        _ => {}
+    if turn.state == TurnState::Running {
+        begin_message(connection, head, seq, turn, at_ms)?;
     }
     if let (Some(model), Some(resume)) = (&turn.model, &turn.resume) {
         head.resume.set(model, Json::string(resume));
