@@ -76,7 +76,7 @@ CREATE TABLE timer (
 -- Serves the search for the next due timer.
 CREATE INDEX timer_due ON timer (fire_at_ms);
 
--- The message table under the names of source 001, for people and tools that know those.
+-- The message table under common names, for people and tools that look into the file.
 CREATE VIEW messages AS
   SELECT id, role, content,
          (SELECT json_group_array(json(body)) FROM (SELECT body FROM part WHERE message_seq = message.seq ORDER BY position)

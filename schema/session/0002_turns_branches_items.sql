@@ -53,7 +53,7 @@ ALTER TABLE meta ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
 -- What a provider must be told to go on where it was, by provider.
 ALTER TABLE meta ADD COLUMN resume TEXT NOT NULL DEFAULT '{}';
 
--- The message table under the names of source 001, for people and tools that know those.
+-- The message table under common names, for people and tools that look into the file.
 CREATE VIEW messages AS
   SELECT id, role, content,
          (SELECT json_group_array(json(body)) FROM (SELECT body FROM part WHERE message_seq = message.seq ORDER BY position)

@@ -177,7 +177,7 @@ impl Batch {
     ) -> Result<Waiting, storage::Error> {
         let ready = |answer| Ok(Waiting::Ready(answer));
         if let Some(idempotency) = &idempotency
-            && let Some(earlier) = file.answered(&idempotency.key)?
+            && let Some(earlier) = file.answered(idempotency.key.as_str())?
         {
             let (earlier, seq) = earlier;
             if earlier.request != idempotency.request {
@@ -355,8 +355,8 @@ fn answer_to_keep(
         },
         Waiting::Ready(Err(_)) => return None,
     };
-    let Idempotency { key, request } = idempotency;
-    Some(Idempotent { key, request, status, response })
+    let key = idempotency.key.as_str().to_owned();
+    Some(Idempotent { key, request: idempotency.request, status, response })
 }
 
 fn to_json(message: &Message) -> ByteString {

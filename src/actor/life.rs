@@ -29,7 +29,7 @@ use crate::storage::session::SessionFile;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
-/// Longest time for opening a session's file. Source: semantics.md, section 2.
+/// Longest time for opening a session's file.
 const WAKE_MAX: Duration = Duration::from_secs(30);
 
 impl Shard {

@@ -25,7 +25,7 @@ use crate::tool::Tools;
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long files may be written when the server stops; the journal has what is not.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
-/// When the process ends whatever happens. Source: semantics.md, section 8, and the 10 s.
+/// When the process ends whatever happens: before the 10 s after which containers are commonly killed.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
 /// Serves until a signal says stop.

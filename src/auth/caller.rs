@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::base::ids::Name;
+
 /// Who asks. It cannot be made from a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    workspace: String,
+    workspace: Name,
     user: String,
 }
 
@@ -15,12 +17,13 @@ impl Caller {
     /// The server accepts on loopback addresses only in that mode.
     #[must_use]
     pub fn dev() -> Self {
-        Self { workspace: "default".to_owned(), user: "dev".to_owned() }
+        let workspace = Name::new("default").expect("a plain word is a name");
+        Self { workspace, user: "dev".to_owned() }
     }
 
     /// The workspace that everything the caller names is in.
     #[must_use]
-    pub fn workspace(&self) -> &str {
+    pub fn workspace(&self) -> &Name {
         &self.workspace
     }
 

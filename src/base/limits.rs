@@ -5,11 +5,13 @@ use serde::Serialize;
 
 /// Longest id of a session, message or idempotency key, in bytes.
 pub const ID_BYTES_MAX: usize = 255;
+/// Longest id of a call of a tool, in bytes. Model servers make them; some put what they must remember into it.
+pub const CALL_ID_BYTES_MAX: usize = 4 << 10;
 /// Deepest JSON that is accepted; `serde_json` itself stops at 128.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest page of history, in messages; also of the session list.
 pub const PAGE_MAX: usize = 200;
-/// Page size when the client does not say. Source: requirements S1-12.
+/// Page size when the client does not say.
 pub const PAGE_DEFAULT: usize = 25;
 /// Commands that one batch of an actor takes from its mailbox.
 pub const BATCH_COMMANDS_MAX: usize = 256;
@@ -88,11 +90,11 @@ pub struct Limits {
     pub file_bytes: usize,
     /// Largest item of an agent, in bytes. Default 2 MiB.
     pub item_bytes: usize,
-    /// Longest text of one part that a model writes, in bytes. Default 8 MiB. Source: reliability.md, section 4.
+    /// Longest text of one part that a model writes, in bytes. Default 8 MiB.
     pub answer_bytes: usize,
     /// Bytes of the conversation that a model is given, the newest messages first. Default 4 MiB.
     pub history_bytes: usize,
-    /// Calls of the model in one turn. Default 5. Source: requirements S0-26.
+    /// Calls of the model in one turn. Default 5.
     pub turn_steps_count: u32,
     /// Longest turn, in milliseconds. Default 10 min.
     pub turn_ms: u64,

@@ -1,4 +1,4 @@
-//! When a timer that failed is tried again. The numbers are those of Durable Objects' alarms (semantics.md, section 6).
+//! When a timer that failed is tried again. The numbers are those of Durable Objects' alarms.
 
 /// Pause before the second try, in milliseconds; doubled with each.
 const FIRST_PAUSE_MS: i64 = 2_000;

@@ -26,7 +26,7 @@ use crate::router::Router;
 
 /// A body as it came.
 ///
-/// actix puts no limit on how long a body may take (reliability.md, F2), so this does: on each pause and on the whole.
+/// actix puts no limit on how long a body may take, so this does: on each pause and on the whole.
 pub(super) struct Body(pub Bytes);
 
 impl FromRequest for Body {

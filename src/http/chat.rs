@@ -1,4 +1,4 @@
-//! `/chat/{id}`: the chat route of source 001, in its own shapes.
+//! `/chat/{id}`: the chat route, in its own shapes.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -57,7 +57,7 @@ pub(super) async fn say(
     }
     let message =
         NewMessage { id: None, role: Role::User, content, parts: Vec::new(), metadata: None };
-    // Source 001 never refuses: a second question waits for its place.
+    // This route never refuses: a second question waits for its place.
     let options = TurnOptions { busy: Some(Busy::Queue), ..TurnOptions::default() };
     let input = Input::Message { message, edit: false };
     let model = router.chat_model().to_owned();

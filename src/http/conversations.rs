@@ -9,6 +9,7 @@ use actix_web::web::Path;
 use serde::Deserialize;
 
 use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::domain::session::Command;
@@ -62,7 +63,7 @@ async fn change(
     router: &Router,
     target: &Target,
     command: Command,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Option<Answer>, OpenAiError> {
     let once = key.map(|key| Idempotency::new(key, &command));
     match router.ask(target, Request::Command(command, once)).await? {
@@ -108,7 +109,8 @@ pub(super) async fn create(
     // The key names the conversation, so that a repeat finds the one that it made.
     let id = match &key {
         Some(key) => {
-            shapes::new_id(Some(&[caller.workspace(), caller.user(), "conversation", key]))
+            let seed = [caller.workspace(), caller.user(), "conversation", key.as_str()];
+            shapes::new_id(Some(&seed))
         }
         None => shapes::new_id(None),
     };
@@ -117,7 +119,7 @@ pub(super) async fn create(
     let command = Command::Create { changes, project_id: None };
     change(&router, &target, command, key.clone()).await?;
     if !items.is_empty() {
-        let key = key.map(|key| format!("items {key}"));
+        let key = key.map(|key| IdempotencyKey::step("items", key.as_str()));
         let command = Command::ChangeItems(ItemsCommand::Append(items));
         change(&router, &target, command, key).await?;
     }
@@ -134,7 +136,7 @@ pub(super) async fn read(
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
 }
 
@@ -150,7 +152,7 @@ pub(super) async fn update(
     body: Extracted<Body>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     let UpdateConversation { metadata } = body::parse(&body?.0)?;
     let metadata = Some(check_metadata(metadata)?);
     let command = Command::Change(SessionChanges { metadata, ..SessionChanges::default() });
@@ -172,7 +174,7 @@ pub(super) async fn delete(
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     change(&router, &target, Command::Delete, None).await?;
     Ok(reply::json(StatusCode::OK, &DeletedConversation::of(target.id())))
 }
@@ -189,7 +191,7 @@ pub(super) async fn add_items(
     body: Extracted<LargeBody>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     let CreateItems { items } = body::parse(&body?.0)?;
     check_items(&router, &items)?;
     let key = reply::key(&request)?;
@@ -209,8 +211,8 @@ pub(super) async fn add_items(
 }
 
 /// `items` with ids that follow from `key`, so that a repeat finds what it added; and all their ids.
-fn named(items: Vec<Json>, target: &Target, key: &str) -> (Vec<Json>, Vec<String>) {
-    let seed = |at: usize| ids::derived(&[target.id(), key, &at.to_string()]);
+fn named(items: Vec<Json>, target: &Target, key: &IdempotencyKey) -> (Vec<Json>, Vec<String>) {
+    let seed = |at: usize| ids::derived(&[target.id(), key.as_str(), &at.to_string()]);
     items.into_iter().enumerate().map(|(at, item)| shapes::with_id(&item, &seed(at))).unzip()
 }
 
@@ -257,7 +259,7 @@ pub(super) async fn items(
     query: Extracted<Query<ItemsQuery>>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     let ItemsQuery { limit, order, after } = query?.0;
     let limit = match limit {
         None => shapes::PAGE_DEFAULT,
@@ -292,8 +294,9 @@ pub(super) async fn item(
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target_of_library(&caller?.0, &id)?;
-    match router.ask(&target, Request::Query(Ask::Item(item_id))).await? {
+    let target = router.target(&caller?.0, &id)?;
+    let item_id = reply::name("item", item_id)?;
+    match router.ask(&target, Request::Query(Ask::Item(item_id.into()))).await? {
         Answer::Items { items, .. } if items.len() == 1 => {
             Ok(reply::json(StatusCode::OK, &shapes::shown(&items[0])))
         }
@@ -313,8 +316,9 @@ pub(super) async fn delete_item(
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target_of_library(&caller?.0, &id)?;
-    let command = Command::ChangeItems(ItemsCommand::Remove(item_id));
+    let target = router.target(&caller?.0, &id)?;
+    let item_id = reply::name("item", item_id)?;
+    let command = Command::ChangeItems(ItemsCommand::Remove(item_id.into()));
     change(&router, &target, command, reply::key(&request)?).await?;
     Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
 }

@@ -110,8 +110,8 @@ impl From<ModelError> for ApiError {
     }
 }
 
-/// An error in the shape that AI SDK applications show: `{"error": {"code", "message"}}`, short, since the whole body is
-/// what a user sees. Source: wire.md, 1.1.
+/// An error in the shape that AI SDK applications show: `{"error": {"code", "message"}}`, short, since those
+/// applications show the whole body to their users.
 #[derive(Debug)]
 pub(super) struct UiError(pub ApiError);
 
@@ -143,7 +143,7 @@ impl<E: Into<ApiError>> From<E> for UiError {
     }
 }
 
-/// An error in the shape of source 001: `{"error": "..."}`.
+/// An error in the shape of the chat route: `{"error": "..."}`.
 #[derive(Debug)]
 pub(super) struct ChatError(pub ApiError);
 

@@ -1,6 +1,6 @@
 //! Reads WebSocket frame headers ahead of the codec, and stops what would be too large or too fragmented.
 //!
-//! actix-http keeps the bytes of a whole frame before it compares its length with the limit (reliability.md, F1): one
+//! actix-http keeps the bytes of a whole frame before it compares its length with the limit: one
 //! socket that announces 1 GiB and sends it would take 1 GiB of memory. Here the announced length is enough to stop.
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! `/v1/sessions/{id}/items`: the session store of agents (wire.md, 2.4).
+//! `/v1/sessions/{id}/items`: the session store of agents.
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
-use crate::base::limits::ID_BYTES_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Item;
 use crate::domain::session::ItemsCommand;
@@ -71,7 +71,7 @@ pub(super) async fn list(
     Query(query): Query<ItemsQuery>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let limit = match query.limit {
         None => usize::MAX,
         Some(limit) => usize::try_from(limit).unwrap_or(0),
@@ -121,7 +121,7 @@ pub(super) async fn add(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let Items { items } = body::parse(&bytes)?;
     let command = Command::ChangeItems(ItemsCommand::Append(items));
     let answer = change(&router, &target, reply::once(&request, command)?).await?;
@@ -140,7 +140,7 @@ pub(super) async fn replace(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let Items { items } = body::parse(&bytes)?;
     let command = Command::ChangeItems(ItemsCommand::Replace(items));
     let answer = change(&router, &target, reply::once(&request, command)?).await?;
@@ -158,7 +158,7 @@ pub(super) async fn clear(
     request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let command = Command::ChangeItems(ItemsCommand::Clear);
     change(&router, &target, reply::once(&request, command)?).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -175,7 +175,7 @@ pub(super) async fn pop(
     request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let command = Command::ChangeItems(ItemsCommand::Pop);
     let answer = change(&router, &target, reply::once(&request, command)?).await?;
     Ok(answered(answer, &target))
@@ -217,8 +217,9 @@ pub(super) async fn transact(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let Operation { operation_id, transaction } = body::parse(&bytes)?;
+    let operation_id = reply::name("operationId", operation_id)?;
     let Transaction { r#type: kind, items, expected_suffix, replacement } = transaction;
     let command = match (kind.as_str(), items, expected_suffix, replacement) {
         ("append_items", Some(items), None, None) => ItemsCommand::Append(items),
@@ -230,11 +231,8 @@ pub(super) async fn transact(
             return Err(ApiError::invalid(detail));
         }
     };
-    if operation_id.is_empty() || operation_id.len() > ID_BYTES_MAX {
-        return Err(ApiError::invalid("`operationId` must be 1 to 255 bytes"));
-    }
     let command = Command::ChangeItems(command);
-    let once = Idempotency::unordered(format!("operation {operation_id}"), &command);
+    let once = Idempotency::unordered(IdempotencyKey::step("operation", &operation_id), &command);
     let applied = match router.ask(&target, Request::Command(command, Some(once))).await {
         Ok(Answer::Replayed { .. }) => false,
         Ok(Answer::Items { .. }) => true,

@@ -62,7 +62,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 /// Safe to repeat: with the same `Idempotency-Key` or the same `id` nothing is added twice.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/messages", request_body = NewMessage, tag = "messages", operation_id = "addMessage",
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes of UTF-8 without control characters")),
     responses((status = 201, body = Message), (status = 200, body = Message), (status = "4XX", body = Problem))
 )]
 pub(super) async fn add(
@@ -217,6 +217,7 @@ pub(super) async fn read(
 ) -> Response {
     let (id, message_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
+    let message_id = reply::name("message", message_id)?.into();
     match router.ask(&target, Request::Query(Ask::Message(message_id))).await? {
         Answer::Found(message) => Ok(reply::json(StatusCode::OK, &message)),
         other => Ok(reply::unexpected(&other)),
@@ -238,6 +239,7 @@ pub(super) async fn replace_parts(
 ) -> Response {
     let (id, message_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
+    let message_id = reply::name("message", message_id)?.into();
     let ReplaceParts { parts, if_version } = body::parse(&bytes)?;
     let command = Command::ReplaceParts { message_id, parts, if_version };
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
@@ -257,6 +259,7 @@ pub(super) async fn delete(
 ) -> Response {
     let (id, message_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
+    let message_id = reply::name("message", message_id)?.into();
     let command = Command::DeleteMessage { message_id };
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))

@@ -7,9 +7,11 @@ use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
+use actix_web::http::Uri;
 use actix_web::http::header;
 use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
+use percent_encoding::percent_decode_str;
 
 use crate::auth::Origin;
 use crate::base::clock;
@@ -80,10 +82,35 @@ fn preflight_answer(wanted: Option<HeaderValue>) -> HttpResponse {
     answer.finish()
 }
 
+/// What is asked for when a path is not UTF-8: the same with NUL in place of the bytes that are wrong, which no name
+/// may hold. So each route refuses it as it refuses any other bad name. The framework would put U+FFFD there, which is
+/// a name, and one for many.
+fn legible(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    memchr::memchr(b'%', path.as_bytes())?;
+    let is_legible = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
+    if is_legible(path) {
+        return None;
+    }
+    let segments = path.split('/').map(|segment| if is_legible(segment) { segment } else { "%00" });
+    let mut path = segments.collect::<Vec<_>>().join("/");
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
 async fn measure<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
+    if let Some(uri) = legible(request.uri()) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
     let method = method_name(request.method());
     let started = clock::instant();
     let response = next.call(request).await?;

@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod caller;
 mod chat;
+mod commands;
 mod conversations;
 mod error;
 mod events;

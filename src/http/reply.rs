@@ -8,8 +8,10 @@ use actix_web::http::header;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
+use crate::base::ids::Name;
 use crate::domain::session::Command;
+use crate::domain::session::Rejection;
 use crate::http::error::ApiError;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Idempotency;
@@ -83,23 +85,18 @@ pub(super) fn unexpected(answer: &Answer) -> HttpResponse {
 /// The idempotency key of `request`, if it has one.
 ///
 /// The header may be quoted, as the expired draft has it, or bare, as everybody sends it.
-pub(super) fn key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+pub(super) fn key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, ApiError> {
     let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
-    let key = value.to_str().unwrap_or_default();
+    // Bytes that are no UTF-8 are no key either.
+    let key = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
     let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-    check_key(Some(key))?;
-    Ok(Some(key.to_owned()))
+    let key = IdempotencyKey::new(key).map_err(Rejection::misnamed("Idempotency-Key"))?;
+    Ok(Some(key))
 }
 
-/// Refuses what is no idempotency key.
-pub(super) fn check_key(key: Option<&str>) -> Result<(), ApiError> {
-    match key.is_none_or(ids::is_valid_key) {
-        true => Ok(()),
-        false => {
-            let problem = "`Idempotency-Key` must be 1 to 255 printable ASCII characters";
-            Err(ApiError::invalid(problem))
-        }
-    }
+/// What a segment of the path names, where it is not a session.
+pub(super) fn name(field: &'static str, segment: String) -> Result<Name, Rejection> {
+    Name::new(segment).map_err(Rejection::misnamed(field))
 }
 
 /// The request to carry out `command`, once for its key.

@@ -31,7 +31,7 @@ type Response = Result<HttpResponse, ApiError>;
 /// Makes a session, or finds the one that has this id.
 #[utoipa::path(
     post, path = "/v1/sessions", request_body = CreateSession, tag = "sessions", operation_id = "createSession",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes of UTF-8 without control characters")),
     responses((status = 201, body = Session), (status = 200, body = Session), (status = "4XX", body = Problem))
 )]
 pub(super) async fn create(
@@ -45,7 +45,7 @@ pub(super) async fn create(
     // Without an id the key names the session, so that a repeat finds the one that it made.
     let id = match (&id, &key) {
         (Some(id), _) => id.clone(),
-        (None, Some(key)) => ids::derived(&[caller.workspace(), caller.user(), key]),
+        (None, Some(key)) => ids::derived(&[caller.workspace(), caller.user(), key.as_str()]),
         (None, None) => ids::fresh(),
     };
     let target = router.target(&caller, &id)?;

@@ -1,6 +1,6 @@
 //! Sockets: events out, commands in, one task each. The task only moves bytes; what they mean is elsewhere.
 //!
-//! Rules that a socket of this stack needs, each learnt from a measurement (ecosystem.md, 2; reliability.md, 0):
+//! Rules that a socket of this stack needs, each learnt from a measurement:
 //! a guard before the codec, since actix keeps a whole frame before it looks at its length; a deadline on every send,
 //! since a peer that stops reading suspends the sender; `TCP_USER_TIMEOUT` on the listener, since `close` is itself a
 //! message behind the others and cannot end such a connection.
@@ -26,14 +26,13 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Caller;
 use crate::base::clock;
-use crate::base::ids;
-use crate::base::json::Json;
 use crate::base::limits::CLOSE_REASON_BYTES_MAX;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::Command;
 use crate::http::caller::Authenticated;
+use crate::http::commands;
 use crate::http::error::ApiError;
 use crate::http::error::ChatError;
 use crate::http::follow::Follower;
@@ -41,10 +40,7 @@ use crate::http::follow::Step;
 use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
 use crate::http::messages::Query;
-use crate::http::reply;
 use crate::http::throttle::Throttle;
-use crate::http::turns;
-use crate::http::turns::Begun;
 use crate::http::turns::StartTurn;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
@@ -55,9 +51,7 @@ use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
 use crate::router::Router;
 use crate::router::Target;
-use crate::wire::envelope::Answer;
 use crate::wire::envelope::Backlog;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
@@ -77,7 +71,7 @@ pub(super) struct SocketQuery {
     after: Option<u64>,
 }
 
-/// Opens a socket: events of the session from `after` on, and commands (api.md, section 3).
+/// Opens a socket: events of the session from `after` on, and commands.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/websocket", params(("id" = String, Path), SocketQuery), tag = "events", operation_id = "openSocket",
     responses((status = 101), (status = 426, body = crate::wire::problem::Problem), (status = "4XX", body = crate::wire::problem::Problem))
@@ -95,7 +89,7 @@ pub(super) async fn open(
     upgrade.run(caller, target, query.after, Dialect::Native).await
 }
 
-/// Opens a socket of the chat route: frames of source 001 only.
+/// Opens a socket of the chat route: stored messages and changed parts only.
 #[utoipa::path(
     get, path = "/chat/{id}/websocket", params(("id" = String, Path)), tag = "chat", operation_id = "openChatSocket",
     responses((status = 101), (status = 426))
@@ -377,9 +371,16 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
+    fn command(&mut self, client_id: String, command: Command) {
+        let work =
+            commands::carry_out(self.router.clone(), self.target.clone(), client_id, command);
+        self.pending.push_back(actix_web::rt::spawn(work));
+    }
+
     async fn obey(&mut self, text: &str, limits: &Limits) -> Result<(), End> {
         if self.dialect == Dialect::Chat {
-            // The source's sockets only listen.
+            // Sockets of the chat route only listen.
             return Ok(());
         }
         match ClientFrame::parse(text) {
@@ -416,7 +417,8 @@ impl Socket {
                 }
             }
             Ok(ClientFrame::Stop { client_id }) => {
-                self.stop(client_id);
+                let work = commands::stop(self.router.clone(), self.target.clone(), client_id);
+                self.pending.push_back(actix_web::rt::spawn(work));
                 Ok(())
             }
             Err(bad) => {
@@ -426,63 +428,6 @@ impl Socket {
             }
         }
     }
-
-    /// Stops the running turn; the answer comes when it is over.
-    fn stop(&mut self, client_id: String) {
-        let (router, target) = (self.router.clone(), self.target.clone());
-        let work = async move {
-            if let Err(error) = reply::check_key(Some(&client_id)) {
-                return native::error(None, &error.problem());
-            }
-            match turns::stop_turn(&router, &target, None, Some(client_id.clone())).await {
-                Ok(turn) => {
-                    let result = Json::of(&turn).unwrap_or_default();
-                    native::ack(&client_id, 0, &result)
-                }
-                Err(error) => native::error(Some(&client_id), &error.problem()),
-            }
-        };
-        self.pending.push_back(actix_web::rt::spawn(work));
-    }
-
-    /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
-    fn command(&mut self, client_id: String, command: Command) {
-        let (router, target) = (self.router.clone(), self.target.clone());
-        let work = async move {
-            if !ids::is_valid_key(&client_id) {
-                let error =
-                    ApiError::invalid("`clientId` must be 1 to 255 printable ASCII characters");
-                return native::error(None, &error.problem());
-            }
-            let idempotency = Idempotency::new(client_id.clone(), &command);
-            match router.ask(&target, Request::Command(command, Some(idempotency))).await {
-                Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
-                Ok(Answer::Turn { turn, seq }) => {
-                    let json = Json::of(&turn).unwrap_or_default();
-                    ack(&client_id, seq, json.as_str())
-                }
-                Ok(answer @ Answer::Replayed { status: 202, .. }) => match turns::begun(answer) {
-                    Ok(Begun { turn, after, .. }) => {
-                        let json = Json::of(&turn).unwrap_or_default();
-                        ack(&client_id, after + 1, json.as_str())
-                    }
-                    Err(error) => native::error(Some(&client_id), &error.problem()),
-                },
-                Ok(Answer::Replayed { json, seq, .. }) => ack(&client_id, seq, &json),
-                Ok(_) => native::error(
-                    Some(&client_id),
-                    &ApiError::new("internal", "an answer of the wrong kind").problem(),
-                ),
-                Err(error) => native::error(Some(&client_id), &ApiError::from(error).problem()),
-            }
-        };
-        self.pending.push_back(actix_web::rt::spawn(work));
-    }
-}
-
-fn ack(client_id: &str, seq: u64, json: &str) -> String {
-    let result = Json::parse(json).unwrap_or_default();
-    native::ack(client_id, seq, &result)
 }
 
 /// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::ids::IdempotencyKey;
 use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
@@ -259,7 +260,7 @@ pub(super) async fn stop_turn(
     router: &Router,
     target: &Target,
     turn_id: Option<String>,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Option<Turn>, ApiError> {
     let command = Command::StopTurn { turn_id };
     let idempotency = key.map(|key| Idempotency::new(key, &command));
@@ -323,6 +324,7 @@ pub(super) async fn approve(
     let (id, approval_id) = path.into_inner();
     let target = router.target(&caller, &id)?;
     let Approve { approved, reason } = body::parse(&bytes)?;
+    let approval_id = reply::name("approval", approval_id)?.into();
     let command = Command::Approve { approval_id, approved, reason };
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
     let Begun { turn, replayed, .. } = begun(answer)?;

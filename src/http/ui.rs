@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::auth::Caller;
 use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
@@ -82,7 +83,7 @@ pub(super) async fn begin(
     target: &Target,
     request: UiRequest,
     protocol: Protocol,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Begun, ApiError> {
     let options = request.options();
     let model = options.model.clone().unwrap_or_else(|| router.default_model().to_owned());
@@ -96,7 +97,7 @@ async fn start(
     router: &Router,
     target: &Target,
     turn: NewTurn,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Begun, ApiError> {
     let command = Command::StartTurn(Box::new(turn));
     let idempotency = key.map(|key| Idempotency::new(key, &command));
@@ -104,9 +105,9 @@ async fn start(
 }
 
 /// The id of a session that a request does not name: its key does, so that a repeat finds what it began.
-pub(super) fn unnamed(caller: &Caller, key: Option<&String>) -> String {
+pub(super) fn unnamed(caller: &Caller, key: Option<&IdempotencyKey>) -> String {
     match key {
-        Some(key) => ids::derived(&[caller.workspace(), caller.user(), "chat", key]),
+        Some(key) => ids::derived(&[caller.workspace(), caller.user(), "chat", key.as_str()]),
         None => ids::fresh(),
     }
 }
@@ -127,7 +128,7 @@ pub(super) async fn say(
     let request: UiRequest = body::parse(&body?.0)?;
     let id = request.session_id.clone().or_else(|| request.id.clone());
     let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| unnamed(&caller, key.as_ref()));
-    let target = router.target_of_library(&caller, &id)?;
+    let target = router.target(&caller, &id)?;
     let protocol = query?.0.protocol.unwrap_or_else(|| request.protocol());
     let begun = begin(&router, &target, request, protocol, key).await?;
     stream(&router, &target, begun, protocol).await
@@ -181,10 +182,7 @@ fn response(protocol: Protocol, target: &Target) -> actix_web::HttpResponseBuild
         .content_type(content_type)
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"));
-    // An id that no header can carry is known to who chose it.
-    if let Ok(id) = header::HeaderValue::from_str(target.id()) {
-        response.insert_header(("x-session-id", id));
-    }
+    response.insert_header(("x-session-id", target.name().in_header()));
     response
 }
 
@@ -229,7 +227,7 @@ pub(super) async fn resume(
     query: Extracted<Query<ProtocolQuery>>,
     router: Data<Router>,
 ) -> Response {
-    let (target, query) = (router.target_of_library(&caller?.0, &id)?, query?.0);
+    let (target, query) = (router.target(&caller?.0, &id)?, query?.0);
     match running(&router, &target).await? {
         None => Ok(HttpResponse::NoContent().finish()),
         Some(begun) => {
@@ -258,7 +256,7 @@ pub(super) async fn resume_v4(
     router: Data<Router>,
 ) -> Response {
     let id = query?.0.chat_id.ok_or_else(|| ApiError::invalid("`chatId` is missing"))?;
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     match running(&router, &target).await? {
         None => Ok(response(Protocol::V4, &target).finish()),
         Some(begun) => stream(&router, &target, begun, Protocol::V4).await,
@@ -289,7 +287,7 @@ pub(super) async fn stop(
     body: Extracted<LargeBody>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     let LargeBody(bytes) = body?;
     let request: StopRequest = match bytes.is_empty() {
         true => StopRequest::default(),
@@ -331,7 +329,7 @@ pub(super) async fn messages(
     query: Extracted<Query<MessagesQuery>>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target_of_library(&caller?.0, &id)?;
+    let target = router.target(&caller?.0, &id)?;
     let MessagesQuery { limit, before } = query?.0;
     let limit = match limit {
         Some(limit) => page_limit(Some(&limit))?,

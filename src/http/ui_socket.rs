@@ -17,11 +17,13 @@ use tokio::sync::mpsc;
 
 use crate::auth::Caller;
 use crate::base::clock;
+use crate::base::ids::IdempotencyKey;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::EventKind;
 use crate::domain::session::Message;
+use crate::domain::session::Rejection;
 use crate::domain::session::Turn;
 use crate::http::answer::Watcher;
 use crate::http::caller::Authenticated;
@@ -29,7 +31,6 @@ use crate::http::error::ApiError;
 use crate::http::error::UiError;
 use crate::http::guard::Guard;
 use crate::http::history::LastMessage;
-use crate::http::reply;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::Begun;
@@ -296,11 +297,12 @@ impl Task {
     }
 
     async fn answer(&self, wanted: Wanted) -> Result<(), ApiError> {
-        let target = |id: &str| self.router.target_of_library(&self.caller, id);
+        let target = |id: &str| self.router.target(&self.caller, id);
         let resumes = matches!(wanted, Wanted::Resume(_));
         let (target, begun) = match wanted {
             Wanted::Send(request, key) => {
-                reply::check_key(key.as_deref())?;
+                let key = key.as_deref().map(IdempotencyKey::new).transpose();
+                let key = key.map_err(Rejection::misnamed("Idempotency-Key"))?;
                 let id = request.session_id.clone().or_else(|| request.id.clone());
                 let id = id.filter(|id| !id.is_empty());
                 let id = id.unwrap_or_else(|| ui::unnamed(&self.caller, key.as_ref()));

@@ -126,7 +126,7 @@ impl Complaint {
     }
 }
 
-/// What an error is, by the word that names it. Source: wire.md, 3.1, and the words of compatible servers.
+/// What an error is, by the word that names it: those of Anthropic's and OpenAI's references and of compatible servers.
 fn kind_of_word(word: &str) -> FailureKind {
     match word {
         "authentication_error" | "permission_error" | "invalid_api_key" => {

@@ -1,4 +1,6 @@
-//! The built-in model: says what it was told, needs no key and no network. Its script language is wire.md, 1.9.
+//! The built-in model: says what it was told, needs no key and no network.
+//!
+//! A message of lines that begin with `!` is a script; [`Act`] is what such a line asks for.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What models say, whoever made them: one vocabulary that every provider is translated into (wire.md, section 3).
+//! What models say, whoever made them: one vocabulary that every provider is translated into.
 
 use std::time::Duration;
 
@@ -175,7 +175,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Why an answer ended, in the words of the AI SDK (wire.md, 1.4).
+/// Why an answer ended, in the words of the AI SDK's `finishReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FinishReason {

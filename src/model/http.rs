@@ -25,7 +25,7 @@ use crate::model::key::hide;
 use crate::model::retry;
 use crate::model::retry::Refusal;
 
-/// Longest time until a connection stands; a request may ask for less. Source: reliability.md, section 4.
+/// Longest time until a connection stands; a request may ask for less.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! The fixed sentence with which source 001 answers, for operators who want that. Source: requirements S1-36.
+//! A fixed sentence in place of a model, for front ends whose tests expect exactly it.
 
 use futures_util::StreamExt;
 use futures_util::stream;

@@ -84,7 +84,7 @@ impl Settings {
             (&anthropic.extra, anthropic::OWN),
         ));
         for field in ["temperature", "top_p", "top_k"] {
-            // Source: wire.md, 3.1.
+            // Versions of the API after 2023-06-01 refuse sampling parameters with a 400.
             if anthropic.version != "2023-06-01" && anthropic.extra.contains_key(field) {
                 let version = &anthropic.version;
                 problems.push(format!("anthropic.extra must not hold `{field}` in {version}"));

@@ -27,7 +27,7 @@ pub struct ModelRequest {
     pub bounds: Bounds,
 }
 
-/// How long and large an answer may be. Source: reliability.md, section 4.
+/// How long and large an answer may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Until a connection stands.

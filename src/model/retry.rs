@@ -1,4 +1,4 @@
-//! When a refused request is sent again, and how long that takes. Pure; source: wire.md, 3.1.
+//! When a refused request is sent again, and how long that takes, as the SDKs of the providers do it. Pure.
 
 use std::time::Duration;
 use std::time::UNIX_EPOCH;

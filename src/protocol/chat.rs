@@ -1,4 +1,4 @@
-//! The chat route of source 001 (requirements S1-23 to S1-48): its message shape, its event stream, its socket frames.
+//! The chat route `/chat/{id}`: its message shape, its event stream, its socket frames.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::protocol::Encoder;
 
-/// A message in the shape of source 001.
+/// A message in the shape of the chat route.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatMessage {
@@ -232,7 +232,7 @@ impl Encoder for Stream {
     }
 }
 
-/// The socket frame that an event leads to, if the source's clients know it.
+/// The socket frame that an event leads to, if clients of the chat route know it.
 #[must_use]
 pub fn socket_frame(kind: EventKind, frame: &str) -> Option<String> {
     #[derive(Serialize)]

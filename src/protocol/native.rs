@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::base::ids::Name;
 use crate::base::json;
 use crate::base::json::Json;
 use crate::base::json::Object;
@@ -165,7 +166,7 @@ struct SendFrame {
     #[serde(rename = "type")]
     _type: IgnoredAny,
     client_id: String,
-    id: Option<String>,
+    id: Option<Name>,
     role: Role,
     content: String,
     #[serde(default)]

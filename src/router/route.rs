@@ -3,8 +3,8 @@
 use crate::actor::Node;
 use crate::auth::Caller;
 use crate::base::Key;
-use crate::base::ids;
 use crate::base::ids::KeyHash;
+use crate::base::ids::Name;
 use crate::base::limits::Limits;
 use crate::domain::session::Rejection;
 use crate::domain::session::Session;
@@ -25,6 +25,12 @@ impl Target {
     #[must_use]
     pub fn id(&self) -> &str {
         self.0.id()
+    }
+
+    /// Its id as a name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.0.name()
     }
 
     /// The name of the session in this process.
@@ -53,25 +59,8 @@ impl Router {
     ///
     /// [`Rejection::Invalid`] when no session can be called that.
     pub fn target(&self, caller: &Caller, id: &str) -> Result<Target, Rejection> {
-        if !ids::is_valid(id) {
-            let problem = "must be 1 to 255 visible ASCII characters";
-            return Err(Rejection::Invalid { field: "id", problem });
-        }
-        Ok(Target(Key::session(caller.workspace(), id)))
-    }
-
-    /// The session `id` of the caller's workspace, where client libraries choose the id: any text without control
-    /// characters.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::Invalid`] when no session can be called that.
-    pub fn target_of_library(&self, caller: &Caller, id: &str) -> Result<Target, Rejection> {
-        if !ids::is_valid_text(id) {
-            let problem = "must be 1 to 255 bytes without control characters";
-            return Err(Rejection::Invalid { field: "id", problem });
-        }
-        Ok(Target(Key::session(caller.workspace(), id)))
+        let name = Name::new(id).map_err(Rejection::misnamed("id"))?;
+        Ok(Target(Key::session(caller.workspace(), &name)))
     }
 
     /// Asks the actor of `target`.
@@ -94,7 +83,7 @@ impl Router {
         behind: Option<Place>,
         limit: usize,
     ) -> Result<Vec<(Session, Place)>, Error> {
-        self.node.list(caller.workspace().to_owned(), behind, limit).await
+        self.node.list(caller.workspace().to_string(), behind, limit).await
     }
 
     /// Who answers on the chat route.

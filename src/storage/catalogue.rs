@@ -17,11 +17,13 @@ use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::Row;
 use rusqlite::params;
+use rusqlite::types::Type;
 use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
 use crate::base::Key;
 use crate::base::ids::KeyHash;
+use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
 
@@ -199,9 +201,7 @@ impl Catalogue {
                 "SELECT workspace, name FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
-        let keys = statement.query_map(params![now_ms, limit], |row| {
-            Ok(Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?))
-        });
+        let keys = statement.query_map(params![now_ms, limit], key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 }
@@ -266,10 +266,21 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
     transaction.commit().while_(doing)
 }
 
+/// The session that the first two columns of `row` name: its workspace and its own name.
+pub(super) fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
+    let name = |column| {
+        let text = row.get_ref(column)?.as_str()?;
+        Name::new(text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+        })
+    };
+    Ok(Key::session(&name(0)?, &name(1)?))
+}
+
 fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
     let count = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
     Ok(Card {
-        key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
+        key: key_at(row)?,
         title: row.get(2)?,
         project_id: row.get(3)?,
         metadata: row.get(4)?,

@@ -6,7 +6,7 @@ use crate::storage::Error;
 use crate::storage::While;
 
 /// Free space below which nothing is written, unless the operator says otherwise: 512 MiB or 3 % of the disk, whichever
-/// is less. Source: reliability.md, section 4.
+/// is less.
 const RESERVE_BYTES: u64 = 512 << 20;
 const RESERVE_PERCENT: u64 = 3;
 

@@ -51,10 +51,11 @@ pub fn decode_list(token: &str) -> Option<(i64, KeyHash)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::tests::session;
 
     #[test]
     fn a_token_is_good_for_its_own_session_only() {
-        let (mine, other) = (Key::session("w", "a"), Key::session("w", "b"));
+        let (mine, other) = (session("a"), session("b"));
         let token = encode(&mine, 4_711);
         assert_eq!(decode(&mine, &token), Some(4_711));
         assert_eq!(decode(&other, &token), None);

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 
 use crate::base::Classify;
 use crate::base::Kind;
+use crate::base::ids::IdempotencyKey;
 use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::domain::session::Command;
@@ -25,7 +26,7 @@ use crate::wire::feed::Queue;
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     /// As the client sent it.
-    pub key: String,
+    pub key: IdempotencyKey,
     /// Of what is wanted, however it was written and over whatever transport it came.
     pub request: [u8; 16],
 }
@@ -33,14 +34,14 @@ pub struct Idempotency {
 impl Idempotency {
     /// The idempotency of `command` under `key`.
     #[must_use]
-    pub fn new(key: String, command: &Command) -> Self {
+    pub fn new(key: IdempotencyKey, command: &Command) -> Self {
         let json = serde_json::to_vec(command).expect("commands are plain JSON");
         Self { key, request: hash(&json) }
     }
 
     /// As [`Idempotency::new`], whatever the order of the keys in the JSON that `command` holds.
     #[must_use]
-    pub fn unordered(key: String, command: &Command) -> Self {
+    pub fn unordered(key: IdempotencyKey, command: &Command) -> Self {
         let value = serde_json::to_value(command).expect("commands are plain JSON");
         Self { key, request: hash(value.to_string().as_bytes()) }
     }

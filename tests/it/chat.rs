@@ -1,4 +1,4 @@
-//! The chat route of source 001, in the source's own shapes: S1-01 to S1-48. Its pages are in `pages.rs`.
+//! The chat route, in its own shapes. Its pages are in `pages.rs`.
 
 use crate::support::Server;
 use crate::support::client::Client;
@@ -25,9 +25,9 @@ async fn list(client: &Client, id: &str) -> Vec<Value> {
     list.as_array().unwrap().clone()
 }
 
-/// Fails unless `message` has the source's fields and no others.
+/// Fails unless `message` has the fields of this route and no others.
 #[track_caller]
-fn check_source_shape(message: &Value) {
+fn check_shape(message: &Value) {
     let fields: Vec<&str> = message.as_object().unwrap().keys().map(String::as_str).collect();
     let known = ["id", "role", "content", "parts", "createdAt"];
     assert!(fields.iter().all(|field| known.contains(field)), "{message}");
@@ -72,7 +72,7 @@ async fn a_post_streams_ack_reply_and_done() {
 
     let stored = list(&client, "s").await;
     assert_eq!(stored.len(), 2);
-    stored.iter().for_each(check_source_shape);
+    stored.iter().for_each(check_shape);
     assert_eq!(
         (&stored[0]["role"], &stored[0]["content"]),
         (&json!("user"), &json!("Hello there, world"))
@@ -84,7 +84,7 @@ async fn a_post_streams_ack_reply_and_done() {
 }
 
 #[tokio::test]
-async fn the_exact_lines_of_the_source_come_over_the_wire() {
+async fn the_exact_lines_come_over_the_wire() {
     let (server, _client) = server();
     // `curl -d` says that its JSON is a form.
     let request = b"POST /chat/test-session HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
@@ -110,7 +110,7 @@ async fn a_new_session_is_an_empty_list() {
 }
 
 #[tokio::test]
-async fn blank_content_is_refused_in_the_sources_words() {
+async fn blank_content_is_refused_in_the_words_of_the_route() {
     let (_server, client) = server();
     for body in [
         json!({}),
@@ -190,17 +190,17 @@ async fn both_broadcasts_reach_every_socket() {
     for socket in &mut sockets {
         for expected in &stored {
             let frame = socket.until("message").await;
-            // The source's frame: no seq, no other field.
+            // A frame of this route: no seq, no other field.
             assert_eq!(frame["message"]["id"], expected["id"]);
             assert_eq!(frame["message"]["content"], expected["content"]);
-            check_source_shape(&frame["message"]);
+            check_shape(&frame["message"]);
             assert_eq!(frame.as_object().unwrap().len(), 2, "{frame}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_source_socket_hears_messages_and_parts_only() {
+async fn the_socket_hears_messages_and_parts_only() {
     let (server, client) = server();
     let mut socket = Socket::open(&server, "/chat/s/websocket").await;
     let body = json!({ "role": "assistant", "content": "plan" });
@@ -235,7 +235,7 @@ async fn a_message_can_be_saved_without_a_turn() {
     let reply = client.post("/chat/s/messages", &body).await;
     assert!([200, 201].contains(&reply.status), "{reply:?}");
     let saved = reply.json();
-    check_source_shape(&saved);
+    check_shape(&saved);
     let read: Value = serde_json::from_str(saved["parts"].as_str().unwrap()).unwrap();
     assert_eq!(read, parts);
     assert_eq!(list(&client, "s").await, std::slice::from_ref(&saved));
@@ -319,7 +319,7 @@ async fn posts_at_the_same_time_are_answered_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn the_placeholder_of_the_source_can_be_had() {
+async fn the_placeholder_can_be_had() {
     let server = Options::default().set("SESSILE__CHAT__PLACEHOLDER", true).start();
     let client = Client::new(&server);
     let literal = "I received your message. Agent integration coming in Phase 2 Plan 06.";

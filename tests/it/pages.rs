@@ -250,11 +250,11 @@ async fn a_hundred_messages_in_one_second_are_paged_without_loss() {
         let expected: Vec<u64> = (1..=100).collect();
         assert_eq!(walk_back(&client, "s", limit, "asc").await, expected, "native by {limit}");
         let compat = walk_compat(&client, "s", limit).await;
-        assert_eq!(compat, contents(&all), "source by {limit}");
+        assert_eq!(compat, contents(&all), "chat route by {limit}");
     }
 }
 
-/// Walks the source's route from the newest page to the oldest; gives the contents, oldest first.
+/// Walks the chat route from the newest page to the oldest; gives the contents, oldest first.
 async fn walk_compat(client: &Client, id: &str, limit: usize) -> Vec<String> {
     let mut walked: Vec<String> = Vec::new();
     let mut path = format!("/chat/{id}/messages?limit={limit}");
@@ -273,7 +273,7 @@ async fn walk_compat(client: &Client, id: &str, limit: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_sources_limits_are_read_as_the_source_reads_them() {
+async fn limits_of_the_chat_route_are_read_leniently() {
     let (_server, client) = server();
     fill(&client, "s", 230).await;
     let newest: Vec<Value> = client.history("s").await;
@@ -301,7 +301,7 @@ async fn the_sources_limits_are_read_as_the_source_reads_them() {
 }
 
 #[tokio::test]
-async fn the_source_ignores_an_unknown_cursor_and_says_so() {
+async fn the_chat_route_ignores_an_unknown_cursor_and_says_so() {
     let (_server, client) = server();
     fill(&client, "s", 30).await;
     let latest = client.get("/chat/s/messages").await;

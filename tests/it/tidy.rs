@@ -137,6 +137,77 @@ fn every_error_code_is_explained() {
     assert_eq!(listed, known, "docs/errors.md and wire::problem::CODES");
 }
 
+/// What is read here must be here: no document, requirement or ruling that a reader of the repository cannot look up.
+#[test]
+fn only_documents_of_the_repository_are_named() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut errors = Vec::new();
+    for (path, text) in texts(root) {
+        let folder = path.parent().unwrap();
+        for (index, line) in text.lines().enumerate() {
+            let missing =
+                line.split(|c: char| !(c.is_alphanumeric() || "_-./:".contains(c))).any(|word| {
+                    let word = word.trim_end_matches(|c: char| ".:".contains(c));
+                    let named = word.ends_with(".md") && word.len() > 3 && !word.contains("://");
+                    named && ![root, folder].iter().any(|from| from.join(word).is_file())
+                });
+            if missing || is_foreign(line) {
+                errors.push(format!("{}:{}: {line}", path.display(), index + 1));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
+/// Whether `line` names a numbered source or requirement.
+fn is_foreign(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let after = |word: &str, fits: &dyn Fn(&str) -> bool| {
+        lower.match_indices(word).any(|(at, _)| {
+            let inside = lower[..at].ends_with(|c: char| c.is_alphanumeric());
+            !inside && fits(&lower[at + word.len()..])
+        })
+    };
+    after("source ", &|rest| digit(rest))
+        || after(concat!("require", "ments"), &|rest| !rest.starts_with(".txt"))
+        || (0..5).any(|n| after(&format!("s{n}-"), &|rest| digit(rest)))
+}
+
+#[test]
+fn foreign_documents_are_recognised() {
+    let named = |parts: [&str; 2]| is_foreign(&parts.concat());
+    assert!(named(["// As source ", "001 does."]) && named(["Source: require", "ments"]));
+    assert!(named(["// S1", "-23: says no."]) && !named(["pip install -r ", "requirements.txt"]));
+    assert!(!named(["the source ", "of events"]) && !named(["classes1", "-23"]));
+}
+
+/// Every text that people read, of the folders that hold such.
+fn texts(root: &Path) -> Vec<(PathBuf, String)> {
+    const FOLDERS: &[&str] = &["src", "tests", "examples", "schema", "docs", "benches", ".ci"];
+    const MADE: &[&str] = &["node_modules", "fixtures", "dist", "__pycache__", "package-lock.json"];
+    let mut pending: Vec<_> = FOLDERS.iter().map(|folder| root.join(folder)).collect();
+    pending.extend(
+        std::fs::read_dir(root)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file() && path.extension().is_none_or(|e| e != "lock")),
+    );
+    let mut found = Vec::new();
+    while let Some(path) = pending.pop() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if MADE.contains(&name) || name.starts_with(".venv") || name == ".node" {
+            continue;
+        }
+        if path.is_dir() {
+            pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            found.push((path, text));
+        }
+    }
+    found
+}
+
 /// Every `.rs` file under `src`: path, top-level module, text.
 fn sources() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -15,7 +15,7 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
 
-/// Deltas are put together for this long, so that one sync covers many tokens. Source: architecture.md, section 3.
+/// Deltas are put together for this long, so that one sync covers many tokens, and no reader sees a pause.
 pub const COALESCE: Duration = Duration::from_millis(25);
 /// Bytes at which deltas are not held back any longer; also of one delta.
 const COALESCE_BYTES: usize = 8 << 10;

@@ -1,6 +1,6 @@
 //! A model on loopback that says something at a steady pace: what the turns workload has answered.
 //!
-//! It speaks chat completions (spec: wire.md, section 3.2) and puts into each delta its number and the time of sending.
+//! It speaks chat completions and puts into each delta its number and the time of sending.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::bench::client::{Http, get};
 
-/// What the server prints before its address (spec: api.md, section 1).
+/// What the server prints before its address.
 const READY: &str = "sessile listening on http://";
 /// Prefix of settings in the environment: those of the caller must not change what is measured.
 const SETTINGS_PREFIX: &str = "SESSILE_";

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::domain::session::Context;
@@ -221,7 +222,7 @@ impl Show {
                 self.close();
                 let id = (ctx.new_id)();
                 let new = NewMessage {
-                    id: Some(id.clone()),
+                    id: Some(Name::new(id.as_str()).expect("an id that is made is a name")),
                     role,
                     content: text,
                     parts: Vec::new(),

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Ending;
@@ -17,7 +18,8 @@ use crate::domain::session::TurnOptions;
 pub struct NewMessage {
     /// The client's id for it; made by the server if absent. Sending the same id again adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    pub id: Option<Name>,
     /// Who says it.
     pub role: Role,
     /// Its text.

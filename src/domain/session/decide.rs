@@ -2,7 +2,8 @@
 
 use crate::base::Classify;
 use crate::base::Kind;
-use crate::base::ids;
+use crate::base::ids::Name;
+use crate::base::ids::NotAName;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
@@ -141,6 +142,13 @@ pub enum Rejection {
     /// No item has this id.
     #[error("there is no such item in the session")]
     ItemNotFound,
+}
+
+impl Rejection {
+    /// Nothing can be called what `field` says.
+    pub fn misnamed(field: &'static str) -> impl FnOnce(NotAName) -> Self {
+        move |NotAName| Self::Invalid { field, problem: NotAName::RULE }
+    }
 }
 
 impl Classify for Rejection {
@@ -288,14 +296,7 @@ pub(super) fn check_question(new: &NewMessage, limits: &Limits) -> Result<(), Re
 
 fn check_around(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
     within(Limit::Content, new.content.len(), limits.content_bytes)?;
-    check_metadata(new.metadata.as_ref(), limits)?;
-    if new.id.as_ref().is_some_and(|id| !ids::is_valid(id)) {
-        return Err(Rejection::Invalid {
-            field: "id",
-            problem: "must be 1 to 255 visible ASCII characters",
-        });
-    }
-    Ok(())
+    check_metadata(new.metadata.as_ref(), limits)
 }
 
 fn create<V: View>(
@@ -305,9 +306,8 @@ fn create<V: View>(
     ctx: &Context<'_>,
 ) -> Decided<V::Error> {
     check_changes(&changes, ctx.limits)?;
-    if project_id.as_ref().is_some_and(|id| !ids::is_valid(id)) {
-        let problem = "must be 1 to 255 visible ASCII characters";
-        return Err(Rejection::Invalid { field: "projectId", problem }.into());
+    if let Some(id) = &project_id {
+        Name::new(id.as_str()).map_err(Rejection::misnamed("projectId"))?;
     }
     if view.head().exists() {
         return Ok(nothing(Outcome::Session { created: false }));
@@ -346,7 +346,7 @@ fn deleted<V: View>(view: &V) -> Event {
 
 pub(super) fn stored(new: NewMessage, seq: u64, ctx: &Context<'_>) -> Message {
     Message {
-        id: new.id.unwrap_or_else(|| (ctx.new_id)()),
+        id: new.id.map_or_else(ctx.new_id, String::from),
         seq,
         version: 1,
         role: new.role,

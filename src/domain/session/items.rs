@@ -1,11 +1,11 @@
 //! The items of an agent: kept as they were sent, and shown as messages so that a browser sees the agent work.
 //!
-//! Two dialects exist (wire.md, 2.3): camel case and snake case. Both are read here; nothing is translated between them.
+//! Two dialects exist: camel case and snake case. Both are read here; nothing is translated between them.
 
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::base::ids;
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Part;
@@ -42,7 +42,7 @@ pub struct ItemsChange {
 
 /// The id that an item brings along, if it can serve as one.
 pub(super) fn own_id(item: &Json) -> Option<String> {
-    Object::read(item)?.text("id").filter(|id| ids::is_valid_text(id))
+    Object::read(item)?.text("id").filter(|id| Name::new(id.as_str()).is_ok())
 }
 
 /// An id for an item without one, from `fresh`, with the prefix that tells clients of OpenAI what it names.

@@ -1,4 +1,4 @@
-//! A message and its parts, in the shape that clients see (api.md, section 2).
+//! A message and its parts, in the shape that clients see.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The title of a session that nobody gave one. Source: requirements S0-20 to S0-22.
+//! The title of a session that nobody gave one.
 
 use unicode_segmentation::UnicodeSegmentation;
 

@@ -6,7 +6,6 @@ use crate::base::limits::Limit;
 use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Busy;
 use crate::domain::session::Context;
-use crate::domain::session::Draft;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
@@ -20,12 +19,10 @@ use crate::domain::session::Rejection;
 use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Stop;
-use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
 use crate::domain::session::approvals;
-use crate::domain::session::approvals::Waiting;
 use crate::domain::session::decide::Decided;
 use crate::domain::session::decide::Decision;
 use crate::domain::session::decide::check_question;
@@ -35,14 +32,14 @@ use crate::domain::session::decide::within;
 use crate::domain::session::title;
 
 /// What a turn reads and writes, and what has to happen before and after it begins.
-struct Plan {
-    before: Vec<Event>,
-    after: Vec<Event>,
-    input_id: String,
+pub(super) struct Plan {
+    pub(super) before: Vec<Event>,
+    pub(super) after: Vec<Event>,
+    pub(super) input_id: String,
     /// The message that goes on; `None`: a new one.
-    message_id: Option<String>,
+    pub(super) message_id: Option<String>,
     /// The turn that wrote it so far.
-    earlier: Option<Turn>,
+    pub(super) earlier: Option<Turn>,
 }
 
 impl Plan {
@@ -79,7 +76,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     }
     if running.is_none() && !resumes {
         let status = waits.map(|_| Status::Stopped);
-        events.extend(give_up_calls(view, status, ctx)?);
+        events.extend(approvals::give_up(view, status, ctx)?);
     }
     let mut ctx_seq = head.last_seq + events.len() as u64;
     let heading = match (&input, titled && head.title.is_empty()) {
@@ -140,7 +137,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
 /// Whether the client sent the message again that is being answered, as after a broken connection.
 fn is_sent_again<V: View>(view: &V, turn: &Turn, input: &Input) -> Result<bool, Stop<V::Error>> {
     let Input::Message { message, edit: true } = input else { return Ok(false) };
-    if message.id.as_ref() != Some(&turn.input_id) {
+    if message.id.as_deref() != Some(turn.input_id.as_str()) {
         return Ok(false);
     }
     let old = view.message(&turn.input_id).map_err(Stop::View)?;
@@ -226,7 +223,9 @@ fn plan<V: View>(
             add(message, from, last_seq, ctx)
         }
         Input::Again { after } => again(view, after),
-        Input::Results { message_id, results } => go_on(view, message_id.as_ref(), &results),
+        Input::Results { message_id, results } => {
+            approvals::go_on(view, message_id.as_ref(), &results)
+        }
     }
 }
 
@@ -262,42 +261,6 @@ fn again<V: View>(view: &V, after: Option<String>) -> Result<Plan, Stop<V::Error
     let from = view.seq_behind(last.seq).map_err(Stop::View)?;
     let before = from.map(|from| Event::Branch { from }).into_iter().collect();
     Ok(Plan::answering(last.id, before))
-}
-
-fn go_on<V: View>(
-    view: &V,
-    id: Option<&String>,
-    results: &[ToolAnswer],
-) -> Result<Plan, Stop<V::Error>> {
-    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
-    let last = last
-        .filter(|last| {
-            last.role == Role::Assistant
-                && last.status == Status::Complete
-                && id.is_none_or(|id| *id == last.id)
-        })
-        .ok_or(Rejection::NotContinuable)?;
-    let input = view.message_before(last.seq).map_err(Stop::View)?;
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (at, part) in last.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(part) else { continue };
-        let answer = results.iter().find(|answer| answer.tool_call_id == call.id);
-        let Some((fields, denied)) = answer.and_then(|answer| call.answered(answer)) else {
-            return Err(Rejection::ToolWaits { tool_call_id: call.id }.into());
-        };
-        let update = Event::PartUpdate { message_id: last.id.clone(), part: at, fields };
-        if denied { after.push(update) } else { before.push(update) }
-    }
-    if before.is_empty() && after.is_empty() {
-        // Nothing waited: the client sent it twice, or makes it up.
-        return Err(Rejection::NotContinuable.into());
-    }
-    let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
-    let earlier = match &last.turn_id {
-        Some(id) => view.turn(id).map_err(Stop::View)?,
-        None => None,
-    };
-    Ok(Plan { before, after, input_id, message_id: Some(last.id), earlier })
 }
 
 fn running<V: View>(view: &V, turn_id: &str, attempt: u32) -> Result<Turn, Rejection> {
@@ -389,7 +352,7 @@ pub(super) fn end<V: View>(
     let turn =
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
     let next = if waits { None } else { next(view)? };
-    let never = never(state).or(next.as_ref().map(|_| WENT_ON));
+    let never = approvals::never(state).or(next.as_ref().map(|_| approvals::WENT_ON));
     let mut events = finish(view, turn, never, ctx)?;
     events.extend(next);
     Ok(Decision { events, outcome: Outcome::Done })
@@ -413,7 +376,7 @@ pub(super) fn stop<V: View>(
     let turn = match turn.state {
         TurnState::Running => Turn { state: TurnState::Stopping, ..turn.clone() },
         TurnState::WaitingApproval => {
-            events.extend(give_up_calls(view, Some(Status::Stopped), ctx)?);
+            events.extend(approvals::give_up(view, Some(Status::Stopped), ctx)?);
             Turn { state: TurnState::Stopped, ..turn.clone() }
         }
         _ => return Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn.clone())) }),
@@ -444,7 +407,7 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
         };
         let finish_reason = Some("other".to_owned());
         let turn = Turn { state, finish_reason, ..turn };
-        events = finish(view, turn, never(state), ctx)?;
+        events = finish(view, turn, approvals::never(state), ctx)?;
     }
     events.extend(next(view)?);
     Ok(Decision { events, outcome: Outcome::Done })
@@ -481,50 +444,6 @@ fn finish<V: View>(
     message.updated_at_ms = ctx.now_ms;
     events.push(Event::Message(message));
     events.push(Event::Turn(turn));
-    Ok(events)
-}
-
-/// Why nobody can answer a call any more.
-const WENT_ON: &str = "nobody answered the call before the conversation went on";
-
-/// Why a call without a result never gets one, after a turn that ended so.
-fn never(state: TurnState) -> Option<&'static str> {
-    match state {
-        TurnState::Stopped => Some("the answer was stopped before the call had a result"),
-        TurnState::Interrupted => Some("a restart of the server cut the call off"),
-        TurnState::Failed => Some("the answer failed before the call had a result"),
-        _ => None,
-    }
-}
-
-/// Gives up the calls of the last answer that wait for somebody, as something else is said or it is stopped; then it has
-/// `status`.
-fn give_up_calls<V: View>(
-    view: &V,
-    status: Option<Status>,
-    ctx: &Context<'_>,
-) -> Result<Vec<Event>, Stop<V::Error>> {
-    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
-    // An answer of a turn: what an agent keeps is the agent's.
-    let mine = |last: &Message| last.role == Role::Assistant && last.turn_id.is_some();
-    let Some(mut message) = last.filter(mine) else { return Ok(Vec::new()) };
-    let mut draft = Draft::new(message.id.clone(), message.seq);
-    draft.replace(&message.parts);
-    let mut events = Vec::new();
-    for (part, stored) in message.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(stored) else { continue };
-        let fields = approvals::given_up(&call.id, WENT_ON);
-        draft.update(part, &fields);
-        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
-    }
-    if events.is_empty() && status.is_none_or(|status| status == message.status) {
-        return Ok(events);
-    }
-    message.parts = draft.parts();
-    message.status = status.unwrap_or(message.status);
-    message.version += 1;
-    message.updated_at_ms = ctx.now_ms;
-    events.push(Event::Message(message));
     Ok(events)
 }
 

@@ -1,4 +1,4 @@
-//! The Messages API of Anthropic (wire.md, 3.1): what is sent, what comes back, and the provider made of both.
+//! The Messages API of Anthropic: what is sent, what comes back, and the provider made of both.
 
 mod body;
 mod provider;

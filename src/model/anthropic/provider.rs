@@ -27,7 +27,7 @@ pub struct Settings {
     pub key_env: String,
     /// File that holds the key, in place of `key_env`.
     pub key_file: Option<PathBuf>,
-    /// Version of the API. Source of the default: wire.md, 3.1.
+    /// Version of the API, the header `anthropic-version`.
     pub version: String,
     /// How the key is sent.
     pub auth: Auth,

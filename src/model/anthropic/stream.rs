@@ -326,7 +326,7 @@ impl Stream {
     }
 }
 
-/// Source: wire.md, 1.4.
+/// What the AI SDK calls a `stop_reason`, as its provider for Anthropic maps them.
 fn finish_reason(raw: Option<&str>) -> FinishReason {
     match raw {
         Some("end_turn" | "stop_sequence" | "pause_turn") => FinishReason::Stop,

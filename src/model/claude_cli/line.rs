@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What every line may say about itself; unknown types and fields are many and harmless (wire.md, section 4).
+/// What every line may say about itself; unknown types and fields are many and harmless.
 #[derive(Debug, Deserialize)]
 pub(super) struct Head {
     #[serde(rename = "type")]

@@ -1,4 +1,5 @@
-//! From the lines of the CLI to events: no process, no clock. Source of every fact: wire.md, section 4.
+//! From the lines of the CLI to events: no process, no clock. The facts are those of the recordings in
+//! `tests/fixtures/claude-cli`.
 
 use std::collections::HashMap;
 

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::settings::ClaudeCliSettings;
 use super::turn::Turn;
-use crate::base::ids;
+use crate::base::ids::ActorKind;
+use crate::base::ids::KeyHash;
 use crate::base::secret::Environment;
 use crate::model::Answer;
 use crate::model::FailureKind;
@@ -94,12 +95,11 @@ impl ClaudeCli {
         if !request.tools.is_empty() {
             tracing::debug!("claude-cli has tools of its own, those of the server are left out");
         }
-        let home = self
-            .inner
-            .settings
-            .data
-            .join(ids::Key::session(&request.workspace, "").hash().to_string());
-        let own = || ids::Key::session(&request.workspace, &request.session).hash().to_string();
+        let folder_of = |session: &str| {
+            KeyHash::of(ActorKind::Session, &request.workspace, session).to_string()
+        };
+        let home = self.inner.settings.data.join(folder_of(""));
+        let own = || folder_of(&request.session);
         let folder = self.inner.settings.directory.clone();
         let folder = folder.unwrap_or_else(|| home.join("work").join(own()));
         // An id that cannot be one of the CLI's is as good as a forgotten one.

@@ -1,4 +1,4 @@
-//! Every recording of the CLI, read to the turn that it shows. The recordings are described in wire.md, section 4.
+//! Every recording of the CLI, read to the turn that it shows.
 
 mod runs;
 

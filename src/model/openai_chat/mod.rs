@@ -1,5 +1,5 @@
-//! Chat completions, as OpenAI and many others speak them (wire.md, 3.2): what is sent, what comes back, and the provider
-//! made of both.
+//! Chat completions, as OpenAI and many others speak them: what is sent, what comes back, and the provider made of
+//! both.
 
 mod body;
 mod provider;

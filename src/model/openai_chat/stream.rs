@@ -296,7 +296,7 @@ impl Stream {
     }
 }
 
-/// Source: wire.md, 1.4.
+/// What the AI SDK calls a `finish_reason`, as its provider for OpenAI maps them.
 fn finish_reason(raw: &str, refused: bool) -> FinishReason {
     match raw {
         "content_filter" => FinishReason::ContentFilter,

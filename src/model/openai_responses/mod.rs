@@ -1,4 +1,4 @@
-//! The Responses API of OpenAI (wire.md, 3.3): what is sent, what comes back, and the provider made of both.
+//! The Responses API of OpenAI: what is sent, what comes back, and the provider made of both.
 
 mod body;
 mod provider;

@@ -1,4 +1,4 @@
-//! What an OpenCode server sends, as far as it is used (wire.md, section 5). What it leads to is decided in `mapper.rs`.
+//! What an OpenCode server sends, as far as it is used. What it leads to is decided in `mapper.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

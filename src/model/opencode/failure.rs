@@ -1,4 +1,4 @@
-//! What OpenCode's errors mean. Names: wire.md, section 5.
+//! What OpenCode's errors mean, by the names in its API document.
 
 use super::event::Failure;
 use crate::model::FailureKind;

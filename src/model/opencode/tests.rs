@@ -1,4 +1,4 @@
-//! A recording of an OpenCode server, read to the turns that it shows. It is described in wire.md, section 5.
+//! A recording of an OpenCode server, read to the turns that it shows.
 
 mod runs;
 

@@ -32,8 +32,8 @@ const MESSAGES_COUNT: &str = "200";
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often a dead event stream is opened again in one answer.
 const STREAMS_COUNT_MAX: usize = 5;
-/// How often, and how long apart, messages are fetched until the last one is whole. Source: wire.md, section 5: idle may
-/// come before the last message is.
+/// How often, and how long apart, messages are fetched until the last one is whole: a session
+/// may be called idle before its last message is.
 const FETCHES: (usize, Duration) = (20, Duration::from_millis(100));
 /// Longest time for giving an answer up.
 const ABORT_TIME_MAX: Duration = Duration::from_secs(5);

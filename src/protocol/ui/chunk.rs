@@ -1,4 +1,4 @@
-//! The chunks of a UI message stream: the ones that every release since 5.0 takes, and no field beyond (wire.md, 1.4).
+//! The chunks of a UI message stream: the ones that every release since 5.0 takes, and no field beyond.
 
 use crate::base::json::Json;
 use crate::base::json::Object;

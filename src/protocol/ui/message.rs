@@ -1,4 +1,4 @@
-//! Messages in the shape of the AI SDK, and back (wire.md, 1.8).
+//! Messages in the shape of the AI SDK, and back.
 //!
 //! The same part is stored under the names of the native API: `content` for `text`, a state of four words. Nothing is
 //! lost on the way, so what a client assembled is what it reads later.

@@ -1,4 +1,4 @@
-//! The protocols of the AI SDK (wire.md, section 1): its messages, its chunks, and how a session's events become those.
+//! The protocols of the AI SDK: its messages, its chunks, and how a session's events become those.
 //!
 //! What a client is sent is made from the log alone, so that whoever comes back gets the same again, whatever the
 //! protocol: SSE and WebSocket of v5 to v7, the lines of v4, plain text.

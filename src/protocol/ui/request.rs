@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Input;
@@ -126,7 +127,7 @@ impl UiRequest {
         }
         // v4 sends no ids: the place in the list is all that tells what is new.
         let v4 = protocol == Protocol::V4 && self.trigger.is_none();
-        let message = last.into_message(v4);
+        let message = last.into_message(v4)?;
         if message.content.trim().is_empty() && message.parts.is_empty() {
             return Err("the last message says nothing");
         }
@@ -179,7 +180,7 @@ impl Posted {
         }
     }
 
-    fn into_message(self, v4: bool) -> NewMessage {
+    fn into_message(self, v4: bool) -> Result<NewMessage, Problem> {
         let content = self.text();
         let mut message = UiMessage {
             id: None,
@@ -202,7 +203,9 @@ impl Posted {
         }
         let parts: Vec<Part> = message.stored_parts();
         let (id, metadata) = if v4 { (None, None) } else { (self.id, self.metadata) };
-        NewMessage { id, role: Role::User, content, parts, metadata }
+        let id = id.map(Name::new).transpose();
+        let id = id.map_err(|_| "the id of the last message must be 1 to 255 bytes of UTF-8 without control characters")?;
+        Ok(NewMessage { id, role: Role::User, content, parts, metadata })
     }
 
     /// What the client says to tool calls.

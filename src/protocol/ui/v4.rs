@@ -1,4 +1,4 @@
-//! The data stream protocol of AI SDK 4: lines of a code and a JSON value (wire.md, 1.12).
+//! The data stream protocol of AI SDK 4: lines of a code and a JSON value.
 
 use serde::Serialize;
 

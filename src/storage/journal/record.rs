@@ -1,7 +1,7 @@
 //! What one record holds: the events of one batch of one session, and how that becomes bytes.
 
 use crate::base::Key;
-use crate::base::ids;
+use crate::base::ids::Name;
 use crate::domain::session::EventKind;
 
 /// The answer to a request with an idempotency key, kept so that a repeat hears the same.
@@ -118,17 +118,14 @@ impl Record {
         if take::<1>(&mut rest)? != [VERSION] {
             return None;
         }
-        let workspace = take_text(&mut rest)?;
-        let id = take_text(&mut rest)?;
-        if !ids::is_valid(&id) {
-            return None;
-        }
+        let workspace = Name::new(take_text(&mut rest)?).ok()?;
+        let name = Name::new(take_text(&mut rest)?).ok()?;
         let epoch = u64::from_le_bytes(take(&mut rest)?);
         let first_seq = u64::from_le_bytes(take(&mut rest)?);
         let previous_hash = take(&mut rest)?;
         let count = u32::from_le_bytes(take(&mut rest)?);
         let entries = (0..count).map(|_| take_entry(&mut rest)).collect::<Option<Vec<_>>>()?;
-        let key = Key::session(&workspace, &id);
+        let key = Key::session(&workspace, &name);
         (rest.is_empty() && !entries.is_empty()).then_some(Self {
             key,
             epoch,

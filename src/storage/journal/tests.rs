@@ -6,6 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use crate::base::Key;
+use crate::base::ids::tests::name;
+use crate::base::ids::tests::session;
 use crate::domain::session::EventKind;
 use crate::storage::Error;
 use crate::storage::journal::DamagePolicy;
@@ -60,7 +62,7 @@ fn scan(segments: &[(u64, &[u8])]) -> recover::Recovered {
 }
 
 fn payloads(count: u64) -> Vec<Encoded> {
-    let key = Key::session("w", "s");
+    let key = session("s");
     (0..count)
         .map(|n| {
             record(
@@ -85,8 +87,8 @@ fn options(dir: &Path) -> Options {
 
 proptest! {
     #[test]
-    fn a_record_survives_its_encoding(seq in 1u64..1_000_000, text in ".{0,200}", id in "[!-~]{1,255}") {
-        let record = record(&Key::session("default", &id), seq, &text);
+    fn a_record_survives_its_encoding(seq in 1u64..1_000_000, text in ".{0,200}", workspace in name(), id in name()) {
+        let record = record(&Key::session(&workspace, &id), seq, &text);
         let encoded = record.encode();
         prop_assert_eq!(encoded.last_seq, seq + 1);
         for cut in 0..encoded.payload.len().min(64) {
@@ -161,7 +163,7 @@ fn a_segment_that_is_missing_in_the_middle_is_reported() {
 #[test]
 fn what_was_appended_is_there_after_a_restart_and_goes_once_it_is_applied() {
     let dir = tempfile::tempdir().expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let (journal, damage) = Journal::open(&options(dir.path())).expect("a new journal");
     assert_eq!(damage, []);
     // More than one segment holds.
@@ -186,7 +188,7 @@ fn what_was_appended_is_there_after_a_restart_and_goes_once_it_is_applied() {
 #[test]
 fn a_damaged_journal_refuses_to_open_and_says_where() {
     let dir = tempfile::tempdir().expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let (journal, _) = Journal::open(&options(dir.path())).expect("a new journal");
     for n in 0..3 {
         let appended = journal.append(vec![record(&key, 2 * n + 1, "text").encode()]);

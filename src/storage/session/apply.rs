@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use rusqlite::params;
 
 use crate::base::Key;
-use crate::base::ids::SESSION;
+use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Event;
@@ -296,7 +296,7 @@ pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Resu
         )
         .and_then(|mut statement| {
             statement.execute(params![
-                SESSION,
+                ActorKind::Session.as_str(),
                 key.workspace(),
                 key.id(),
                 head.title,

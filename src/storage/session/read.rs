@@ -30,6 +30,7 @@ use crate::domain::session::message_of;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
+use crate::storage::catalogue::key_at;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
@@ -117,7 +118,7 @@ pub fn card(path: &Path) -> Result<Card, Error> {
                       (SELECT id FROM turn WHERE state IN ('running', 'stopping')), item_count FROM meta";
     let card = connection.query_row(sql, [], |row| {
         Ok(Card {
-            key: Key::session(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?),
+            key: key_at(row)?,
             title: row.get(2)?,
             project_id: row.get(3)?,
             metadata: row.get(4)?,

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::base::Key;
+use crate::base::ids::Name;
+use crate::base::ids::tests::session;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::Limits;
@@ -35,7 +36,7 @@ use crate::storage::session::SessionFile;
 fn message(id: u8, text: &str) -> NewMessage {
     let part = text_part(text);
     NewMessage {
-        id: Some(format!("m{id}")),
+        id: Name::new(format!("m{id}")).ok(),
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
         content: text.to_owned(),
         parts: vec![part; usize::from(id % 3)],
@@ -219,7 +220,7 @@ proptest! {
 
     #[test]
     fn a_file_is_what_its_events_say(commands in prop::collection::vec(command(), 1..60)) {
-        let key = Key::session("w", "s");
+        let key = session("s");
         let mut file = SessionFile::create(&key).expect("memory");
         let mut entries = Vec::new();
         for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
@@ -273,7 +274,7 @@ fn check_reads(file: &SessionFile) -> Result<(), TestCaseError> {
 fn a_changed_event_is_reported_and_not_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let mut file = SessionFile::create(&key).expect("memory");
     for id in 0..10 {
         carry_out(&mut file, Command::AddMessage(message(id, "text")), 5).expect("memory");
@@ -333,7 +334,7 @@ fn covered(file: &SessionFile, after: u64) -> Vec<(&'static str, u64, u64)> {
 fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let key = Key::session("w", "s");
+    let key = session("s");
     let mut file = SessionFile::create(&key).expect("memory").keeping_deltas(100);
     answer(&mut file, 1, 2_000);
     // Between two words of this one, somebody else says something.
@@ -401,7 +402,7 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
 
 #[test]
 fn the_words_of_an_answer_that_goes_on_stay() {
-    let mut file = SessionFile::create(&Key::session("w", "s")).expect("memory").keeping_deltas(0);
+    let mut file = SessionFile::create(&session("s")).expect("memory").keeping_deltas(0);
     answer(&mut file, 1, 1_000);
     carry_out(&mut file, ask(message(9, "third")), 2_000).expect("memory");
     carry_out(&mut file, open_text(), 2_000).expect("memory");
@@ -419,7 +420,7 @@ fn the_words_of_an_answer_that_goes_on_stay() {
 
 #[test]
 fn what_would_grow_is_not_compacted() {
-    let mut file = SessionFile::create(&Key::session("w", "s")).expect("memory").keeping_deltas(0);
+    let mut file = SessionFile::create(&session("s")).expect("memory").keeping_deltas(0);
     carry_out(&mut file, ask(message(100, "q")), 0).expect("memory");
     let large = Object::default().with("type", &"data-x").with("data", &"d".repeat(5_000));
     carry_out(&mut file, open_text(), 0).expect("memory");
@@ -438,7 +439,7 @@ fn what_would_grow_is_not_compacted() {
 fn a_file_belongs_to_one_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
-    let (mine, other) = (Key::session("w", "s"), Key::session("w", "t"));
+    let (mine, other) = (session("s"), session("t"));
     let mut file = SessionFile::create(&mine).expect("memory");
     carry_out(&mut file, Command::AddMessage(message(1, "text")), 5).expect("memory");
     file.close(&folder).expect("a disk");
