@@ -28,7 +28,7 @@ pub(super) async fn stop(router: Router, target: Target, client_id: String) -> S
         Err(frame) => return frame,
     };
     match turns::stop_turn(&router, &target, None, Some(key)).await {
-        Ok(turn) => native::ack(&client_id, 0, &Json::of(&turn).unwrap_or_default()),
+        Ok((turn, _)) => native::ack(&client_id, 0, &Json::of(&turn).unwrap_or_default()),
         Err(error) => native::error(Some(&client_id), &error.problem()),
     }
 }

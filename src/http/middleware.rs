@@ -29,7 +29,8 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// What a page of another port of this machine may read of an answer.
-const EXPOSED: &str = "x-session-id, idempotent-replayed, x-cursor-ignored, retry-after";
+const EXPOSED: &str =
+    "x-session-id, idempotent-replayed, x-cursor-ignored, x-has-more, retry-after";
 /// How long a browser may remember what it may do, in seconds.
 const PREFLIGHT_S: &str = "3600";
 

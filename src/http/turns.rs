@@ -251,7 +251,8 @@ async fn ended(
     }
 }
 
-/// Stops the running turn, once for `key`; it is over when this answers. `None`: nothing ran.
+/// Stops the running turn, once for `key`; it is over when this answers. `None`: nothing ran. Also whether this was asked
+/// before.
 ///
 /// # Errors
 ///
@@ -261,16 +262,18 @@ pub(super) async fn stop_turn(
     target: &Target,
     turn_id: Option<String>,
     key: Option<IdempotencyKey>,
-) -> Result<Option<Turn>, ApiError> {
+) -> Result<(Option<Turn>, bool), ApiError> {
     let command = Command::StopTurn { turn_id };
     let idempotency = key.map(|key| Idempotency::new(key, &command));
     match router.ask(target, Request::Command(command, idempotency)).await {
         Ok(answer @ (Answer::Turn { .. } | Answer::Replayed { status: 202, .. })) => {
-            let Begun { turn, after, .. } = begun(answer)?;
-            Ok(Some(ended(router, target, turn, after).await?.0))
+            let Begun { turn, after, replayed } = begun(answer)?;
+            Ok((Some(ended(router, target, turn, after).await?.0), replayed))
         }
-        Ok(_) => Ok(None),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Ok(None),
+        Ok(answer) => Ok((None, matches!(answer, Answer::Replayed { .. }))),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            Ok((None, false))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -294,8 +297,12 @@ pub(super) async fn stop(
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    let turn = stop_turn(&router, &target, None, reply::key(&request)?).await?;
-    Ok(reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some(), turn }))
+    let (turn, replayed) = stop_turn(&router, &target, None, reply::key(&request)?).await?;
+    let mut response = reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some(), turn });
+    if replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 /// `POST /v1/sessions/{id}/approvals/{approvalId}`

@@ -294,8 +294,12 @@ pub(super) async fn stop(
         false => body::parse(&bytes)?,
     };
     let (turn_id, key) = (request.active_stream_id, reply::key(&http)?);
-    let stopped = turns::stop_turn(&router, &target, turn_id, key).await?;
-    Ok(reply::json(StatusCode::OK, &Stopped { stopped: stopped.is_some() }))
+    let (turn, replayed) = turns::stop_turn(&router, &target, turn_id, key).await?;
+    let mut response = reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some() });
+    if replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 #[derive(Serialize)]

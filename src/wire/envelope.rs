@@ -39,6 +39,14 @@ impl Idempotency {
         Self { key, request: hash(&json) }
     }
 
+    /// The same, of a request that wants `more` as well.
+    #[must_use]
+    pub fn and(mut self, more: &impl serde::Serialize) -> Self {
+        let json = serde_json::to_vec(&(self.request, more)).expect("requests are plain JSON");
+        self.request = hash(&json);
+        self
+    }
+
     /// As [`Idempotency::new`], whatever the order of the keys in the JSON that `command` holds.
     #[must_use]
     pub fn unordered(key: IdempotencyKey, command: &Command) -> Self {

@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_names;
 mod lifecycle;
 mod limits;
+mod once;
 mod openapi;
 mod pages;
 mod power;

@@ -228,10 +228,13 @@ struct UpdateFrame<I, F> {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct BranchFrame {
     r#type: Tag,
     seq: u64,
-    from: u64,
+    /// Not `from`, which readers take for the first seq that a frame stands for; older files say it.
+    #[serde(alias = "from")]
+    first_seq: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -315,7 +318,7 @@ impl Event {
                 serde_json::to_string(&UpdateFrame { r#type: tag, seq, message_id, part, fields })
             }
             Self::Branch { from } => {
-                serde_json::to_string(&BranchFrame { r#type: tag, seq, from: *from })
+                serde_json::to_string(&BranchFrame { r#type: tag, seq, first_seq: *from })
             }
             Self::Items(change) => serde_json::to_string(&ItemsFrame { r#type: tag, seq, change }),
         };
@@ -362,7 +365,7 @@ impl Event {
                     Self::PartUpdate { message_id, part, fields }
                 }
                 EventKind::Branch => {
-                    Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.from }
+                    Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.first_seq }
                 }
                 EventKind::Items => {
                     Self::Items(serde_json::from_str::<ItemsFrame<ItemsChange>>(frame)?.change)
