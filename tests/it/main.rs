@@ -4,12 +4,14 @@
 
 mod support;
 
+mod ai_sdk;
 mod api;
 mod chat;
 mod cli_providers;
 mod compaction;
 mod conversations;
 mod crash;
+mod drains;
 mod events;
 mod fanout;
 mod faults;
@@ -23,6 +25,7 @@ mod pages;
 mod power;
 mod providers;
 mod redaction;
+mod restarts;
 mod retries;
 mod sessions;
 mod sockets;

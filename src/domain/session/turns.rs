@@ -351,10 +351,12 @@ pub(super) fn end<V: View>(
     let expires_at_ms = waits.then(|| ctx.now_ms.saturating_add(patience));
     let turn =
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
-    let next = if waits { None } else { next(view)? };
-    let never = approvals::never(state).or(next.as_ref().map(|_| approvals::WENT_ON));
+    let goes_on = !waits && !view.queued_turns().map_err(Stop::View)?.is_empty();
+    let never = approvals::never(state).or(goes_on.then_some(approvals::WENT_ON));
     let mut events = finish(view, turn, never, ctx)?;
-    events.extend(next);
+    if !waits {
+        events.extend(next(view, ctx)?);
+    }
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
@@ -396,6 +398,9 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
         let again = turn.state == TurnState::Running
             && nothing_said
             && turn.attempt <= ctx.limits.turn_retries_count;
+        if again && !ctx.begins_turns {
+            return Ok(nothing(Outcome::Done));
+        }
         if again {
             // Nothing came of it yet, so nothing was paid for that could be paid for twice.
             events.push(Event::Turn(Turn { attempt: turn.attempt + 1, ..turn }));
@@ -409,7 +414,7 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
         let turn = Turn { state, finish_reason, ..turn };
         events = finish(view, turn, approvals::never(state), ctx)?;
     }
-    events.extend(next(view)?);
+    events.extend(next(view, ctx)?);
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
@@ -463,7 +468,10 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
 }
 
 /// The turn whose place has come.
-pub(super) fn next<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
+pub(super) fn next<V: View>(view: &V, ctx: &Context<'_>) -> Result<Option<Event>, Stop<V::Error>> {
+    if !ctx.begins_turns {
+        return Ok(None);
+    }
     let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
     Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
 }

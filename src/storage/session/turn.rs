@@ -59,6 +59,17 @@ pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(Turn, u6
         .while_("looking for a turn")
 }
 
+/// Whether turns wait.
+pub(super) fn any_queued(connection: &Connection) -> Result<bool, Error> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM turn
+              WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping') AND state = 'queued')",
+        )
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .while_("looking for turns that wait")
+}
+
 /// Brings the rows up to event `seq`: `turn` as it is from now on.
 pub(super) fn project(
     connection: &Connection,
