@@ -24,10 +24,9 @@ use crate::http::body;
 use crate::http::body::Body;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::ChatError;
 use crate::http::events::stream_response;
-use crate::http::messages::Query;
 use crate::http::messages::page_query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::http::turns;
 use crate::protocol::chat::ChatMessage;
@@ -40,9 +39,7 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
 
-type Response = Result<HttpResponse, ChatError>;
-/// What an extractor gives, so that its errors are told in the shape of these routes too.
-type Extracted<T> = Result<T, ApiError>;
+type Response = Result<HttpResponse, ApiError>;
 
 /// Stores what the user says, then streams the answer.
 #[utoipa::path(
@@ -50,17 +47,17 @@ type Extracted<T> = Result<T, ApiError>;
     responses((status = 200, description = "a stream of server-sent events"), (status = 400))
 )]
 pub(super) async fn say(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     http: HttpRequest,
-    body: Extracted<Body>,
+    Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let Say { content } = body::parse(&body?.0)?;
+    let target = router.target(&caller, &id)?;
+    let Say { content } = body::parse(&bytes)?;
     let content = content.unwrap_or_default();
     if content.trim().is_empty() {
-        return Err(ApiError::invalid("Message content required").into());
+        return Err(ApiError::invalid("Message content required"));
     }
     let message =
         NewMessage { id: None, role: Role::User, content, parts: Vec::new(), metadata: None };
@@ -96,12 +93,12 @@ pub(super) struct ChatQuery {
     responses((status = 200, body = Vec<ChatMessage>))
 )]
 pub(super) async fn messages(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
-    query: Extracted<Query<ChatQuery>>,
+    Query(query): Query<ChatQuery>,
     router: Data<Router>,
 ) -> Response {
-    let (target, query) = (router.target(&caller?.0, &id)?, query?.0);
+    let target = router.target(&caller, &id)?;
     let limit = query.limit.and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
     let limit = limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
     let ask = |before| Request::Query(page_query(&target, before, false, limit, true));
@@ -140,14 +137,14 @@ pub(super) async fn messages(
     responses((status = 200, body = ChatMessage), (status = 400))
 )]
 pub(super) async fn store(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     http: HttpRequest,
-    body: Extracted<Body>,
+    Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let NewChatMessage { role, content, parts } = body::parse(&body?.0)?;
+    let target = router.target(&caller, &id)?;
+    let NewChatMessage { role, content, parts } = body::parse(&bytes)?;
     let parts = parts.as_deref().map(parse_parts).transpose();
     let parts =
         parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
@@ -166,9 +163,4 @@ pub(super) async fn store(
         reply::mark_replayed(&mut response);
     }
     Ok(response)
-}
-
-/// Whatever else is asked of the chat route.
-pub(super) async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("Not found")
 }

@@ -18,6 +18,7 @@ mod items;
 mod messages;
 mod middleware;
 mod openapi;
+mod query;
 mod reply;
 mod routes;
 mod server;
@@ -30,5 +31,6 @@ mod ui_socket;
 mod upgrade;
 
 pub use openapi::document;
+pub use routes::endpoints;
 pub use server::Server;
 pub use server::bind;

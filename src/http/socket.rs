@@ -34,12 +34,11 @@ use crate::domain::session::Command;
 use crate::http::caller::Authenticated;
 use crate::http::commands;
 use crate::http::error::ApiError;
-use crate::http::error::ChatError;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
 use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns::StartTurn;
 use crate::http::upgrade::close_code;
@@ -95,16 +94,15 @@ pub(super) async fn open(
     responses((status = 101), (status = 426))
 )]
 pub(super) async fn open_chat(
-    caller: Result<Authenticated, ApiError>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     request: HttpRequest,
     payload: web::Payload,
     router: Data<Router>,
-) -> Result<HttpResponse, ChatError> {
-    let Authenticated(caller) = caller?;
+) -> Result<HttpResponse, ApiError> {
     let target = router.target(&caller, &id)?;
     let upgrade = Upgrade { request: &request, payload, router: &router };
-    Ok(upgrade.run(caller, target, None, Dialect::Chat).await?)
+    upgrade.run(caller, target, None, Dialect::Chat).await
 }
 
 /// What a socket speaks.

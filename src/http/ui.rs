@@ -32,10 +32,9 @@ use crate::http::body::HistoryBody;
 use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::UiError;
-use crate::http::messages::Query;
 use crate::http::messages::page_limit;
 use crate::http::messages::page_query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::http::turns;
 use crate::http::turns::Begun;
@@ -55,9 +54,7 @@ use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 
-type Response = Result<HttpResponse, UiError>;
-/// What an extractor gives, so that its errors are told in the shape of these routes too.
-type Extracted<T> = Result<T, ApiError>;
+type Response = Result<HttpResponse, ApiError>;
 
 /// Messages that are read at once.
 const AT_ONCE: usize = 25;
@@ -69,7 +66,7 @@ const PAGE_BYTES: usize = 8 << 20;
 #[into_params(parameter_in = Query)]
 pub(super) struct ProtocolQuery {
     /// `v4`, `ui` or `text`; by default what the body looks like.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     protocol: Option<Protocol>,
 }
 
@@ -118,18 +115,18 @@ pub(super) fn unnamed(caller: &Caller, key: Option<&IdempotencyKey>) -> String {
     responses((status = 200, description = "a UI message stream, or data stream lines of v4"), (status = "4XX"))
 )]
 pub(super) async fn say(
-    caller: Extracted<Authenticated>,
-    query: Extracted<Query<ProtocolQuery>>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<ProtocolQuery>,
     http: HttpRequest,
-    body: Extracted<HistoryBody>,
+    HistoryBody(bytes): HistoryBody,
     router: Data<Router>,
 ) -> Response {
-    let (Authenticated(caller), key) = (caller?, reply::key(&http)?);
-    let request: UiRequest = body::parse(&body?.0)?;
+    let key = reply::key(&http)?;
+    let request: UiRequest = body::parse(&bytes)?;
     let id = request.session_id.clone().or_else(|| request.id.clone());
     let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| unnamed(&caller, key.as_ref()));
     let target = router.target(&caller, &id)?;
-    let protocol = query?.0.protocol.unwrap_or_else(|| request.protocol());
+    let protocol = query.protocol.unwrap_or_else(|| request.protocol());
     let begun = begin(&router, &target, request, protocol, key).await?;
     stream(&router, &target, begun, protocol).await
 }
@@ -222,12 +219,12 @@ pub(super) async fn running(router: &Router, target: &Target) -> Result<Option<B
     responses((status = 200, description = "a UI message stream"), (status = 204))
 )]
 pub(super) async fn resume(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
-    query: Extracted<Query<ProtocolQuery>>,
+    Query(query): Query<ProtocolQuery>,
     router: Data<Router>,
 ) -> Response {
-    let (target, query) = (router.target(&caller?.0, &id)?, query?.0);
+    let target = router.target(&caller, &id)?;
     match running(&router, &target).await? {
         None => Ok(HttpResponse::NoContent().finish()),
         Some(begun) => {
@@ -251,12 +248,12 @@ pub(super) struct ResumeV4 {
     responses((status = 200, description = "data stream lines"))
 )]
 pub(super) async fn resume_v4(
-    caller: Extracted<Authenticated>,
-    query: Extracted<Query<ResumeV4>>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<ResumeV4>,
     router: Data<Router>,
 ) -> Response {
-    let id = query?.0.chat_id.ok_or_else(|| ApiError::invalid("`chatId` is missing"))?;
-    let target = router.target(&caller?.0, &id)?;
+    let id = query.chat_id.ok_or_else(|| ApiError::invalid("`chatId` is missing"))?;
+    let target = router.target(&caller, &id)?;
     match running(&router, &target).await? {
         None => Ok(response(Protocol::V4, &target).finish()),
         Some(begun) => stream(&router, &target, begun, Protocol::V4).await,
@@ -281,14 +278,13 @@ struct Stopped {
     responses((status = 200, description = "`{stopped}`"))
 )]
 pub(super) async fn stop(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     http: HttpRequest,
-    body: Extracted<LargeBody>,
+    LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let LargeBody(bytes) = body?;
+    let target = router.target(&caller, &id)?;
     let request: StopRequest = match bytes.is_empty() {
         true => StopRequest::default(),
         false => body::parse(&bytes)?,
@@ -328,13 +324,13 @@ pub(super) struct MessagesQuery {
     responses((status = 200, description = "`{messages, active, hasMore}`"))
 )]
 pub(super) async fn messages(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
-    query: Extracted<Query<MessagesQuery>>,
+    Query(query): Query<MessagesQuery>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let MessagesQuery { limit, before } = query?.0;
+    let target = router.target(&caller, &id)?;
+    let MessagesQuery { limit, before } = query;
     let limit = match limit {
         Some(limit) => page_limit(Some(&limit))?,
         None => PAGE_MAX,
@@ -408,21 +404,20 @@ pub(super) struct Completion {
     responses((status = 200, description = "a UI message stream, or plain text"))
 )]
 pub(super) async fn complete(
-    caller: Extracted<Authenticated>,
-    query: Extracted<Query<ProtocolQuery>>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<ProtocolQuery>,
     http: HttpRequest,
-    body: Extracted<LargeBody>,
+    LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let (Authenticated(caller), Query(query)) = (caller?, query?);
-    let Completion { prompt, model } = body::parse(&body?.0)?;
+    let Completion { prompt, model } = body::parse(&bytes)?;
     if prompt.trim().is_empty() {
-        return Err(ApiError::invalid("`prompt` is empty").into());
+        return Err(ApiError::invalid("`prompt` is empty"));
     }
     let key = reply::key(&http)?;
     let target = router.target(&caller, &unnamed(&caller, key.as_ref()))?;
     let model = model.unwrap_or_else(|| router.default_model().to_owned());
-    router.check_model(&model, &prompt).map_err(ApiError::from)?;
+    router.check_model(&model, &prompt)?;
     let message = NewMessage {
         id: None,
         role: Role::User,
@@ -434,9 +429,4 @@ pub(super) async fn complete(
     let turn = NewTurn { input, options: TurnOptions::default(), model, titled: true };
     let begun = start(&router, &target, turn, key).await?;
     stream(&router, &target, begun, query.protocol.unwrap_or(Protocol::Ui)).await
-}
-
-/// Whatever else is asked below `/api`.
-pub(super) async fn not_found(request: HttpRequest) -> Response {
-    Err(ApiError::new("route_not_found", format!("there is nothing at {}", request.path())).into())
 }

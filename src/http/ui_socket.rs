@@ -28,7 +28,6 @@ use crate::domain::session::Turn;
 use crate::http::answer::Watcher;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::UiError;
 use crate::http::guard::Guard;
 use crate::http::history::LastMessage;
 use crate::http::throttle::Throttle;
@@ -61,14 +60,13 @@ const STRIKES_MAX: u32 = 60;
     responses((status = 101), (status = 426))
 )]
 pub(super) async fn open(
-    caller: Result<Authenticated, ApiError>,
+    Authenticated(caller): Authenticated,
     request: HttpRequest,
     payload: web::Payload,
     router: Data<Router>,
-) -> Result<HttpResponse, UiError> {
-    let Authenticated(caller) = caller?;
+) -> Result<HttpResponse, ApiError> {
     if !is_upgrade(&request) {
-        return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`").into());
+        return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`"));
     }
     let limits = router.limits();
     // A frame may carry the history as well, of which only the last message is looked at.

@@ -12,6 +12,7 @@ mod compaction;
 mod conversations;
 mod crash;
 mod drains;
+mod edge;
 mod events;
 mod fanout;
 mod faults;
