@@ -17,7 +17,7 @@ use crate::storage::session::Timer;
 /// When the file fails. Nothing is counted against the timer then.
 pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<Vec<Command>, Error> {
     let mut commands = Vec::new();
-    for Timer { id, kind, attempt } in file.due_timers(now_ms)? {
+    for Timer { id, kind, attempt, .. } in file.due_timers(now_ms)? {
         match kind.as_str() {
             // It sees to its timer itself: there may be more to do later.
             "compact" => {

@@ -6,7 +6,6 @@
 //! What is removed follows from the log and the times in it alone, whenever the timer fires.
 
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::params;
 use serde::Deserialize;
 
@@ -17,8 +16,12 @@ use crate::domain::session::Turn;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
+use crate::storage::session::apply;
 use crate::storage::session::read;
+use crate::storage::session::read::EventRow;
 use crate::storage::session::read::sql_seq;
+use crate::storage::session::timer;
+use crate::storage::session::timer::Timer;
 
 /// How long after the end of an answer its deltas stay, in milliseconds, if nobody says.
 pub(super) const KEPT_MS: i64 = 5 * 60 * 1_000;
@@ -37,7 +40,7 @@ const ROW_BYTES: usize = 40;
 /// Notes that `turn` is over, and when its deltas are due.
 pub(super) fn schedule(connection: &Connection, turn: &Turn, due_ms: i64) -> Result<(), Error> {
     let doing = "setting the timer of the compaction";
-    let from: Option<i64> = connection
+    let from: Option<u64> = connection
         .prepare_cached("SELECT min(seq) FROM message WHERE id = ?1")
         .and_then(|mut statement| statement.query_row([&turn.message_id], |row| row.get(0)))
         .while_(doing)?;
@@ -46,16 +49,25 @@ pub(super) fn schedule(connection: &Connection, turn: &Turn, due_ms: i64) -> Res
     set(connection, due_ms, from)
 }
 
-fn set(connection: &Connection, due_ms: i64, from: i64) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES (?1, ?1, ?2, json_object('from', ?3))
-             ON CONFLICT DO UPDATE SET attempt = 0, fire_at_ms = min(fire_at_ms, excluded.fire_at_ms),
-                 payload = json_object('from', min(coalesce(payload ->> 'from', 0), excluded.payload ->> 'from'))",
-        )
-        .and_then(|mut statement| statement.execute(params![TIMER, due_ms, from]))
-        .while_("setting the timer of the compaction")?;
-    Ok(())
+/// Sets the timer, or brings it forward: it is due when the first of what is to be done is.
+fn set(connection: &Connection, due_ms: i64, from: u64) -> Result<(), Error> {
+    let (due_ms, from) = match timer::find(connection, TIMER)? {
+        Some((timer, is)) => (due_ms.min(is), from.min(from_of(&timer))),
+        None => (due_ms, from),
+    };
+    let (id, kind) = (TIMER.to_owned(), TIMER.to_owned());
+    let payload = format!("{{\"from\":{from}}}");
+    timer::put(connection, &Timer { id, kind, attempt: 0, payload }, due_ms)
+}
+
+/// From which seq on there is something to do.
+fn from_of(timer: &Timer) -> u64 {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(default)]
+        from: u64,
+    }
+    serde_json::from_str::<Payload>(&timer.payload).map_or(0, |payload| payload.from)
 }
 
 /// Neighbouring deltas of one answer.
@@ -153,29 +165,21 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`], [`Error::Undecodable`]; this must be dropped then.
     pub fn compact(&mut self) -> Result<(), Error> {
-        let doing = "compacting the log";
         self.begin()?;
-        let timer: Option<(i64, i64)> = self
-            .connection
-            .prepare_cached(
-                "SELECT fire_at_ms, coalesce(payload ->> 'from', 0) FROM timer WHERE id = ?1",
-            )
-            .and_then(|mut s| s.query_row([TIMER], |row| Ok((row.get(0)?, row.get(1)?))).optional())
-            .while_(doing)?;
-        let Some((due_ms, from)) = timer else { return Ok(()) };
-        let found = self.walk(due_ms, from)?;
+        let Some((timer, due_ms)) = timer::find(&self.connection, TIMER)? else { return Ok(()) };
+        let found = self.walk(due_ms, from_of(&timer))?;
         for (run, frame) in &found.due {
             self.replace(run, frame)?;
         }
         self.remove_timer(TIMER)?;
         if let Some(Later { due_ms, from }) = found.later {
-            set(&self.connection, due_ms, sql_seq(from))?;
+            set(&self.connection, due_ms, from)?;
         }
         Ok(())
     }
 
     /// Looks for deltas from seq `from` on that are due at `due_ms`.
-    fn walk(&self, due_ms: i64, from: i64) -> Result<Found, Error> {
+    fn walk(&self, due_ms: i64, from: u64) -> Result<Found, Error> {
         let doing = "looking for deltas";
         let until_ms = due_ms.saturating_sub(self.deltas_kept_ms);
         // A message that goes on is compacted once it is over.
@@ -183,20 +187,17 @@ impl SessionFile {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT seq, recorded_at_ms, kind, body FROM event
-                  WHERE seq >= ?1 AND kind IN ('part-delta', 'message') ORDER BY seq",
+                "SELECT * FROM event WHERE seq >= ?1 AND kind IN ('part-delta', 'message') ORDER BY seq",
             )
             .while_(doing)?;
-        let mut rows = statement.query([from]).while_(doing)?;
+        let mut rows = statement.query([sql_seq(from)]).while_(doing)?;
         let (mut found, mut count) = (Found::default(), 0);
         while let Some(row) = rows.next().while_(doing)? {
-            let seq = read::seq_at(row, 0).while_(doing)?;
-            let at_ms: i64 = row.get(1).while_(doing)?;
-            let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?));
-            let (kind, body) = (text(2).while_(doing)?, text(3).while_(doing)?);
+            let EventRow { seq, recorded_at_ms: at_ms, kind, body, .. } =
+                EventRow::at(row).while_(doing)?;
             let corrupt = |_| Error::EventCorrupt { seq };
-            if kind == EventKind::PartDelta.as_str() {
-                let delta: DeltaId = serde_json::from_str(body).map_err(corrupt)?;
+            if kind == EventKind::PartDelta {
+                let delta: DeltaId = serde_json::from_str(&body).map_err(corrupt)?;
                 found.delta(seq, delta.message_id, body.len() + ROW_BYTES);
                 count += 1;
                 continue;
@@ -204,7 +205,7 @@ impl SessionFile {
             if found.open.is_empty() {
                 continue;
             }
-            let message: MessageId = serde_json::from_str(body).map_err(corrupt)?;
+            let message: MessageId = serde_json::from_str(&body).map_err(corrupt)?;
             let runs = found.ended(&message.message.id);
             if runs.is_empty() || busy == Some(message.message.id.as_str()) {
                 continue;
@@ -213,7 +214,7 @@ impl SessionFile {
                 found.later(at_ms.saturating_add(self.deltas_kept_ms), runs[0].first);
                 continue;
             }
-            if let Event::Message(message) = Event::decode(EventKind::Message, body)? {
+            if let Event::Message(message) = Event::decode(EventKind::Message, &body)? {
                 found.due.extend(frames(runs, &message));
             }
             if count >= AT_ONCE {
@@ -227,12 +228,11 @@ impl SessionFile {
 
     fn replace(&self, run: &Run, frame: &str) -> Result<(), Error> {
         let doing = "replacing deltas";
-        self.connection
-            .prepare_cached(
-                "UPDATE event SET kind = 'message-parts', body = ?2, redacted = ?3 WHERE seq = ?1",
-            )
-            .and_then(|mut statement| statement.execute(params![sql_seq(run.last), frame, COVERS]))
-            .while_(doing)?;
+        let missing = || Error::RowMissing { table: "event", row: run.last.to_string() };
+        let last = read::event(&self.connection, run.last)?.ok_or_else(missing)?;
+        let (kind, redacted) = (EventKind::MessageParts, COVERS);
+        let row = EventRow { kind, body: frame, redacted, ..last.borrowed() };
+        apply::rewrite(&self.connection, &row)?;
         self.connection
             .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")
             .and_then(|mut s| s.execute(params![sql_seq(run.first), sql_seq(run.last)]))
