@@ -20,6 +20,7 @@ mod hostile;
 mod hostile_names;
 mod lifecycle;
 mod limits;
+mod model_servers;
 mod once;
 mod openapi;
 mod pages;

@@ -112,6 +112,8 @@ fn to_ui(part: Object, over: bool) -> Object {
             part
         }
         Some("tool-call") => tool(&part, over),
+        // It keeps tokens, which the SDK has no place for.
+        Some(kind @ "step-start") => Object::default().with("type", &kind),
         _ => part,
     }
 }
