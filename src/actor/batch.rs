@@ -9,6 +9,8 @@ use crate::actor::job::Job;
 use crate::actor::job::Reply;
 use crate::base::clock;
 use crate::base::ids;
+use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::limits::BATCH_COMMANDS_MAX;
 use crate::base::limits::Limit;
@@ -45,6 +47,7 @@ use crate::wire::envelope::Request;
 use crate::wire::envelope::Snapshot;
 use crate::wire::feed::Frame;
 use crate::wire::feed::Queue;
+use crate::wire::feed::What;
 
 /// What holds while a batch is made.
 pub(super) struct Rules<'a> {
@@ -178,11 +181,12 @@ impl Batch {
         if let Some(idempotency) = &idempotency
             && let Some(earlier) = file.answered(idempotency.key.as_str())?
         {
+            let (earlier, seq) = earlier;
             if earlier.request != idempotency.request {
                 return ready(Err(Error::KeyReused));
             }
             let json = earlier.response.unwrap_or_default().into();
-            return ready(Ok(Answer::Replayed { status: earlier.status, json }));
+            return ready(Ok(Answer::Replayed { status: earlier.status, json, seq }));
         }
         let name = command.name();
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
@@ -205,19 +209,25 @@ impl Batch {
             return ready(Err(Error::ShuttingDown));
         }
         if let Some(error) = &rules.refuses
-            && !decision.events.is_empty()
+            && (!decision.events.is_empty() || idempotency.is_some())
             && !(frees && matches!(error, Error::SessionFull))
         {
             return ready(Err(error.clone()));
         }
         let first = self.entries.len();
         self.apply(file, &decision.events, context.now_ms)?;
-        if let (Some(idempotency), Some(entry)) = (idempotency, self.entries.get_mut(first)) {
-            let kept = answer_to_keep(idempotency, &decision.outcome, file);
+        if idempotency.is_some() && decision.events.is_empty() && file.head().exists() {
+            // Later the same request might do something: that there was nothing to do is remembered with an event, too.
+            self.apply(file, &[file.head().unchanged()], context.now_ms)?;
+        }
+        let answer = self.answer(file, decision.outcome, first, &decision.events)?;
+        if let (Some(idempotency), Some(entry)) = (idempotency, self.entries.get_mut(first))
+            && let Some(kept) = answer_to_keep(idempotency, &answer, file)
+        {
             file.remember(self.first_seq + first as u64, &kept)?;
             entry.idempotent = Some(kept);
         }
-        self.answer(file, decision.outcome, first, &decision.events)
+        Ok(answer)
     }
 
     fn apply(
@@ -288,7 +298,7 @@ impl Batch {
             .zip(self.entries)
             .map(|(seq, entry)| Frame {
                 seq: Some(seq),
-                kind: Some(entry.kind),
+                what: What::Event(entry.kind),
                 text: entry.frame.into(),
             })
             .collect();
@@ -325,28 +335,38 @@ impl Batch {
     }
 }
 
-/// What a repeat of this request will be answered, now that it is carried out.
-fn answer_to_keep(idempotency: Idempotency, outcome: &Outcome, file: &SessionFile) -> Idempotent {
-    let (status, response) = match outcome {
-        Outcome::Added => (201, None),
-        Outcome::Message(message) => (200, Some(to_json(message).to_string())),
-        Outcome::Session { created } => {
-            let session = file.head().session(file.key().id());
-            let json = serde_json::to_string(&session).expect("a session is always JSON");
-            (if *created { 201 } else { 200 }, Some(json))
-        }
-        Outcome::Turn(turn) => {
-            (202, Some(serde_json::to_string(turn).expect("a turn is always JSON")))
-        }
-        Outcome::Items { count, .. } => (200, Some(format!("{{\"count\":{count}}}"))),
-        Outcome::Popped(item) => {
-            let json = item.as_ref().map_or("null", |item| item.body.as_str());
-            (200, Some(format!("{{\"item\":{json}}}")))
-        }
-        Outcome::Done => (204, Some(String::new())),
+/// What a repeat of the request that is answered with `answer` will hear.
+fn answer_to_keep(
+    idempotency: Idempotency,
+    answer: &Waiting,
+    file: &SessionFile,
+) -> Option<Idempotent> {
+    let (status, response) = match answer {
+        Waiting::Added(_) => (201, None),
+        Waiting::Ready(Ok(answer)) => match answer {
+            Answer::Message { json, .. } => (200, Some(json.to_string())),
+            Answer::Session { head, created } => {
+                let json = serde_json::to_string(&head.session(file.key().id()));
+                let json = json.expect("a session is always JSON");
+                (if *created { 201 } else { 200 }, Some(json))
+            }
+            // With the place from which its answer is streamed.
+            Answer::Turn { turn, seq } => {
+                let turn = Json::of(turn).ok().as_ref().and_then(Object::read).unwrap_or_default();
+                (202, Some(turn.with("seq", seq).to_json().as_str().to_owned()))
+            }
+            Answer::Items { count, .. } => (200, Some(format!("{{\"count\":{count}}}"))),
+            Answer::Popped(item) => {
+                let json = item.as_ref().map_or("null", |item| item.body.as_str());
+                (200, Some(format!("{{\"item\":{json}}}")))
+            }
+            Answer::Done { .. } => (204, Some(String::new())),
+            _ => return None,
+        },
+        Waiting::Ready(Err(_)) => return None,
     };
     let key = idempotency.key.as_str().to_owned();
-    Idempotent { key, request: idempotency.request, status, response }
+    Some(Idempotent { key, request: idempotency.request, status, response })
 }
 
 fn to_json(message: &Message) -> ByteString {
@@ -409,10 +429,16 @@ fn query_file(
             let items = file.items_from(after, newer, limit)?;
             Answer::Items { count: file.head().item_count, items }
         }
+        Query::Turn(id) => match file.answer(&id)? {
+            Some((turn, seq, message)) => {
+                Answer::Answered { turn: Box::new(turn), seq, message: message.map(Box::new) }
+            }
+            None => return Ok(Err(Rejection::TurnNotFound.into())),
+        },
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
         Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
         Query::Ephemeral(text) => {
-            hub.publish(&Frame { seq: None, kind: None, text });
+            hub.publish(&Frame::passing(text));
             Answer::Done { seq: head.last_seq }
         }
     };

@@ -95,7 +95,8 @@ impl Shard {
             }
             Ok(Found::Absent) => {
                 metric::counters().activated("created");
-                SessionFile::create(&cell.key).map(Box::new)
+                let kept = self.shared.options.deltas_kept_ms;
+                SessionFile::create(&cell.key).map(|file| Box::new(file.keeping_deltas(kept)))
             }
             Ok(Found::Gone) => {
                 cell.state = State::Gone;

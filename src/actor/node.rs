@@ -46,6 +46,8 @@ pub struct Options {
     pub commit_delay: Duration,
     /// How long a new session may be without a file.
     pub file_delay: Duration,
+    /// How long the text of an answer stays in the log as it grew, in milliseconds.
+    pub deltas_kept_ms: u64,
     /// Bytes of events after which the write-ahead log of a session in use is moved into its file.
     pub checkpoint_bytes: usize,
     /// Free space below which nothing is written; `None`: the default reserve.

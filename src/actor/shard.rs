@@ -169,7 +169,7 @@ impl Handler<Deliver> for Shard {
         let cell = self.cells.entry(hash).or_insert_with(|| Cell::new(key));
         if let Request::Query(Query::Ephemeral(text)) = &job.request {
             // It is stored nowhere, so it wakes nobody.
-            cell.hub.publish(&Frame { seq: None, kind: None, text: text.clone() });
+            cell.hub.publish(&Frame::passing(text.clone()));
             job.answer(Ok(Answer::Done { seq: 0 }));
             return self.forget_if_empty(hash);
         }

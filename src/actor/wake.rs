@@ -44,6 +44,7 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         Err(error) if error.is_damage() => repair(shared, key, error, &pending, known)?,
         other => other?,
     };
+    file = file.keeping_deltas(shared.options.deltas_kept_ms);
     if replay(&mut file, &pending)? {
         drop(file);
         finish_deletion(shared, key)?;

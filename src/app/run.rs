@@ -130,6 +130,7 @@ fn options(config: &Config, engine: Engine) -> Options {
         sleep_after: Duration::from_millis(config.actor.sleep_after_ms),
         commit_delay: Duration::from_millis(config.storage.commit_delay_ms),
         file_delay: Duration::from_millis(config.storage.file_delay_ms),
+        deltas_kept_ms: config.storage.deltas_kept_ms,
         checkpoint_bytes: config.storage.checkpoint_bytes,
         min_free_bytes: config.storage.min_free_bytes,
         segment_bytes: config.journal.segment_bytes,

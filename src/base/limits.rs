@@ -82,8 +82,12 @@ pub struct Limits {
     pub connections_count: usize,
     /// Size at which a session's file takes no more writes, in bytes; reads and deletes go on. Default 10 GiB.
     pub session_bytes: u64,
-    /// Largest body of a request that carries a whole conversation or files, in bytes. Default 8 MiB.
+    /// Largest body of a request that carries files, in bytes; of one that carries the history as well, what is left
+    /// without the messages before the last one. Default 8 MiB.
     pub turn_body_bytes: usize,
+    /// Largest body, or socket frame, of a client that sends the whole conversation each time, in bytes. All but its last
+    /// message is passed over. Default 64 MiB.
+    pub history_body_bytes: usize,
     /// Largest part of a message that a turn answers, as a file in it, in bytes. Default 4 MiB.
     pub file_bytes: usize,
     /// Largest item of an agent, in bytes. Default 2 MiB.
@@ -131,6 +135,7 @@ impl Default for Limits {
             connections_count: 16_000,
             session_bytes: 10 << 30,
             turn_body_bytes: 8 << 20,
+            history_body_bytes: 64 << 20,
             file_bytes: 4 << 20,
             item_bytes: 2 << 20,
             answer_bytes: 8 << 20,

@@ -71,6 +71,9 @@ pub struct Storage {
     pub commit_delay_ms: u64,
     /// How long a new session may be without a file, in milliseconds.
     pub file_delay_ms: u64,
+    /// How long the text of an answer stays in the log as it grew, token by token, after its end, in milliseconds. Then
+    /// one frame with the whole takes the place of the deltas.
+    pub deltas_kept_ms: u64,
     /// Bytes of events after which the write-ahead log of a session in use is moved into its file.
     pub checkpoint_bytes: usize,
     /// Session files that are open at most.
@@ -85,6 +88,7 @@ impl Default for Storage {
             data: PathBuf::from("data"),
             commit_delay_ms: 1_000,
             file_delay_ms: 3_000,
+            deltas_kept_ms: 300_000,
             checkpoint_bytes: 64 << 20,
             open_files_count: 2_000,
             min_free_bytes: None,

@@ -13,11 +13,17 @@ use crate::http::follow::Step;
 use crate::protocol::Encoder;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
+use crate::wire::envelope::Query;
+use crate::wire::envelope::Request;
 use crate::wire::feed::Frame;
+use crate::wire::feed::What;
 
 /// A reader of one answer.
 pub(super) struct Watcher<E> {
+    router: Router,
+    target: Target,
     encoder: E,
     follower: Follower,
     keep_alive: Duration,
@@ -41,8 +47,10 @@ impl<E: Encoder + 'static> Watcher<E> {
             Follower::begin(router, target, Some(after), false, transport).await?;
         let frames = follower.frames(backlog);
         let keep_alive = Duration::from_millis(router.limits().ping_ms);
-        let mut watcher = Self { encoder, follower, keep_alive, ready: String::new() };
-        watcher.encode(frames);
+        let (router, target) = (router.clone(), target.clone());
+        let mut watcher =
+            Self { router, target, encoder, follower, keep_alive, ready: String::new() };
+        watcher.encode(frames).await?;
         Ok(watcher)
     }
 
@@ -52,15 +60,28 @@ impl<E: Encoder + 'static> Watcher<E> {
         self
     }
 
-    fn encode(&mut self, frames: VecDeque<Frame>) {
+    async fn encode(&mut self, frames: VecDeque<Frame>) -> Result<(), Error> {
         for frame in frames {
-            if let Some(kind) = frame.kind {
-                self.ready.push_str(&self.encoder.push(kind, &frame.text));
-            }
+            let said = match frame.what {
+                What::Event(kind) => self.encoder.push(kind, &frame.text),
+                What::Reset => {
+                    let id = self.encoder.turn_id().to_owned();
+                    match self.router.ask(&self.target, Request::Query(Query::Turn(id))).await? {
+                        Answer::Answered { turn, message, .. } => {
+                            let seq = frame.seq.unwrap_or_default();
+                            self.encoder.reset(seq, &turn, message.as_deref())
+                        }
+                        _ => return Err(Error::Reset),
+                    }
+                }
+                What::Passing => continue,
+            };
+            self.ready.push_str(&said);
             if self.encoder.is_done() {
                 break;
             }
         }
+        Ok(())
     }
 
     /// What makes the stream.
@@ -85,7 +106,9 @@ impl<E: Encoder + 'static> Watcher<E> {
                 return Some(line.to_owned());
             };
             let Ok(Step::Frames(frames)) = self.follower.take(next).await else { return None };
-            self.encode(frames);
+            if self.encode(frames).await.is_err() {
+                return None;
+            }
         }
     }
 

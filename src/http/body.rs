@@ -20,6 +20,8 @@ use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::http::error::ApiError;
+use crate::http::history::LastMessage;
+use crate::http::history::Overflow;
 use crate::router::Router;
 
 /// A body as it came.
@@ -32,20 +34,42 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = take(request, payload, |limits| limits.body_bytes);
+        let body = take(request, payload, Kind::Plain);
         Box::pin(body.map(|bytes| bytes.map(Body)))
     }
 }
 
-/// A body that may hold a whole conversation, or files.
+/// A body that may hold files.
 pub(super) struct LargeBody(pub Bytes);
+
+/// A body of a client that sends the whole conversation each time: without the messages before the last one, which the
+/// server has.
+pub(super) struct HistoryBody(pub Bytes);
+
+impl FromRequest for HistoryBody {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = take(request, payload, Kind::History);
+        Box::pin(body.map(|bytes| bytes.map(HistoryBody)))
+    }
+}
+
+/// What a body may hold.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    Large,
+    History,
+}
 
 impl FromRequest for LargeBody {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = take(request, payload, |limits| limits.turn_body_bytes);
+        let body = take(request, payload, Kind::Large);
         Box::pin(body.map(|bytes| bytes.map(LargeBody)))
     }
 }
@@ -53,7 +77,7 @@ impl FromRequest for LargeBody {
 fn take(
     request: &HttpRequest,
     payload: &mut Payload,
-    max: fn(&Limits) -> usize,
+    kind: Kind,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + 'static {
     let payload = payload.take();
     let router = request.app_data::<web::Data<Router>>().cloned();
@@ -63,7 +87,7 @@ fn take(
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     async move {
         let router = router.ok_or_else(|| ApiError::new("internal", "the router is missing"))?;
-        read(payload, length, router.limits(), max(router.limits())).await
+        read(payload, length, router.limits(), kind).await
     }
 }
 
@@ -81,16 +105,24 @@ async fn read(
     mut payload: Payload,
     length: Option<usize>,
     limits: &Limits,
-    max: usize,
+    kind: Kind,
 ) -> Result<Bytes, ApiError> {
+    let max = match kind {
+        Kind::Plain => limits.body_bytes,
+        Kind::Large => limits.turn_body_bytes,
+        Kind::History => limits.history_body_bytes,
+    };
     if length.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
     let started = clock::instant();
     let (idle, total) =
         (Duration::from_millis(limits.body_idle_ms), Duration::from_millis(limits.body_total_ms));
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
+    let mut held = match kind {
+        Kind::Plain | Kind::Large => Held::Whole(Bytes::new(), BytesMut::new()),
+        Kind::History => Held::Last(LastMessage::new(limits.turn_body_bytes)),
+    };
+    let mut taken = 0;
     loop {
         // Most bodies are there with their head: no timer for those.
         let chunk = match payload.next().now_or_never() {
@@ -103,26 +135,50 @@ async fn read(
         let Some(chunk) = chunk else { break };
         let chunk =
             chunk.map_err(|error| ApiError::invalid(format!("the body broke off: {error}")))?;
-        if first.as_ref().map_or(0, Bytes::len) + rest.len() + chunk.len() > max {
+        taken += chunk.len();
+        if taken > max {
             return Err(too_large(max));
         }
-        if first.is_none() {
-            first = Some(chunk);
-        } else {
-            rest.extend_from_slice(&chunk);
-        }
+        held.add(chunk)?;
         if started.elapsed() > total {
             return Err(too_slow());
         }
     }
-    let first = first.unwrap_or_default();
-    if rest.is_empty() {
-        return Ok(first);
+    held.finish()
+}
+
+/// What is kept of a body while it comes.
+enum Held {
+    /// All of it; most come in one piece, which is not copied.
+    Whole(Bytes, BytesMut),
+    /// What is not history.
+    Last(LastMessage),
+}
+
+impl Held {
+    fn add(&mut self, chunk: Bytes) -> Result<(), ApiError> {
+        match self {
+            Self::Whole(first, rest) if first.is_empty() && rest.is_empty() => *first = chunk,
+            Self::Whole(_, rest) => rest.extend_from_slice(&chunk),
+            Self::Last(last) => last.add(&chunk).map_err(|Overflow { max }| too_large(max))?,
+        }
+        Ok(())
     }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+
+    fn finish(self) -> Result<Bytes, ApiError> {
+        match self {
+            Self::Whole(first, rest) if rest.is_empty() => Ok(first),
+            Self::Whole(first, rest) => {
+                let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+                whole.extend_from_slice(&first);
+                whole.extend_from_slice(&rest);
+                Ok(whole.freeze())
+            }
+            Self::Last(last) => {
+                last.finish().map(Bytes::from).map_err(|Overflow { max }| too_large(max))
+            }
+        }
+    }
 }
 
 /// Reads `body` as JSON.

@@ -1,7 +1,10 @@
 //! `/chat/{id}`: the chat route, in its own shapes.
 
+use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use serde::Deserialize;
@@ -25,6 +28,7 @@ use crate::http::events::stream_response;
 use crate::http::messages::page_query;
 use crate::http::query::Query;
 use crate::http::reply;
+use crate::http::turns;
 use crate::protocol::chat::ChatMessage;
 use crate::protocol::chat::NewChatMessage;
 use crate::protocol::chat::Say;
@@ -45,6 +49,7 @@ type Response = Result<HttpResponse, ApiError>;
 pub(super) async fn say(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    http: HttpRequest,
     Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
@@ -62,15 +67,19 @@ pub(super) async fn say(
     let model = router.chat_model().to_owned();
     let turn = NewTurn { input, options, model, titled: false };
     let command = Command::StartTurn(Box::new(turn));
-    let answer = router.ask(&target, Request::Command(command, None)).await?;
-    let Answer::Turn { turn, seq } = answer else { return Ok(reply::unexpected(&answer)) };
-    let (encoder, first) = Stream::begin(&turn);
-    let watcher = Watcher::begin(&router, &target, seq - 1, encoder, "chat").await?;
-    Ok(stream_response().streaming(watcher.saying(first).into_body()))
+    let begun = turns::begun(router.ask(&target, reply::once(&http, command)?).await?)?;
+    let (encoder, first) = Stream::begin(&begun.turn);
+    let watcher = Watcher::begin(&router, &target, begun.after, encoder, "chat").await?;
+    let mut response = stream_response().streaming(watcher.saying(first).into_body());
+    if begun.replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 /// `?limit&before`
 #[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ChatQuery {
     /// 25 if absent, 0 or no number; at most 200.
     limit: Option<String>,
@@ -78,7 +87,7 @@ pub(super) struct ChatQuery {
     before: Option<String>,
 }
 
-/// Reads a page of messages, oldest first.
+/// Reads a page of messages, oldest first; `x-has-more` says whether there are older ones.
 #[utoipa::path(
     get, path = "/chat/{id}/messages", params(("id" = String, Path), ChatQuery), tag = "chat", operation_id = "chatMessages",
     responses((status = 200, body = Vec<ChatMessage>))
@@ -101,18 +110,23 @@ pub(super) async fn messages(
         ignored = true;
         answer = router.ask(&target, ask(None)).await;
     }
-    let messages = match answer {
-        Ok(Answer::Page(page)) => page.page.messages.clone(),
+    let (messages, more) = match answer {
+        Ok(Answer::Page(page)) => (page.page.messages.clone(), page.page.more),
         Ok(other) => return Ok(reply::unexpected(&other)),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            (Vec::new(), false)
+        }
         Err(error) => return Err(error.into()),
     };
     let messages: Vec<ChatMessage> = messages.into_iter().map(ChatMessage::from).collect();
     let mut response = reply::json(StatusCode::OK, &messages);
+    let mut say = |name, yes| {
+        let value = HeaderValue::from_static(if yes { "true" } else { "false" });
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    };
+    say("x-has-more", more);
     if ignored {
-        let yes = actix_web::http::header::HeaderValue::from_static("true");
-        let name = actix_web::http::header::HeaderName::from_static("x-cursor-ignored");
-        response.headers_mut().insert(name, yes);
+        say("x-cursor-ignored", true);
     }
     Ok(response)
 }
@@ -125,6 +139,7 @@ pub(super) async fn messages(
 pub(super) async fn store(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    http: HttpRequest,
     Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
@@ -135,13 +150,17 @@ pub(super) async fn store(
         parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
     let parts = parts.unwrap_or_default();
     let message = NewMessage { id: None, role, content, parts, metadata: None };
-    let request = Request::Command(Command::AddMessage(message), None);
-    match router.ask(&target, request).await? {
-        Answer::Message { json, .. } => {
-            let message: crate::domain::session::Message = serde_json::from_str(&json)
-                .map_err(|error| ApiError::new("internal", format!("a stored message: {error}")))?;
-            Ok(reply::json(StatusCode::OK, &ChatMessage::from(message)))
-        }
-        other => Ok(reply::unexpected(&other)),
+    let request = reply::once(&http, Command::AddMessage(message))?;
+    let (json, replayed) = match router.ask(&target, request).await? {
+        Answer::Message { json, .. } => (json, false),
+        Answer::Replayed { json, .. } => (json, true),
+        other => return Ok(reply::unexpected(&other)),
+    };
+    let message: crate::domain::session::Message = serde_json::from_str(&json)
+        .map_err(|error| ApiError::new("internal", format!("a stored message: {error}")))?;
+    let mut response = reply::json(StatusCode::OK, &ChatMessage::from(message));
+    if replayed {
+        reply::mark_replayed(&mut response);
     }
+    Ok(response)
 }

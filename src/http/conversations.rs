@@ -25,6 +25,7 @@ use crate::http::error::ApiError;
 use crate::http::messages::Order;
 use crate::http::query::Query;
 use crate::http::reply;
+use crate::http::sessions;
 use crate::protocol::conversations as shapes;
 use crate::protocol::conversations::Conversation;
 use crate::protocol::conversations::CreateConversation;
@@ -55,18 +56,37 @@ async fn conversation(router: &Router, target: &Target) -> Result<Conversation, 
     }
 }
 
-/// Sends `command`, once for `key`; `None` if that was carried out before.
+/// Sends `command`, once for `key`.
 async fn change(
     router: &Router,
     target: &Target,
     command: Command,
     key: Option<IdempotencyKey>,
-) -> Result<Option<Answer>, ApiError> {
+) -> Result<Answer, ApiError> {
     let once = key.map(|key| Idempotency::new(key, &command));
-    match router.ask(target, Request::Command(command, once)).await? {
-        Answer::Replayed { .. } => Ok(None),
-        answer => Ok(Some(answer)),
+    Ok(router.ask(target, Request::Command(command, once)).await?)
+}
+
+/// The conversation that a change of it answers, now or when it came first.
+fn changed(target: &Target, answer: &Answer) -> Response {
+    match answer {
+        Answer::Session { head, .. } => {
+            Ok(reply::json(StatusCode::OK, &Conversation::of(target.id(), head)))
+        }
+        Answer::Replayed { json, .. } => {
+            let conversation = Conversation::replayed(target.id(), json);
+            let conversation = conversation.map_err(|error| {
+                ApiError::new("internal", format!("a stored conversation: {error}"))
+            })?;
+            Ok(replayed(reply::json(StatusCode::OK, &conversation)))
+        }
+        other => Err(unexpected(other)),
     }
+}
+
+fn replayed(mut response: HttpResponse) -> HttpResponse {
+    reply::mark_replayed(&mut response);
+    response
 }
 
 /// Refuses items that would be refused once they are on their way, so that no conversation is made for them.
@@ -113,13 +133,14 @@ pub(super) async fn create(
     let target = router.target(&caller, &id)?;
     let changes = SessionChanges { metadata, ..SessionChanges::default() };
     let command = Command::Create { changes, project_id: None };
-    change(&router, &target, command, key.clone()).await?;
+    let once = key.clone().map(|key| Idempotency::new(key, &command).and(&items));
+    let made = router.ask(&target, Request::Command(command, once)).await?;
     if !items.is_empty() {
         let key = key.map(|key| IdempotencyKey::step("items", key.as_str()));
         let command = Command::ChangeItems(ItemsCommand::Append(items));
         change(&router, &target, command, key).await?;
     }
-    Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
+    changed(&target, &made)
 }
 
 /// Reads a conversation.
@@ -152,12 +173,7 @@ pub(super) async fn update(
     let UpdateConversation { metadata } = body::parse(&bytes)?;
     let metadata = Some(check_metadata(metadata)?);
     let command = Command::Change(SessionChanges { metadata, ..SessionChanges::default() });
-    let updated = match change(&router, &target, command, reply::key(&request)?).await? {
-        Some(Answer::Session { head, .. }) => Conversation::of(target.id(), &head),
-        None => conversation(&router, &target).await?,
-        Some(other) => return Err(unexpected(&other)),
-    };
-    Ok(reply::json(StatusCode::OK, &updated))
+    changed(&target, &change(&router, &target, command, reply::key(&request)?).await?)
 }
 
 /// Deletes a conversation and, unlike OpenAI, its items with it.
@@ -168,11 +184,14 @@ pub(super) async fn update(
 pub(super) async fn delete(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    change(&router, &target, Command::Delete, None).await?;
-    Ok(reply::json(StatusCode::OK, &DeletedConversation::of(target.id())))
+    let keyed = reply::key(&request)?.is_some();
+    let answer = sessions::delete_once(&router, &target, keyed).await?;
+    let response = reply::json(StatusCode::OK, &DeletedConversation::of(target.id()));
+    Ok(if matches!(answer, Answer::Replayed { .. }) { replayed(response) } else { response })
 }
 
 /// Adds items at the end, all of them or none; answers them with their ids.
@@ -198,12 +217,16 @@ pub(super) async fn add_items(
         None => (items, Vec::new()),
     };
     let command = Command::ChangeItems(ItemsCommand::Append(items));
-    let added = match change(&router, &target, command, key).await? {
-        Some(Answer::Items { items, .. }) => items,
-        None => still_there(&router, &target, made).await?,
-        Some(other) => return Err(unexpected(&other)),
-    };
-    Ok(reply::json(StatusCode::OK, &ItemList::of(&added, false)))
+    match change(&router, &target, command, key).await? {
+        Answer::Items { items, .. } => {
+            Ok(reply::json(StatusCode::OK, &ItemList::of(&items, false)))
+        }
+        Answer::Replayed { .. } => {
+            let added = still_there(&router, &target, made).await?;
+            Ok(replayed(reply::json(StatusCode::OK, &ItemList::of(&added, false))))
+        }
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// `items` with ids that follow from `key`, so that a repeat finds what it added; and all their ids.
@@ -315,6 +338,7 @@ pub(super) async fn delete_item(
     let target = router.target(&caller, &id)?;
     let item_id = reply::name("item", item_id)?;
     let command = Command::ChangeItems(ItemsCommand::Remove(item_id.into()));
-    change(&router, &target, command, reply::key(&request)?).await?;
-    Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
+    let answer = change(&router, &target, command, reply::key(&request)?).await?;
+    let response = reply::json(StatusCode::OK, &conversation(&router, &target).await?);
+    Ok(if matches!(answer, Answer::Replayed { .. }) { replayed(response) } else { response })
 }

@@ -19,6 +19,7 @@ use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 use crate::wire::feed::Next;
 use crate::wire::feed::Queue;
+use crate::wire::feed::What;
 
 /// Something for the client.
 pub(super) enum Step {
@@ -135,11 +136,11 @@ pub(super) fn frames(id: &str, backlog: Backlog) -> VecDeque<Frame> {
     if let Some(snapshot) = &backlog.snapshot {
         let seq = backlog.last_seq;
         let text = native::reset(id, seq, snapshot).into();
-        frames.push_back(Frame { seq: Some(seq), kind: None, text });
+        frames.push_back(Frame { seq: Some(seq), what: What::Reset, text });
     }
     for event in backlog.events {
         let text = ByteString::from(event.frame);
-        frames.push_back(Frame { seq: Some(event.seq), kind: Some(event.kind), text });
+        frames.push_back(Frame { seq: Some(event.seq), what: What::Event(event.kind), text });
     }
     frames
 }

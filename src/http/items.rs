@@ -160,8 +160,12 @@ pub(super) async fn clear(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let command = Command::ChangeItems(ItemsCommand::Clear);
-    change(&router, &target, reply::once(&request, command)?).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let answer = change(&router, &target, reply::once(&request, command)?).await?;
+    let mut response = HttpResponse::NoContent().finish();
+    if matches!(answer, Answer::Replayed { .. }) {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 /// Takes the newest item back.
@@ -214,10 +218,11 @@ struct Applied {
 pub(super) async fn transact(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    request: HttpRequest,
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller, &id)?;
+    let (target, keyed) = (router.target(&caller, &id)?, reply::key(&request)?.is_some());
     let Operation { operation_id, transaction } = body::parse(&bytes)?;
     let operation_id = reply::name("operationId", operation_id)?;
     let Transaction { r#type: kind, items, expected_suffix, replacement } = transaction;
@@ -233,9 +238,11 @@ pub(super) async fn transact(
     };
     let command = Command::ChangeItems(command);
     let once = Idempotency::unordered(IdempotencyKey::step("operation", &operation_id), &command);
-    let applied = match router.ask(&target, Request::Command(command, Some(once))).await {
-        Ok(Answer::Replayed { .. }) => false,
-        Ok(Answer::Items { .. }) => true,
+    let (applied, replayed) = match router.ask(&target, Request::Command(command, Some(once))).await
+    {
+        // The operation id says what is applied; a key asks for the first answer.
+        Ok(Answer::Replayed { .. }) => (keyed, true),
+        Ok(Answer::Items { .. }) => (true, false),
         Ok(other) => return Ok(reply::unexpected(&other)),
         Err(Error::KeyReused) => {
             let detail = "the operation id was used for another change";
@@ -247,5 +254,9 @@ pub(super) async fn transact(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(reply::json(StatusCode::OK, &Applied { applied }))
+    let mut response = reply::json(StatusCode::OK, &Applied { applied });
+    if keyed && replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }

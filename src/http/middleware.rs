@@ -42,7 +42,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// What a page of another port of this machine may read of an answer.
 const EXPOSED: &str =
-    "x-session-id, x-request-id, idempotent-replayed, x-cursor-ignored, retry-after";
+    "x-session-id, x-request-id, idempotent-replayed, x-cursor-ignored, x-has-more, retry-after";
 /// How long a browser may remember what it may do, in seconds.
 const PREFLIGHT_S: &str = "3600";
 

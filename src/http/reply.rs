@@ -49,7 +49,7 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
             }
             builder.body(json.into_bytes())
         }
-        Answer::Replayed { status, json } => {
+        Answer::Replayed { status, json, .. } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             let mut builder = builder(status);
             builder.insert_header((REPLAYED, "true"));
@@ -65,6 +65,12 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
         Answer::Done { .. } => HttpResponse::NoContent().finish(),
         other => unexpected(&other),
     }
+}
+
+/// Marks the stored answer to an earlier request.
+pub(super) fn mark_replayed(response: &mut HttpResponse) {
+    let name = header::HeaderName::from_static("idempotent-replayed");
+    response.headers_mut().insert(name, header::HeaderValue::from_static("true"));
 }
 
 /// The response to an answer of a kind that the request cannot have.

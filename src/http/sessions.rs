@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::base::ids;
 use crate::domain::session::Command;
+use crate::domain::session::Rejection;
 use crate::domain::session::Session;
 use crate::domain::session::SessionChanges;
 use crate::http::body;
@@ -19,7 +20,10 @@ use crate::http::messages::page_limit;
 use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
+use crate::router::Target;
 use crate::wire::cursor;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::problem::Problem;
@@ -139,9 +143,30 @@ pub(super) async fn change(
 pub(super) async fn delete(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    let answer = router.ask(&target, Request::Command(Command::Delete, None)).await?;
+    let keyed = reply::key(&request)?.is_some();
+    let answer = delete_once(&router, &target, keyed).await?;
     Ok(reply::changed(answer, target.id()))
+}
+
+/// Deletes a session. Nothing is left of it, not even what its keys were used for: with a key, of whatever request, the
+/// answer to a repeat is that it is deleted.
+///
+/// # Errors
+///
+/// What the session answers.
+pub(super) async fn delete_once(
+    router: &Router,
+    target: &Target,
+    keyed: bool,
+) -> Result<Answer, Error> {
+    match router.ask(target, Request::Command(Command::Delete, None)).await {
+        Err(Error::Rejected(rejection)) if keyed && *rejection == Rejection::Deleted => {
+            Ok(Answer::Replayed { status: 204, json: "".into(), seq: 0 })
+        }
+        other => other,
+    }
 }

@@ -26,15 +26,13 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Caller;
 use crate::base::clock;
-use crate::base::ids::IdempotencyKey;
-use crate::base::json::Json;
 use crate::base::limits::CLOSE_REASON_BYTES_MAX;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::Command;
-use crate::domain::session::Rejection;
 use crate::http::caller::Authenticated;
+use crate::http::commands;
 use crate::http::error::ApiError;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
@@ -42,24 +40,23 @@ use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
 use crate::http::query::Query;
 use crate::http::throttle::Throttle;
-use crate::http::turns;
 use crate::http::turns::StartTurn;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
+use crate::http::upgrade::upgrade;
 use crate::protocol::chat;
 use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
 use crate::router::Router;
 use crate::router::Target;
-use crate::wire::envelope::Answer;
 use crate::wire::envelope::Backlog;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 use crate::wire::feed::Next;
+use crate::wire::feed::What;
 
 /// Commands of one socket that may be on their way; then it is not read.
 const PENDING_MAX: usize = 32;
@@ -143,10 +140,7 @@ impl Upgrade<'_> {
             limits.socket_fragments_count,
         );
         let payload = repack(self.request, payload)?;
-        let (response, session, stream) =
-            actix_ws::handle_with_protocols(self.request, payload, &["sessile.v1"]).map_err(
-                |error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")),
-            )?;
+        let (response, session, stream) = upgrade(self.request, payload)?;
         let stream = stream
             .max_frame_size(limits.socket_frame_bytes)
             .aggregate_continuations()
@@ -275,15 +269,20 @@ impl Socket {
     ) -> Result<(), End> {
         metric::counters().frames("websocket").inc_by(frames.len() as u64);
         for frame in frames {
-            let text = match self.dialect {
-                Dialect::Native => frame.text,
-                Dialect::Chat => {
-                    let Some(kind) = frame.kind else { continue };
-                    let Some(text) = chat::socket_frame(kind, &frame.text) else { continue };
-                    text.into()
+            match (self.dialect, frame.what) {
+                (Dialect::Native, _) => self.send(frame.text, limits).await?,
+                (Dialect::Chat, What::Event(kind)) => {
+                    if let Some(text) = chat::socket_frame(kind, &frame.text) {
+                        self.send(text.into(), limits).await?;
+                    }
                 }
-            };
-            self.send(text, limits).await?;
+                (Dialect::Chat, What::Reset) => {
+                    for text in chat::messages_of_reset(&frame.text) {
+                        self.send(text.into(), limits).await?;
+                    }
+                }
+                (Dialect::Chat, What::Passing) => {}
+            }
         }
         Ok(())
     }
@@ -320,7 +319,7 @@ impl Socket {
                 let wait = self.messages.wait().as_secs() + 1;
                 let detail = format!("too many messages: wait {wait} s");
                 let error = ApiError::new(Limit::SocketRate.code(), detail);
-                let client_id = ClientFrame::parse(&text).err().and_then(|bad| bad.client_id);
+                let client_id = ClientFrame::client_id(&text);
                 let frame = native::error(client_id.as_deref(), &error.problem());
                 self.send(frame.into(), limits).await
             }
@@ -370,6 +369,13 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
+    fn command(&mut self, client_id: String, command: Command) {
+        let work =
+            commands::carry_out(self.router.clone(), self.target.clone(), client_id, command);
+        self.pending.push_back(actix_web::rt::spawn(work));
+    }
+
     async fn obey(&mut self, text: &str, limits: &Limits) -> Result<(), End> {
         if self.dialect == Dialect::Chat {
             // Sockets of the chat route only listen.
@@ -409,7 +415,8 @@ impl Socket {
                 }
             }
             Ok(ClientFrame::Stop { client_id }) => {
-                self.stop(client_id);
+                let work = commands::stop(self.router.clone(), self.target.clone(), client_id);
+                self.pending.push_back(actix_web::rt::spawn(work));
                 Ok(())
             }
             Err(bad) => {
@@ -419,63 +426,6 @@ impl Socket {
             }
         }
     }
-
-    /// Stops the running turn; the answer comes when it is over.
-    fn stop(&mut self, client_id: String) {
-        let (router, target) = (self.router.clone(), self.target.clone());
-        let work = async move {
-            match turns::stop_turn(&router, &target, None).await {
-                Ok(turn) => {
-                    let result = Json::of(&turn).unwrap_or_default();
-                    native::ack(&client_id, 0, &result)
-                }
-                Err(error) => native::error(Some(&client_id), &error.problem()),
-            }
-        };
-        self.pending.push_back(actix_web::rt::spawn(work));
-    }
-
-    /// Sends a command on its way; its answer comes when it is durable, in the order of the commands.
-    fn command(&mut self, client_id: String, command: Command) {
-        let (router, target) = (self.router.clone(), self.target.clone());
-        let work = async move {
-            let key = match IdempotencyKey::new(&client_id) {
-                Ok(key) => key,
-                Err(bad) => {
-                    let error = ApiError::from(Rejection::misnamed("clientId")(bad));
-                    return native::error(None, &error.problem());
-                }
-            };
-            let idempotency = Idempotency::new(key, &command);
-            match router.ask(&target, Request::Command(command, Some(idempotency))).await {
-                Ok(Answer::Message { json, seq, .. }) => ack(&client_id, seq, &json),
-                Ok(Answer::Turn { turn, seq }) => {
-                    let json = Json::of(&turn).unwrap_or_default();
-                    ack(&client_id, seq, json.as_str())
-                }
-                Ok(Answer::Replayed { json, .. }) => {
-                    #[derive(Deserialize)]
-                    struct Seq {
-                        #[serde(default)]
-                        seq: u64,
-                    }
-                    let seq = serde_json::from_str::<Seq>(&json).map_or(0, |message| message.seq);
-                    ack(&client_id, seq, &json)
-                }
-                Ok(_) => native::error(
-                    Some(&client_id),
-                    &ApiError::new("internal", "an answer of the wrong kind").problem(),
-                ),
-                Err(error) => native::error(Some(&client_id), &ApiError::from(error).problem()),
-            }
-        };
-        self.pending.push_back(actix_web::rt::spawn(work));
-    }
-}
-
-fn ack(client_id: &str, seq: u64, json: &str) -> String {
-    let result = Json::parse(json).unwrap_or_default();
-    native::ack(client_id, seq, &result)
 }
 
 /// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.

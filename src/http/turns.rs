@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::ids::IdempotencyKey;
 use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
@@ -21,6 +22,7 @@ use crate::domain::session::NewTurn;
 use crate::domain::session::Rejection;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
+use crate::domain::session::TurnState;
 use crate::http::answer::Watcher;
 use crate::http::body;
 use crate::http::body::Body;
@@ -35,6 +37,7 @@ use crate::router::Router;
 use crate::router::Target;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::problem::Problem;
@@ -117,26 +120,53 @@ pub(super) async fn start(
         false => body::parse(&bytes)?,
     };
     let command = start.into_command(&router)?;
-    let (turn, seq, replayed) = match router.ask(&target, reply::once(&request, command)?).await? {
-        Answer::Turn { turn, seq } => (*turn, seq, false),
-        Answer::Replayed { json, .. } => {
-            let turn: Turn = serde_json::from_str(&json)
-                .map_err(|error| ApiError::new("internal", format!("a stored turn: {error}")))?;
-            (turn, 1, true)
+    let begun = begun(router.ask(&target, reply::once(&request, command)?).await?)?;
+    respond(&router, &target, &request, begun).await
+}
+
+/// A turn that a request began, now or when it came first.
+pub(super) struct Begun {
+    /// The turn, as it began.
+    pub turn: Turn,
+    /// The seq before the first event of its answer.
+    pub after: u64,
+    /// Whether the request came before.
+    pub replayed: bool,
+}
+
+/// The turn that `answer` is about, whether the request came first or again.
+///
+/// # Errors
+///
+/// When it is about something else.
+pub(super) fn begun(answer: Answer) -> Result<Begun, ApiError> {
+    #[derive(Deserialize)]
+    struct Place {
+        seq: Option<u64>,
+    }
+    let internal = |what| ApiError::new("internal", what);
+    match answer {
+        Answer::Turn { turn, seq } => {
+            Ok(Begun { turn: *turn, after: seq.saturating_sub(1), replayed: false })
         }
-        other => return Ok(reply::unexpected(&other)),
-    };
-    respond(&router, &target, &request, turn, seq, replayed).await
+        Answer::Replayed { json, seq, .. } => {
+            let unreadable = |error| internal(format!("a stored turn: {error}"));
+            let turn = serde_json::from_str(&json).map_err(unreadable)?;
+            let place: Place = serde_json::from_str(&json).map_err(unreadable)?;
+            let after = place.seq.unwrap_or(seq).saturating_sub(1);
+            Ok(Begun { turn, after, replayed: true })
+        }
+        other => Err(internal(format!("an answer of the wrong kind: {other:?}"))),
+    }
 }
 
 async fn respond(
     router: &Router,
     target: &Target,
     request: &HttpRequest,
-    turn: Turn,
-    seq: u64,
-    replayed: bool,
+    begun: Begun,
 ) -> Response {
+    let Begun { turn, after, replayed } = begun;
     let says = |name: header::HeaderName, what: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.contains(what))
@@ -147,22 +177,14 @@ async fn respond(
         reply::json(StatusCode::ACCEPTED, &Accepted { turn_id, message_id })
     } else if says(header::ACCEPT, "text/event-stream") {
         let frames = TurnFrames::of(&turn);
-        let watcher = Watcher::begin(router, target, seq - 1, frames, "sse").await?;
+        let watcher = Watcher::begin(router, target, after, frames, "sse").await?;
         stream_response().streaming(watcher.into_body())
     } else {
-        let message_id = turn.message_id.clone();
-        let turn = ended(router, target, turn, seq - 1).await?;
-        let message = match router.ask(target, Request::Query(Ask::Message(message_id))).await {
-            Ok(Answer::Found(message)) => Some(*message),
-            Err(Error::Rejected(rejection)) if *rejection == Rejection::MessageNotFound => None,
-            Err(error) => return Err(error.into()),
-            Ok(other) => return Ok(reply::unexpected(&other)),
-        };
+        let (turn, message) = ended(router, target, turn, after).await?;
         reply::json(StatusCode::OK, &Answered { turn, message })
     };
     if replayed {
-        let name = header::HeaderName::from_static("idempotent-replayed");
-        response.headers_mut().insert(name, header::HeaderValue::from_static("true"));
+        reply::mark_replayed(&mut response);
     }
     Ok(response)
 }
@@ -174,17 +196,31 @@ struct Ended {
     turn: Option<Turn>,
 }
 
+impl Ended {
+    fn heed(&mut self, turn: &Turn) {
+        let ends = turn.state.is_over() || turn.state == TurnState::WaitingApproval;
+        if turn.id == self.id && turn.attempt >= self.attempt && ends {
+            self.turn = Some(turn.clone());
+        }
+    }
+}
+
 impl Encoder for Ended {
+    fn turn_id(&self) -> &str {
+        &self.id
+    }
+
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
         if kind == EventKind::Turn
             && let Ok(Event::Turn(turn)) = Event::decode(kind, frame)
-            && turn.id == self.id
-            && turn.attempt >= self.attempt
-            && !turn.state.is_active()
-            && turn.state != crate::domain::session::TurnState::Queued
         {
-            self.turn = Some(turn);
+            self.heed(&turn);
         }
+        String::new()
+    }
+
+    fn reset(&mut self, _: u64, turn: &Turn, _: Option<&Message>) -> String {
+        self.heed(turn);
         String::new()
     }
 
@@ -197,15 +233,26 @@ impl Encoder for Ended {
     }
 }
 
-async fn ended(router: &Router, target: &Target, turn: Turn, after: u64) -> Result<Turn, Error> {
+/// The end of `turn`, and the message that it wrote; waits for it if there is none yet.
+async fn ended(
+    router: &Router,
+    target: &Target,
+    turn: Turn,
+    after: u64,
+) -> Result<(Turn, Option<Message>), Error> {
     let wait = Ended { id: turn.id.clone(), attempt: turn.attempt, turn: None };
     let mut watcher = Watcher::begin(router, target, after, wait, "wait").await?;
     while watcher.next().await.is_some() {}
     // Without an end the session is gone, or the server ends.
-    watcher.encoder().turn.clone().ok_or(Error::Reset)
+    let turn = watcher.encoder().turn.clone().ok_or(Error::Reset)?;
+    match router.ask(target, Request::Query(Ask::Turn(turn.id.clone()))).await? {
+        Answer::Answered { message, .. } => Ok((turn, message.map(|message| *message))),
+        _ => Err(Error::Reset),
+    }
 }
 
-/// Stops the running turn; it is over when this answers. `None`: nothing ran.
+/// Stops the running turn, once for `key`; it is over when this answers. `None`: nothing ran. Also whether this was asked
+/// before.
 ///
 /// # Errors
 ///
@@ -214,14 +261,19 @@ pub(super) async fn stop_turn(
     router: &Router,
     target: &Target,
     turn_id: Option<String>,
-) -> Result<Option<Turn>, ApiError> {
+    key: Option<IdempotencyKey>,
+) -> Result<(Option<Turn>, bool), ApiError> {
     let command = Command::StopTurn { turn_id };
-    match router.ask(target, Request::Command(command, None)).await {
-        Ok(Answer::Turn { turn, seq }) => {
-            Ok(Some(ended(router, target, *turn, seq.saturating_sub(1)).await?))
+    let idempotency = key.map(|key| Idempotency::new(key, &command));
+    match router.ask(target, Request::Command(command, idempotency)).await {
+        Ok(answer @ (Answer::Turn { .. } | Answer::Replayed { status: 202, .. })) => {
+            let Begun { turn, after, replayed } = begun(answer)?;
+            Ok((Some(ended(router, target, turn, after).await?.0), replayed))
         }
-        Ok(_) => Ok(None),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Ok(None),
+        Ok(answer) => Ok((None, matches!(answer, Answer::Replayed { .. }))),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            Ok((None, false))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -241,11 +293,16 @@ pub(super) struct Stopped {
 pub(super) async fn stop(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    let turn = stop_turn(&router, &target, None).await?;
-    Ok(reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some(), turn }))
+    let (turn, replayed) = stop_turn(&router, &target, None, reply::key(&request)?).await?;
+    let mut response = reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some(), turn });
+    if replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 /// `POST /v1/sessions/{id}/approvals/{approvalId}`
@@ -267,6 +324,7 @@ pub(super) struct Approve {
 pub(super) async fn approve(
     Authenticated(caller): Authenticated,
     path: Path<(String, String)>,
+    request: HttpRequest,
     Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
@@ -275,10 +333,13 @@ pub(super) async fn approve(
     let Approve { approved, reason } = body::parse(&bytes)?;
     let approval_id = reply::name("approval", approval_id)?.into();
     let command = Command::Approve { approval_id, approved, reason };
-    match router.ask(&target, Request::Command(command, None)).await? {
-        Answer::Turn { turn, .. } => Ok(reply::json(StatusCode::OK, &turn)),
-        other => Ok(reply::unexpected(&other)),
+    let answer = router.ask(&target, reply::once(&request, command)?).await?;
+    let Begun { turn, replayed, .. } = begun(answer)?;
+    let mut response = reply::json(StatusCode::OK, &turn);
+    if replayed {
+        reply::mark_replayed(&mut response);
     }
+    Ok(response)
 }
 
 #[derive(Serialize, ToSchema)]

@@ -1,5 +1,8 @@
 //! The routes of the AI SDK: `useChat` of v4 to v7 works with these unchanged.
 
+use std::collections::VecDeque;
+
+use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
@@ -10,25 +13,31 @@ use serde::Serialize;
 
 use crate::auth::Caller;
 use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
+use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
 use crate::domain::session::Head;
 use crate::domain::session::Input;
+use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::NewTurn;
 use crate::domain::session::Rejection;
 use crate::domain::session::Role;
 use crate::domain::session::Status;
-use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
 use crate::http::answer::Watcher;
 use crate::http::body;
+use crate::http::body::HistoryBody;
 use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
+use crate::http::messages::page_limit;
+use crate::http::messages::page_query;
 use crate::http::query::Query;
 use crate::http::reply;
 use crate::http::turns;
+use crate::http::turns::Begun;
 use crate::protocol::Encoder;
 use crate::protocol::ui::Chunks;
 use crate::protocol::ui::Lines;
@@ -41,29 +50,27 @@ use crate::router::Router;
 use crate::router::Target;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 
 type Response = Result<HttpResponse, ApiError>;
 
-/// Messages of a chat that are given at once; a client that has more of them reads pages.
-const MESSAGES_MAX: usize = 1_000;
+/// Messages that are read at once.
+const AT_ONCE: usize = 25;
+/// Bytes of messages, with what is in them, at which a page ends.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// `?protocol`
 #[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ProtocolQuery {
     /// `v4`, `ui` or `text`; by default what the body looks like.
     #[param(inline)]
     protocol: Option<Protocol>,
 }
 
-/// A turn that was begun, and where its log begins.
-pub(super) struct Begun {
-    pub turn: Turn,
-    pub after: u64,
-}
-
-/// Carries out what a client of the AI SDK posts.
+/// Carries out what a client of the AI SDK posts, once for `key`.
 ///
 /// # Errors
 ///
@@ -73,26 +80,32 @@ pub(super) async fn begin(
     target: &Target,
     request: UiRequest,
     protocol: Protocol,
+    key: Option<IdempotencyKey>,
 ) -> Result<Begun, ApiError> {
-    let model = request.model.clone().unwrap_or_else(|| router.default_model().to_owned());
+    let options = request.options();
+    let model = options.model.clone().unwrap_or_else(|| router.default_model().to_owned());
     router.check_model(&model, &request.text())?;
     let input = request.into_input(protocol).map_err(ApiError::invalid)?;
-    start(router, target, input, TurnOptions::default(), model).await
+    start(router, target, NewTurn { input, options, model, titled: true }, key).await
 }
 
-/// Begins a turn.
-pub(super) async fn start(
+/// Begins a turn, once for `key`.
+async fn start(
     router: &Router,
     target: &Target,
-    input: Input,
-    options: TurnOptions,
-    model: String,
+    turn: NewTurn,
+    key: Option<IdempotencyKey>,
 ) -> Result<Begun, ApiError> {
-    let turn = NewTurn { input, options, model, titled: true };
     let command = Command::StartTurn(Box::new(turn));
-    match router.ask(target, Request::Command(command, None)).await? {
-        Answer::Turn { turn, seq } => Ok(Begun { turn: *turn, after: seq - 1 }),
-        other => Err(ApiError::new("internal", format!("an answer of the wrong kind: {other:?}"))),
+    let idempotency = key.map(|key| Idempotency::new(key, &command));
+    turns::begun(router.ask(target, Request::Command(command, idempotency)).await?)
+}
+
+/// The id of a session that a request does not name: its key does, so that a repeat finds what it began.
+pub(super) fn unnamed(caller: &Caller, key: Option<&IdempotencyKey>) -> String {
+    match key {
+        Some(key) => ids::derived(&[caller.workspace(), caller.user(), "chat", key.as_str()]),
+        None => ids::fresh(),
     }
 }
 
@@ -104,29 +117,35 @@ pub(super) async fn start(
 pub(super) async fn say(
     Authenticated(caller): Authenticated,
     Query(query): Query<ProtocolQuery>,
-    LargeBody(bytes): LargeBody,
+    http: HttpRequest,
+    HistoryBody(bytes): HistoryBody,
     router: Data<Router>,
 ) -> Response {
+    let key = reply::key(&http)?;
     let request: UiRequest = body::parse(&bytes)?;
     let id = request.session_id.clone().or_else(|| request.id.clone());
-    let id = id.filter(|id| !id.is_empty()).unwrap_or_else(ids::fresh);
+    let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| unnamed(&caller, key.as_ref()));
     let target = router.target(&caller, &id)?;
     let protocol = query.protocol.unwrap_or_else(|| request.protocol());
-    let begun = begin(&router, &target, request, protocol).await?;
+    let begun = begin(&router, &target, request, protocol, key).await?;
     stream(&router, &target, begun, protocol).await
 }
 
 async fn stream(router: &Router, target: &Target, begun: Begun, protocol: Protocol) -> Response {
-    let Begun { turn, after } = begun;
+    let Begun { turn, after, replayed } = begun;
     let chunks = Chunks::of(&turn);
-    match protocol {
-        Protocol::Ui => send(router, target, after, Sse(chunks), protocol).await,
+    let mut response = match protocol {
+        Protocol::Ui => send(router, target, after, Sse(chunks), protocol).await?,
         Protocol::V4 => {
             let lines = Lines::new(chunks, turn.message_id);
-            send(router, target, after, lines, protocol).await
+            send(router, target, after, lines, protocol).await?
         }
-        Protocol::Text => send(router, target, after, Text(chunks), protocol).await,
+        Protocol::Text => send(router, target, after, Text(chunks), protocol).await?,
+    };
+    if replayed {
+        reply::mark_replayed(&mut response);
     }
+    Ok(response)
 }
 
 async fn send(
@@ -185,7 +204,9 @@ pub(super) async fn running(router: &Router, target: &Target) -> Result<Option<B
     let Some(turn) = active.filter(|turn| turn.state.is_active()) else { return Ok(None) };
     let id = turn.message_id.clone();
     match router.ask(target, Request::Query(Ask::Message(id))).await {
-        Ok(Answer::Found(message)) => Ok(Some(Begun { turn, after: message.seq - 1 })),
+        Ok(Answer::Found(message)) => {
+            Ok(Some(Begun { turn, after: message.seq - 1, replayed: false }))
+        }
         // It was removed meanwhile, with the session perhaps.
         Ok(_) | Err(Error::Rejected(_)) => Ok(None),
         Err(error) => Err(error.into()),
@@ -214,6 +235,7 @@ pub(super) async fn resume(
 
 /// `?chatId`
 #[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResumeV4 {
     /// The chat; v4 does not encode it.
@@ -258,6 +280,7 @@ struct Stopped {
 pub(super) async fn stop(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    http: HttpRequest,
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
@@ -266,39 +289,104 @@ pub(super) async fn stop(
         true => StopRequest::default(),
         false => body::parse(&bytes)?,
     };
-    let stopped = turns::stop_turn(&router, &target, request.active_stream_id).await?;
-    Ok(reply::json(StatusCode::OK, &Stopped { stopped: stopped.is_some() }))
+    let (turn_id, key) = (request.active_stream_id, reply::key(&http)?);
+    let (turn, replayed) = turns::stop_turn(&router, &target, turn_id, key).await?;
+    let mut response = reply::json(StatusCode::OK, &Stopped { stopped: turn.is_some() });
+    if replayed {
+        reply::mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Messages {
     messages: Vec<UiMessage>,
     active: bool,
+    has_more: bool,
 }
 
-/// The messages of a chat, without the one that is being written: resuming brings that one.
+/// `?limit&before`
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct MessagesQuery {
+    /// 1 to 200; 200 if absent. Fewer come where they are large.
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
+    /// The id of a message: only older ones.
+    before: Option<String>,
+}
+
+/// The latest messages of a chat, oldest first, without the one that is being written: resuming brings that one. If
+/// `hasMore`, there are older ones: read on with the id of the first as `before`.
 #[utoipa::path(
-    get, path = "/api/chat/{id}/messages", params(("id" = String, Path)), tag = "ai-sdk", operation_id = "uiMessages",
-    responses((status = 200, description = "`{messages, active}`"))
+    get, path = "/api/chat/{id}/messages", params(("id" = String, Path), MessagesQuery), tag = "ai-sdk", operation_id = "uiMessages",
+    responses((status = 200, description = "`{messages, active, hasMore}`"))
 )]
 pub(super) async fn messages(
     Authenticated(caller): Authenticated,
     id: Path<String>,
+    Query(query): Query<MessagesQuery>,
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    let all =
-        Ask::Page { direction: Direction::Before(u64::MAX), limit: MESSAGES_MAX, settled: false };
-    let messages = match router.ask(&target, Request::Query(all)).await {
-        Ok(Answer::Page(page)) => page.page.messages.clone(),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
-        Err(error) => return Err(error.into()),
-        Ok(other) => return Ok(reply::unexpected(&other)),
+    let MessagesQuery { limit, before } = query;
+    let limit = match limit {
+        Some(limit) => page_limit(Some(&limit))?,
+        None => PAGE_MAX,
     };
-    let active = messages.iter().any(|message| message.status == Status::Streaming);
-    let shown = |status| !matches!(status, Status::Streaming | Status::Deleted);
-    let messages = messages.into_iter().filter(|m| shown(m.status)).map(UiMessage::from).collect();
-    Ok(reply::json(StatusCode::OK, &Messages { messages, active }))
+    Ok(reply::json(StatusCode::OK, &page(&router, &target, before, limit).await?))
+}
+
+/// The latest messages before the one called `before`, oldest first: at most `limit` and about [`PAGE_BYTES`], one at
+/// least.
+async fn page(
+    router: &Router,
+    target: &Target,
+    before: Option<String>,
+    limit: usize,
+) -> Result<Messages, ApiError> {
+    let (mut found, mut bytes, mut active) = (VecDeque::new(), 0, false);
+    let done = |found: VecDeque<Message>, active, has_more| {
+        let messages = found.into_iter().map(UiMessage::from).collect();
+        Ok(Messages { messages, active, has_more })
+    };
+    let mut query = page_query(target, before.filter(|id| !id.is_empty()), false, AT_ONCE, false);
+    loop {
+        let page = match router.ask(target, Request::Query(query)).await {
+            Ok(Answer::Page(page)) => page,
+            Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+                return done(found, active, false);
+            }
+            Err(Error::Rejected(rejection)) if *rejection == Rejection::MessageNotFound => {
+                let detail = "`before` takes the id of a message of this chat";
+                return Err(ApiError::new("cursor_unknown", detail));
+            }
+            Err(error) => return Err(error.into()),
+            Ok(other) => {
+                return Err(ApiError::new("internal", format!("of the wrong kind: {other:?}")));
+            }
+        };
+        for message in page.page.messages.iter().rev() {
+            active |= message.status == Status::Streaming;
+            if matches!(message.status, Status::Streaming | Status::Deleted) {
+                continue;
+            }
+            let parts = message.parts.iter().map(|part| part.json().as_str().len());
+            bytes += message.content.len() + parts.sum::<usize>();
+            if found.len() == limit || (bytes > PAGE_BYTES && !found.is_empty()) {
+                return done(found, active, true);
+            }
+            found.push_front(message.clone());
+        }
+        match page.page.messages.first() {
+            Some(oldest) if page.page.more => {
+                let direction = Direction::Before(oldest.seq);
+                query = Ask::Page { direction, limit: AT_ONCE, settled: false };
+            }
+            _ => return done(found, active, false),
+        }
+    }
 }
 
 /// `POST /api/completion`
@@ -318,6 +406,7 @@ pub(super) struct Completion {
 pub(super) async fn complete(
     Authenticated(caller): Authenticated,
     Query(query): Query<ProtocolQuery>,
+    http: HttpRequest,
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
@@ -325,7 +414,8 @@ pub(super) async fn complete(
     if prompt.trim().is_empty() {
         return Err(ApiError::invalid("`prompt` is empty"));
     }
-    let target = fresh(&router, &caller)?;
+    let key = reply::key(&http)?;
+    let target = router.target(&caller, &unnamed(&caller, key.as_ref()))?;
     let model = model.unwrap_or_else(|| router.default_model().to_owned());
     router.check_model(&model, &prompt)?;
     let message = NewMessage {
@@ -336,10 +426,7 @@ pub(super) async fn complete(
         metadata: None,
     };
     let input = Input::Message { message, edit: false };
-    let begun = start(&router, &target, input, TurnOptions::default(), model).await?;
+    let turn = NewTurn { input, options: TurnOptions::default(), model, titled: true };
+    let begun = start(&router, &target, turn, key).await?;
     stream(&router, &target, begun, query.protocol.unwrap_or(Protocol::Ui)).await
-}
-
-fn fresh(router: &Router, caller: &Caller) -> Result<Target, Rejection> {
-    router.target(caller, &ids::fresh())
 }

@@ -17,20 +17,28 @@ use tokio::sync::mpsc;
 
 use crate::auth::Caller;
 use crate::base::clock;
-use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
+use crate::base::limits::Limit;
 use crate::base::limits::Limits;
+use crate::base::metric;
 use crate::domain::session::EventKind;
+use crate::domain::session::Message;
+use crate::domain::session::Rejection;
+use crate::domain::session::Turn;
 use crate::http::answer::Watcher;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::guard::Guard;
+use crate::http::history::LastMessage;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
+use crate::http::turns::Begun;
 use crate::http::ui;
-use crate::http::ui::Begun;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
+use crate::http::upgrade::upgrade;
 use crate::protocol::Encoder;
+use crate::protocol::ui::Chunk;
 use crate::protocol::ui::Chunks;
 use crate::protocol::ui::Protocol;
 use crate::protocol::ui::SocketFrame;
@@ -43,6 +51,8 @@ use crate::router::Target;
 const REQUESTS_MAX: usize = 32;
 /// Frames that wait for the socket; then those who make them wait.
 const WAITING_MAX: usize = 64;
+/// Frames beyond the rate that are answered with an error; then the socket is closed.
+const STRIKES_MAX: u32 = 60;
 
 /// Opens a socket.
 #[utoipa::path(
@@ -59,11 +69,11 @@ pub(super) async fn open(
         return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`"));
     }
     let limits = router.limits();
-    let (frame_max, fragments_max) = (limits.turn_body_bytes, limits.socket_fragments_count);
+    // A frame may carry the history as well, of which only the last message is looked at.
+    let (frame_max, fragments_max) = (limits.history_body_bytes, limits.socket_fragments_count);
     let (payload, _) = Guard::wrap(payload.into_inner(), frame_max, fragments_max);
     let payload = repack(&request, payload)?;
-    let (response, session, stream) = actix_ws::handle(&request, payload)
-        .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))?;
+    let (response, session, stream) = upgrade(&request, payload)?;
     let stream =
         stream.max_frame_size(frame_max).aggregate_continuations().max_continuation_size(frame_max);
     let router = Router::clone(&router);
@@ -71,7 +81,8 @@ pub(super) async fn open(
         let now = clock::instant();
         let rate = Throttle::new(router.limits().socket_messages_per_minute, now);
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
-        let socket = Socket { session, router, caller, open: Rc::default(), frames, rate };
+        let open = Rc::default();
+        let socket = Socket { session, router, caller, open, frames, rate, strikes: 0 };
         socket.run(stream, waiting).await;
     });
     Ok(response)
@@ -87,6 +98,16 @@ struct Socket {
     open: Open,
     frames: mpsc::Sender<String>,
     rate: Throttle,
+    /// Frames beyond the rate.
+    strikes: u32,
+}
+
+/// What a request asks for.
+enum Wanted {
+    /// As a `POST`, with its idempotency key.
+    Send(Box<UiRequest>, Option<String>),
+    /// The answer that is being written in this chat.
+    Resume(String),
 }
 
 /// Code and reason of a close.
@@ -145,8 +166,14 @@ impl Socket {
         match message {
             Some(Ok(AggregatedMessage::Text(text))) => {
                 if !self.rate.take(clock::instant()) {
-                    return Err(Some((4029, "too many messages".to_owned())));
+                    return self.refuse(&text).await;
                 }
+                let max = self.router.limits().turn_body_bytes;
+                let Ok(text) = LastMessage::of(&text, max) else {
+                    metric::counters().limit_hit(Limit::Body);
+                    let problem = format!("the last message is larger than {max} bytes");
+                    return self.error(&text, &problem).await;
+                };
                 match SocketFrame::parse(&text) {
                     Ok(frame) => self.obey(frame),
                     Err(problem) => Err(Some((1008, shortened(problem)))),
@@ -167,6 +194,30 @@ impl Socket {
         }
     }
 
+    /// A frame beyond the rate: whoever sent it is told, unless it goes on like this.
+    async fn refuse(&mut self, text: &str) -> Result<(), Option<Close>> {
+        metric::counters().limit_hit(Limit::SocketRate);
+        self.strikes += 1;
+        let wait = self.rate.wait().as_secs() + 1;
+        if self.strikes > STRIKES_MAX {
+            return Err(Some((4029, "too many messages".to_owned())));
+        }
+        self.error(text, &format!("too many messages: wait {wait} s")).await
+    }
+
+    /// Refuses the request that a frame makes; a frame that makes none ends the socket.
+    async fn error(&mut self, text: &str, problem: &str) -> Result<(), Option<Close>> {
+        let Some(request_id) = SocketFrame::request_id(text) else {
+            return Err(Some((1008, shortened(problem.to_owned()))));
+        };
+        let frame = SocketReply::Error(problem).json(&request_id);
+        let stuck = Duration::from_millis(self.router.limits().socket_stuck_ms);
+        match tokio::time::timeout(stuck, self.session.text(frame)).await {
+            Ok(sent) => sent.map_err(|_| None),
+            Err(_) => Err(Some((4408, "too slow; resume".to_owned()))),
+        }
+    }
+
     fn obey(&mut self, frame: SocketFrame) -> Result<(), Option<Close>> {
         match frame {
             SocketFrame::Abort { request_id } => {
@@ -174,27 +225,24 @@ impl Socket {
                 if let Some((target, turn_id)) = aborted {
                     let router = self.router.clone();
                     actix_web::rt::spawn(async move {
-                        let stopped = turns::stop_turn(&router, &target, Some(turn_id)).await;
+                        let stopped = turns::stop_turn(&router, &target, Some(turn_id), None).await;
                         if let Err(error) = stopped {
                             tracing::debug!("a turn could not be stopped: {error}");
                         }
                     });
                 }
             }
-            SocketFrame::Send { request_id, request } => {
-                self.follow(request_id, Some(request), None)?
+            SocketFrame::Send { request_id, request, key } => {
+                self.follow(request_id, Wanted::Send(request, key))?;
             }
-            SocketFrame::Resume { request_id, id } => self.follow(request_id, None, Some(id))?,
+            SocketFrame::Resume { request_id, id } => {
+                self.follow(request_id, Wanted::Resume(id))?;
+            }
         }
         Ok(())
     }
 
-    fn follow(
-        &self,
-        request_id: String,
-        request: Option<Box<UiRequest>>,
-        id: Option<String>,
-    ) -> Result<(), Option<Close>> {
+    fn follow(&self, request_id: String, wanted: Wanted) -> Result<(), Option<Close>> {
         {
             let mut open = self.open.borrow_mut();
             if open.len() >= REQUESTS_MAX || open.contains_key(&request_id) {
@@ -211,9 +259,7 @@ impl Socket {
             request_id,
         };
         actix_web::rt::spawn(async move {
-            let resumes = request.is_none();
-            let id = id.or_else(|| request.as_ref()?.id.clone());
-            if let Err(error) = task.answer(id, request, resumes).await {
+            if let Err(error) = task.answer(wanted).await {
                 let text = error.problem().detail;
                 task.say(&SocketReply::Error(&text)).await;
             }
@@ -248,19 +294,27 @@ impl Task {
         wanted && self.frames.send(reply.json(&self.request_id)).await.is_ok()
     }
 
-    async fn answer(
-        &self,
-        id: Option<String>,
-        request: Option<Box<UiRequest>>,
-        resumes: bool,
-    ) -> Result<(), ApiError> {
-        let id = id.unwrap_or_else(ids::fresh);
-        let target = self.router.target(&self.caller, &id)?;
-        let begun = match request {
-            Some(request) => Some(ui::begin(&self.router, &target, *request, Protocol::Ui).await?),
-            None => ui::running(&self.router, &target).await?,
+    async fn answer(&self, wanted: Wanted) -> Result<(), ApiError> {
+        let target = |id: &str| self.router.target(&self.caller, id);
+        let resumes = matches!(wanted, Wanted::Resume(_));
+        let (target, begun) = match wanted {
+            Wanted::Send(request, key) => {
+                let key = key.as_deref().map(IdempotencyKey::new).transpose();
+                let key = key.map_err(Rejection::misnamed("Idempotency-Key"))?;
+                let id = request.session_id.clone().or_else(|| request.id.clone());
+                let id = id.filter(|id| !id.is_empty());
+                let id = id.unwrap_or_else(|| ui::unnamed(&self.caller, key.as_ref()));
+                let target = target(&id)?;
+                let begun = ui::begin(&self.router, &target, *request, Protocol::Ui, key).await?;
+                (target, Some(begun))
+            }
+            Wanted::Resume(id) => {
+                let target = target(&id)?;
+                let begun = ui::running(&self.router, &target).await?;
+                (target, begun)
+            }
         };
-        let Some(Begun { turn, after }) = begun else {
+        let Some(Begun { turn, after, .. }) = begun else {
             self.say(&SocketReply::NoActive).await;
             return Ok(());
         };
@@ -298,15 +352,31 @@ struct Frames {
     sequence: u64,
 }
 
-impl Encoder for Frames {
-    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+impl Frames {
+    fn lines(&mut self, chunks: Vec<Chunk>) -> String {
         let mut out = String::new();
-        for chunk in self.chunks.push(kind, frame) {
+        for chunk in chunks {
             out.push_str(&SocketReply::Chunk(self.sequence, &chunk.json()).json(&self.request_id));
             out.push('\n');
             self.sequence += 1;
         }
         out
+    }
+}
+
+impl Encoder for Frames {
+    fn turn_id(&self) -> &str {
+        self.chunks.turn_id()
+    }
+
+    fn push(&mut self, kind: EventKind, frame: &str) -> String {
+        let chunks = self.chunks.push(kind, frame);
+        self.lines(chunks)
+    }
+
+    fn reset(&mut self, _: u64, turn: &Turn, message: Option<&Message>) -> String {
+        let chunks = self.chunks.reset(turn, message);
+        self.lines(chunks)
     }
 
     fn is_done(&self) -> bool {

@@ -2,11 +2,15 @@
 
 use actix_web::FromRequest;
 use actix_web::HttpRequest;
+use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web;
 use futures_util::FutureExt;
 
 use crate::http::error::ApiError;
+
+/// The sub-protocol of the native socket.
+const OWN_PROTOCOL: &str = "sessile.v1";
 
 /// The code with which a socket is closed after this error.
 pub(super) fn close_code(error: &actix_ws::ProtocolError) -> u16 {
@@ -24,6 +28,29 @@ pub(super) fn close_code(error: &actix_ws::ProtocolError) -> u16 {
 pub(super) fn is_upgrade(request: &HttpRequest) -> bool {
     let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// Makes a socket of a request, in the sub-protocol `sessile.v1` if the client offers it, else in the first that it
+/// offers: a browser ends a socket for which it offered some and none was taken, and some carry a token there.
+///
+/// # Errors
+///
+/// When the request asks for no socket of this kind.
+pub(super) fn upgrade(
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<(HttpResponse, actix_ws::Session, actix_ws::MessageStream), ApiError> {
+    let offered: Vec<&str> = request
+        .headers()
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let own = offered.iter().find(|name| **name == OWN_PROTOCOL);
+    let taken: Vec<&str> = own.or(offered.first()).copied().into_iter().collect();
+    actix_ws::handle_with_protocols(request, payload, &taken)
+        .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))
 }
 
 /// A payload as the extractor that `actix-ws` takes.

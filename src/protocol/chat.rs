@@ -85,8 +85,10 @@ struct Said<'a> {
 pub struct Stream {
     turn_id: String,
     message_id: String,
-    /// Parts that are text: what is thought or called is not said.
-    texts: Vec<usize>,
+    /// Parts that are text, and bytes of each that were said: what is thought or called is not said.
+    texts: Vec<(usize, usize)>,
+    /// Whether the whole was said.
+    told: bool,
     done: bool,
 }
 
@@ -95,7 +97,7 @@ impl Stream {
     #[must_use]
     pub fn begin(turn: &Turn) -> (Self, String) {
         let (turn_id, message_id) = (turn.id.clone(), turn.message_id.clone());
-        let stream = Self { turn_id, message_id, texts: Vec::new(), done: false };
+        let stream = Self { turn_id, message_id, texts: Vec::new(), told: false, done: false };
         let ack = Said { r#type: "ack", role: None, content: Some("Message received") };
         (stream, sse("message", &ack))
     }
@@ -103,37 +105,85 @@ impl Stream {
     fn event(&mut self, kind: EventKind, frame: &str) -> String {
         if !matches!(
             kind,
-            EventKind::PartDelta | EventKind::PartUpdate | EventKind::Message | EventKind::Turn
+            EventKind::PartDelta
+                | EventKind::PartUpdate
+                | EventKind::MessageParts
+                | EventKind::Message
+                | EventKind::Turn
         ) {
             return String::new();
         }
         match Event::decode(kind, frame) {
-            Ok(Event::PartDelta { message_id, part, delta, .. })
-                if message_id == self.message_id && self.texts.contains(&part) =>
+            Ok(Event::PartDelta { message_id, part, offset, delta })
+                if message_id == self.message_id =>
             {
-                sse("message", &Said { r#type: "delta", role: None, content: Some(&delta) })
+                self.grow(part, offset, &delta)
             }
             Ok(Event::PartUpdate { message_id, part, fields })
                 if message_id == self.message_id
                     && fields.text("type").as_deref() == Some("text") =>
             {
-                self.texts.push(part);
-                match self.texts.len() {
-                    1 => String::new(),
-                    // As in the content of the message.
-                    _ => sse("message", &Said { r#type: "delta", role: None, content: Some("\n") }),
-                }
+                self.open(part)
             }
-            Ok(Event::Message(message))
-                if message.id == self.message_id
-                    && matches!(message.status, Status::Complete | Status::Stopped) =>
+            // Of the texts that are open: the others are opened by what follows.
+            Ok(Event::MessageParts { message_id, parts, from: Some(_), .. })
+                if message_id == self.message_id =>
             {
-                let role = Some(Role::Assistant);
-                sse("message", &Said { r#type: "assistant", role, content: Some(&message.content) })
+                self.catch_up(&parts, false)
             }
+            Ok(Event::Message(message)) => self.message(&message),
             Ok(Event::Turn(turn)) if turn.id == self.turn_id => self.turn(&turn),
             _ => String::new(),
         }
+    }
+
+    fn message(&mut self, message: &Message) -> String {
+        let ended = matches!(message.status, Status::Complete | Status::Stopped);
+        if message.id != self.message_id || !ended || self.told {
+            return String::new();
+        }
+        self.told = true;
+        let role = Some(Role::Assistant);
+        sse("message", &Said { r#type: "assistant", role, content: Some(&message.content) })
+    }
+
+    fn open(&mut self, part: usize) -> String {
+        if self.texts.iter().any(|(open, _)| *open == part) {
+            return String::new();
+        }
+        self.texts.push((part, 0));
+        match self.texts.len() {
+            1 => String::new(),
+            // As in the content of the message.
+            _ => sse("message", &Said { r#type: "delta", role: None, content: Some("\n") }),
+        }
+    }
+
+    /// Text that begins at `offset`, as far as it is new.
+    fn grow(&mut self, part: usize, offset: usize, text: &str) -> String {
+        let Some((_, said)) = self.texts.iter_mut().find(|(open, _)| *open == part) else {
+            return String::new();
+        };
+        let Some(new) = text.get(said.saturating_sub(offset)..).filter(|new| !new.is_empty())
+        else {
+            return String::new();
+        };
+        *said = offset + text.len();
+        sse("message", &Said { r#type: "delta", role: None, content: Some(new) })
+    }
+
+    fn catch_up(&mut self, parts: &[Part], opens: bool) -> String {
+        let mut out = String::new();
+        for (at, part) in parts.iter().enumerate() {
+            let part = part.members();
+            if part.text("type").as_deref() == Some("text") {
+                if opens {
+                    out.push_str(&self.open(at));
+                }
+                out.push_str(&self.grow(at, 0, &part.text("content").unwrap_or_default()));
+            }
+        }
+        out
     }
 
     fn turn(&mut self, turn: &Turn) -> String {
@@ -156,8 +206,21 @@ impl Stream {
 }
 
 impl Encoder for Stream {
+    fn turn_id(&self) -> &str {
+        &self.turn_id
+    }
+
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
         self.event(kind, frame)
+    }
+
+    fn reset(&mut self, _: u64, turn: &Turn, message: Option<&Message>) -> String {
+        let mut out = String::new();
+        if let Some(message) = message {
+            out.push_str(&self.catch_up(&message.parts, true));
+            out.push_str(&self.message(message));
+        }
+        out + &self.turn(turn)
     }
 
     fn is_done(&self) -> bool {
@@ -174,28 +237,48 @@ impl Encoder for Stream {
 pub fn socket_frame(kind: EventKind, frame: &str) -> Option<String> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Stored {
-        r#type: &'static str,
-        message: ChatMessage,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
     struct Replaced<'a> {
         r#type: &'static str,
         message_id: &'a str,
         parts: &'a [Part],
     }
     let line = match (kind, Event::decode(kind, frame).ok()?) {
-        (EventKind::Message, Event::Message(message)) => {
-            serde_json::to_string(&Stored { r#type: "message", message: message.into() })
-        }
-        (EventKind::MessageParts, Event::MessageParts { message_id, parts, .. }) => {
+        (EventKind::Message, Event::Message(message)) => return Some(stored(message)),
+        // What stands for text that grew is nothing new: these clients hear of a message when it is whole.
+        (EventKind::MessageParts, Event::MessageParts { message_id, parts, from: None, .. }) => {
             let (message_id, parts) = (message_id.as_str(), parts.as_slice());
             serde_json::to_string(&Replaced { r#type: "message-parts", message_id, parts })
         }
         _ => return None,
     };
     line.ok()
+}
+
+fn stored(message: Message) -> String {
+    #[derive(Serialize)]
+    struct Stored {
+        r#type: &'static str,
+        message: ChatMessage,
+    }
+    let frame = Stored { r#type: "message", message: message.into() };
+    serde_json::to_string(&frame).expect("messages are plain JSON")
+}
+
+/// The socket frames that take the place of a `reset`: a message each.
+#[must_use]
+pub fn messages_of_reset(frame: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Reset {
+        snapshot: Snapshot,
+    }
+    #[derive(Deserialize)]
+    struct Snapshot {
+        messages: Vec<Message>,
+    }
+    let shown = |message: &Message| !matches!(message.status, Status::Streaming | Status::Deleted);
+    let reset: Result<Reset, _> = serde_json::from_str(frame);
+    let messages = reset.map(|reset| reset.snapshot.messages).unwrap_or_default();
+    messages.into_iter().filter(shown).map(stored).collect()
 }
 
 /// Reads parts from the text of a JSON array.

@@ -80,6 +80,22 @@ impl Conversation {
             metadata: head.metadata.clone(),
         }
     }
+
+    /// The conversation `id` as it was when the answer was given that `session` is of.
+    ///
+    /// # Errors
+    ///
+    /// When that is no session.
+    pub fn replayed(id: &str, session: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Was {
+            created_at: i64,
+            metadata: Json,
+        }
+        let Was { created_at, metadata } = serde_json::from_str(session)?;
+        Ok(Self { id: id.to_owned(), object: "conversation", created_at, metadata })
+    }
 }
 
 /// That a conversation was deleted.

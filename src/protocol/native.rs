@@ -194,6 +194,12 @@ struct TypingFrame {
 }
 
 impl ClientFrame {
+    /// The `clientId` of a frame, whatever else it says.
+    #[must_use]
+    pub fn client_id(text: &str) -> Option<String> {
+        serde_json::from_str::<Outline>(text).ok()?.client_id
+    }
+
     /// Reads a text frame.
     ///
     /// # Errors
@@ -258,6 +264,10 @@ impl TurnFrames {
 }
 
 impl Encoder for TurnFrames {
+    fn turn_id(&self) -> &str {
+        &self.turn_id
+    }
+
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
         let mine = match Event::decode(kind, frame) {
             Ok(Event::Turn(turn)) if turn.id == self.turn_id => {
@@ -274,6 +284,16 @@ impl Encoder for TurnFrames {
             _ => false,
         };
         if mine { format!("data: {frame}\n\n") } else { String::new() }
+    }
+
+    fn reset(&mut self, seq: u64, turn: &Turn, message: Option<&Message>) -> String {
+        let message = message.map(|message| Event::Message(message.clone()).encode(seq));
+        let turn = Event::Turn(turn.clone()).encode(seq);
+        let mut out = String::new();
+        if let Some(message) = message {
+            out.push_str(&self.push(EventKind::Message, &message));
+        }
+        out + &self.push(EventKind::Turn, &turn)
     }
 
     fn is_done(&self) -> bool {

@@ -39,6 +39,14 @@ impl Idempotency {
         Self { key, request: hash(&json) }
     }
 
+    /// The same, of a request that wants `more` as well.
+    #[must_use]
+    pub fn and(mut self, more: &impl serde::Serialize) -> Self {
+        let json = serde_json::to_vec(&(self.request, more)).expect("requests are plain JSON");
+        self.request = hash(&json);
+        self
+    }
+
     /// As [`Idempotency::new`], whatever the order of the keys in the JSON that `command` holds.
     #[must_use]
     pub fn unordered(key: IdempotencyKey, command: &Command) -> Self {
@@ -90,6 +98,8 @@ pub enum Query {
         /// Without messages that are being written or were deleted.
         settled: bool,
     },
+    /// A turn, and the message that it wrote.
+    Turn(String),
     /// A page of the log.
     Events {
         /// The seq before the first.
@@ -149,6 +159,7 @@ impl fmt::Debug for Query {
             Self::Count => "count",
             Self::Message(_) => "message",
             Self::Page { .. } | Self::PageFrom { .. } => "page",
+            Self::Turn(_) => "turn",
             Self::Events { .. } => "events",
             Self::Subscribe { .. } => "subscribe",
             Self::Ephemeral(_) => "ephemeral",
@@ -180,6 +191,17 @@ pub enum Answer {
         status: u16,
         /// The body.
         json: ByteString,
+        /// Seq of the first event that the request led to.
+        seq: u64,
+    },
+    /// A turn as it is, and the message that it wrote, in whatever branch.
+    Answered {
+        /// The turn.
+        turn: Box<Turn>,
+        /// Seq of the event that announced it.
+        seq: u64,
+        /// The message; `None` if the turn was given up before it began.
+        message: Option<Box<Message>>,
     },
     /// The session.
     Session {

@@ -13,15 +13,34 @@ use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::domain::session::EventKind;
 
-/// An event on its way to a client. Cheap to clone.
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An event of the log.
+    Event(EventKind),
+    /// The state at its seq, where the log does not reach back: whoever reads frames must take it in place of events.
+    Reset,
+    /// What is never stored, as typing.
+    Passing,
+}
+
+/// Something on its way to a client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// Its place in the log; `None` for what is never stored, as typing.
+    /// Its place in the log; `None` for what is never stored.
     pub seq: Option<u64>,
-    /// Its kind; `None` for what is never stored.
-    pub kind: Option<EventKind>,
+    /// What it is.
+    pub what: What,
     /// The JSON.
     pub text: ByteString,
+}
+
+impl Frame {
+    /// What is never stored.
+    #[must_use]
+    pub fn passing(text: ByteString) -> Self {
+        Self { seq: None, what: What::Passing, text }
+    }
 }
 
 /// Why a subscription ended.

@@ -96,6 +96,7 @@ pub const CODES: &[Code] = &[
         "Wait until it is complete; a deleted one stays deleted.",
     ),
     code("turn_in_progress", 409, "Too many turns wait in this session", "Wait until one is over."),
+    code("turn_not_found", 404, "There is no such turn in the session", "Read the session again."),
     code("turn_over", 409, "The turn is over", "Nothing: it was completed, failed or superseded."),
     retry(
         "turn_active",

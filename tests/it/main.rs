@@ -4,9 +4,11 @@
 
 mod support;
 
+mod ai_sdk;
 mod api;
 mod chat;
 mod cli_providers;
+mod compaction;
 mod conversations;
 mod crash;
 mod drains;
@@ -19,6 +21,7 @@ mod hostile_names;
 mod lifecycle;
 mod limits;
 mod model_servers;
+mod once;
 mod openapi;
 mod pages;
 mod power;

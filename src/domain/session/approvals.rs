@@ -5,9 +5,12 @@ use crate::domain::session::Context;
 use crate::domain::session::Draft;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
+use crate::domain::session::Message;
 use crate::domain::session::Outcome;
 use crate::domain::session::Part;
 use crate::domain::session::Rejection;
+use crate::domain::session::Role;
+use crate::domain::session::Status;
 use crate::domain::session::Stop;
 use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
@@ -16,6 +19,7 @@ use crate::domain::session::View;
 use crate::domain::session::decide::Decided;
 use crate::domain::session::decide::Decision;
 use crate::domain::session::decide::nothing;
+use crate::domain::session::turns::Plan;
 use crate::domain::session::turns::next;
 
 /// A tool call that somebody outside must answer.
@@ -65,6 +69,92 @@ impl Waiting {
             (None, None) => None,
         }
     }
+}
+
+/// What becomes of a call that nobody answers any more.
+pub(super) fn given_up(call_id: &str, why: &str) -> Object {
+    Object::default().with("toolCallId", &call_id).with("state", &"error").with("errorText", &why)
+}
+
+/// Goes on with the last answer: what the client says to the calls that wait, all of them.
+pub(super) fn go_on<V: View>(
+    view: &V,
+    id: Option<&String>,
+    results: &[ToolAnswer],
+) -> Result<Plan, Stop<V::Error>> {
+    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
+    let last = last
+        .filter(|last| {
+            last.role == Role::Assistant
+                && last.status == Status::Complete
+                && id.is_none_or(|id| *id == last.id)
+        })
+        .ok_or(Rejection::NotContinuable)?;
+    let input = view.message_before(last.seq).map_err(Stop::View)?;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (at, part) in last.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(part) else { continue };
+        let answer = results.iter().find(|answer| answer.tool_call_id == call.id);
+        let Some((fields, denied)) = answer.and_then(|answer| call.answered(answer)) else {
+            return Err(Rejection::ToolWaits { tool_call_id: call.id }.into());
+        };
+        let update = Event::PartUpdate { message_id: last.id.clone(), part: at, fields };
+        if denied { after.push(update) } else { before.push(update) }
+    }
+    if before.is_empty() && after.is_empty() {
+        // Nothing waited: the client sent it twice, or makes it up.
+        return Err(Rejection::NotContinuable.into());
+    }
+    let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
+    let earlier = match &last.turn_id {
+        Some(id) => view.turn(id).map_err(Stop::View)?,
+        None => None,
+    };
+    Ok(Plan { before, after, input_id, message_id: Some(last.id), earlier })
+}
+
+/// Why nobody can answer a call any more.
+pub(super) const WENT_ON: &str = "nobody answered the call before the conversation went on";
+
+/// Why a call without a result never gets one, after a turn that ended so.
+pub(super) fn never(state: TurnState) -> Option<&'static str> {
+    match state {
+        TurnState::Stopped => Some("the answer was stopped before the call had a result"),
+        TurnState::Interrupted => Some("a restart of the server cut the call off"),
+        TurnState::Failed => Some("the answer failed before the call had a result"),
+        _ => None,
+    }
+}
+
+/// Gives up the calls of the last answer that wait for somebody, as something else is said or it is stopped; then it has
+/// `status`.
+pub(super) fn give_up<V: View>(
+    view: &V,
+    status: Option<Status>,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
+    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
+    // An answer of a turn: what an agent keeps is the agent's.
+    let mine = |last: &Message| last.role == Role::Assistant && last.turn_id.is_some();
+    let Some(mut message) = last.filter(mine) else { return Ok(Vec::new()) };
+    let mut draft = Draft::new(message.id.clone(), message.seq);
+    draft.replace(&message.parts);
+    let mut events = Vec::new();
+    for (part, stored) in message.parts.iter().enumerate() {
+        let Some(call) = Waiting::of(stored) else { continue };
+        let fields = given_up(&call.id, WENT_ON);
+        draft.update(part, &fields);
+        events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
+    }
+    if events.is_empty() && status.is_none_or(|status| status == message.status) {
+        return Ok(events);
+    }
+    message.parts = draft.parts();
+    message.status = status.unwrap_or(message.status);
+    message.version += 1;
+    message.updated_at_ms = ctx.now_ms;
+    events.push(Event::Message(message));
+    Ok(events)
 }
 
 /// Answers one approval; the turn goes on when it was the last that was open.
@@ -136,6 +226,7 @@ pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Dec
         events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
     }
     message.parts = draft.parts();
+    message.status = Status::Stopped;
     message.version += 1;
     message.updated_at_ms = ctx.now_ms;
     events.push(Event::Message(message));

@@ -120,6 +120,9 @@ pub enum Rejection {
     /// The turn is not the one that runs.
     #[error("the turn is over")]
     TurnOver,
+    /// No turn has this id.
+    #[error("there is no such turn in the session")]
+    TurnNotFound,
     /// Another turn runs.
     #[error("another answer is being written in this session: wait for it or stop it")]
     TurnActive,
@@ -156,6 +159,7 @@ impl Classify for Rejection {
             Self::SessionNotFound
             | Self::Deleted
             | Self::MessageNotFound
+            | Self::TurnNotFound
             | Self::ApprovalNotFound
             | Self::ItemNotFound => Kind::NotFound,
             Self::TurnActive
@@ -181,6 +185,7 @@ impl Classify for Rejection {
             Self::Invalid { .. } => "invalid",
             Self::Limit { limit, .. } => limit.code(),
             Self::TurnOver => "turn_over",
+            Self::TurnNotFound => "turn_not_found",
             Self::TurnActive => "turn_active",
             Self::NotContinuable => "not_continuable",
             Self::ToolWaits { .. } => "tool_waits",
@@ -240,7 +245,7 @@ pub fn decide<V: View>(view: &V, command: Command, ctx: &Context<'_>) -> Decided
         Command::EndTurn { turn_id, attempt, ending } => {
             turns::end(view, &turn_id, attempt, *ending, ctx)
         }
-        Command::StopTurn { turn_id } => turns::stop(view, turn_id.as_ref()),
+        Command::StopTurn { turn_id } => turns::stop(view, turn_id.as_ref(), ctx),
         Command::Approve { approval_id, approved, reason } => {
             approvals::approve(view, &approval_id, approved, reason)
         }
@@ -395,7 +400,7 @@ fn replace_parts<V: View>(
     message.version += 1;
     message.updated_at_ms = ctx.now_ms;
     message.parts.clone_from(&parts);
-    let event = Event::MessageParts { message_id, version: message.version, parts };
+    let event = Event::MessageParts { message_id, version: message.version, parts, from: None };
     Ok(Decision { events: vec![event], outcome: Outcome::Message(Box::new(message)) })
 }
 

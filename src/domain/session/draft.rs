@@ -148,6 +148,12 @@ impl Draft {
         }
     }
 
+    /// Gives it these parts.
+    pub fn replace(&mut self, parts: &[Part]) {
+        let changed = |part| Growing { dirty: true, ..Growing::stored(part) };
+        self.parts = parts.iter().map(changed).collect();
+    }
+
     /// The parts as they are now.
     #[must_use]
     pub fn parts(&self) -> Vec<Part> {

@@ -82,7 +82,7 @@ impl EventKind {
 pub enum Event {
     /// A message was stored: a new one, or the answer of a turn as it was in the end.
     Message(Message),
-    /// The parts of a message were replaced.
+    /// The parts of a message were replaced; or what stands in the log for text that grew, once that was removed.
     MessageParts {
         /// Which message.
         message_id: String,
@@ -90,6 +90,8 @@ pub enum Event {
         version: u32,
         /// The parts.
         parts: Vec<Part>,
+        /// Of a frame that stands for removed ones: seq of the first of them; its own seq is that of the last.
+        from: Option<u64>,
     },
     /// Text grew.
     PartDelta {
@@ -162,6 +164,8 @@ struct MessageFrame<M> {
 struct PartsFrame<I, P> {
     r#type: Tag,
     seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
     message_id: I,
     version: u32,
     parts: P,
@@ -224,10 +228,13 @@ struct UpdateFrame<I, F> {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct BranchFrame {
     r#type: Tag,
     seq: u64,
-    from: u64,
+    /// Not `from`, which readers take for the first seq that a frame stands for; older files say it.
+    #[serde(alias = "from")]
+    first_seq: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -280,9 +287,10 @@ impl Event {
             Self::Message(message) => {
                 serde_json::to_string(&MessageFrame { r#type: tag, seq, message })
             }
-            Self::MessageParts { message_id, version, parts } => {
-                let version = *version;
-                serde_json::to_string(&PartsFrame { r#type: tag, seq, message_id, version, parts })
+            Self::MessageParts { message_id, version, parts, from } => {
+                let (version, from) = (*version, *from);
+                let frame = PartsFrame { r#type: tag, seq, from, message_id, version, parts };
+                serde_json::to_string(&frame)
             }
             Self::PartDelta { message_id, part, offset, delta } => {
                 let (part, offset) = (*part, *offset);
@@ -310,7 +318,7 @@ impl Event {
                 serde_json::to_string(&UpdateFrame { r#type: tag, seq, message_id, part, fields })
             }
             Self::Branch { from } => {
-                serde_json::to_string(&BranchFrame { r#type: tag, seq, from: *from })
+                serde_json::to_string(&BranchFrame { r#type: tag, seq, first_seq: *from })
             }
             Self::Items(change) => serde_json::to_string(&ItemsFrame { r#type: tag, seq, change }),
         };
@@ -330,8 +338,8 @@ impl Event {
                 }
                 EventKind::MessageParts => {
                     let frame: PartsFrame<String, Vec<Part>> = serde_json::from_str(frame)?;
-                    let PartsFrame { message_id, version, parts, .. } = frame;
-                    Self::MessageParts { message_id, version, parts }
+                    let PartsFrame { message_id, version, parts, from, .. } = frame;
+                    Self::MessageParts { message_id, version, parts, from }
                 }
                 EventKind::PartDelta => {
                     let frame: DeltaFrame<String> = serde_json::from_str(frame)?;
@@ -357,7 +365,7 @@ impl Event {
                     Self::PartUpdate { message_id, part, fields }
                 }
                 EventKind::Branch => {
-                    Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.from }
+                    Self::Branch { from: serde_json::from_str::<BranchFrame>(frame)?.first_seq }
                 }
                 EventKind::Items => {
                     Self::Items(serde_json::from_str::<ItemsFrame<ItemsChange>>(frame)?.change)

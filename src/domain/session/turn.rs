@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::base::json::Json;
+use crate::domain::session::Status;
 
 /// How far a turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -65,6 +66,18 @@ impl TurnState {
     #[must_use]
     pub fn is_active(self) -> bool {
         matches!(self, Self::Running | Self::Stopping)
+    }
+
+    /// The status of the message that a turn in this state has written.
+    #[must_use]
+    pub fn of_message(self) -> Status {
+        match self {
+            Self::Queued | Self::Running | Self::Stopping => Status::Streaming,
+            Self::Completed | Self::WaitingApproval => Status::Complete,
+            Self::Stopped => Status::Stopped,
+            Self::Interrupted => Status::Interrupted,
+            Self::Failed => Status::Failed,
+        }
     }
 
     /// Whether nothing more happens in it.

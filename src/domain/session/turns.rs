@@ -9,6 +9,7 @@ use crate::domain::session::Context;
 use crate::domain::session::Counted;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
+use crate::domain::session::Growing;
 use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
@@ -19,33 +20,33 @@ use crate::domain::session::Rejection;
 use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Stop;
-use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::Usage;
 use crate::domain::session::View;
-use crate::domain::session::approvals::Waiting;
+use crate::domain::session::approvals;
 use crate::domain::session::decide::Decided;
 use crate::domain::session::decide::Decision;
 use crate::domain::session::decide::check_question;
 use crate::domain::session::decide::nothing;
 use crate::domain::session::decide::stored;
 use crate::domain::session::decide::within;
-use crate::domain::session::draft::Growing;
 use crate::domain::session::title;
 
 /// What a turn reads and writes, and what has to happen before and after it begins.
-struct Plan {
-    before: Vec<Event>,
-    after: Vec<Event>,
-    input_id: String,
+pub(super) struct Plan {
+    pub(super) before: Vec<Event>,
+    pub(super) after: Vec<Event>,
+    pub(super) input_id: String,
     /// The message that goes on; `None`: a new one.
-    message_id: Option<String>,
+    pub(super) message_id: Option<String>,
+    /// The turn that wrote it so far.
+    pub(super) earlier: Option<Turn>,
 }
 
 impl Plan {
     fn answering(input_id: String, before: Vec<Event>) -> Self {
-        Self { before, after: Vec::new(), input_id, message_id: None }
+        Self { before, after: Vec::new(), input_id, message_id: None, earlier: None }
     }
 }
 
@@ -53,6 +54,7 @@ impl Plan {
 pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decided<V::Error> {
     let NewTurn { input, options, model, titled } = new;
     let head = view.head();
+    let asked = options.clone();
     let options = options.or(&head.settings);
     let active = head.active_turn.as_ref();
     let running = active.filter(|turn| turn.state.is_active());
@@ -74,6 +76,10 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     if let Some(turn) = waits.filter(|_| !resumes) {
         events.push(Event::Turn(Turn { state: TurnState::Stopped, ..turn.clone() }));
     }
+    if running.is_none() && !resumes {
+        let status = waits.map(|_| Status::Stopped);
+        events.extend(approvals::give_up(view, status, ctx)?);
+    }
     let mut ctx_seq = head.last_seq + events.len() as u64;
     let heading = match (&input, titled && head.title.is_empty()) {
         (Input::Message { message, .. } | Input::At { message, .. }, true) => {
@@ -87,6 +93,8 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         events.push(Event::Session { title, project_id, metadata, settings, deleted: false });
         ctx_seq += 1;
     }
+    let says_model = asked.model.is_some();
+    let model = options.model.clone().unwrap_or(model);
     let plan = plan(view, input, ctx_seq, ctx)?;
     let turn =
         match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
@@ -98,13 +106,20 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
                 ..turn.clone()
             },
             None => Turn {
+                options: match &plan.earlier {
+                    // What the client does not say again holds until the answer is whole.
+                    Some(earlier) => asked.or(&earlier.options),
+                    None => options,
+                },
+                model: match plan.earlier {
+                    Some(earlier) if !says_model => earlier.model,
+                    _ => Some(model),
+                },
                 id: (ctx.new_id)(),
                 state: if running.is_some() { TurnState::Queued } else { TurnState::Running },
                 input_id: plan.input_id,
                 message_id: plan.message_id.unwrap_or_else(|| (ctx.new_id)()),
                 attempt: 1,
-                options,
-                model: Some(model),
                 finish_reason: None,
                 expires_at_ms: None,
                 usage: None,
@@ -210,7 +225,9 @@ fn plan<V: View>(
             add(message, from, last_seq, ctx)
         }
         Input::Again { after } => again(view, after),
-        Input::Results { message_id, results } => go_on(view, message_id.as_ref(), &results),
+        Input::Results { message_id, results } => {
+            approvals::go_on(view, message_id.as_ref(), &results)
+        }
     }
 }
 
@@ -246,38 +263,6 @@ fn again<V: View>(view: &V, after: Option<String>) -> Result<Plan, Stop<V::Error
     let from = view.seq_behind(last.seq).map_err(Stop::View)?;
     let before = from.map(|from| Event::Branch { from }).into_iter().collect();
     Ok(Plan::answering(last.id, before))
-}
-
-fn go_on<V: View>(
-    view: &V,
-    id: Option<&String>,
-    results: &[ToolAnswer],
-) -> Result<Plan, Stop<V::Error>> {
-    let last = view.message_before(u64::MAX).map_err(Stop::View)?;
-    let last = last
-        .filter(|last| {
-            last.role == Role::Assistant
-                && last.status == Status::Complete
-                && id.is_none_or(|id| *id == last.id)
-        })
-        .ok_or(Rejection::NotContinuable)?;
-    let input = view.message_before(last.seq).map_err(Stop::View)?;
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (at, part) in last.parts.iter().enumerate() {
-        let Some(call) = Waiting::of(part) else { continue };
-        let answer = results.iter().find(|answer| answer.tool_call_id == call.id);
-        let Some((fields, denied)) = answer.and_then(|answer| call.answered(answer)) else {
-            return Err(Rejection::ToolWaits { tool_call_id: call.id }.into());
-        };
-        let update = Event::PartUpdate { message_id: last.id.clone(), part: at, fields };
-        if denied { after.push(update) } else { before.push(update) }
-    }
-    if before.is_empty() && after.is_empty() {
-        // Nothing waited: the client sent it twice, or makes it up.
-        return Err(Rejection::NotContinuable.into());
-    }
-    let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
-    Ok(Plan { before, after, input_id, message_id: Some(last.id) })
 }
 
 fn running<V: View>(view: &V, turn_id: &str, attempt: u32) -> Result<Turn, Rejection> {
@@ -362,7 +347,9 @@ pub(super) fn end<V: View>(
     let expires_at_ms = waits.then(|| ctx.now_ms.saturating_add(patience));
     let turn =
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
-    let mut events = finish(view, turn, ctx)?;
+    let goes_on = !waits && !view.queued_turns().map_err(Stop::View)?.is_empty();
+    let never = approvals::never(state).or(goes_on.then_some(approvals::WENT_ON));
+    let mut events = finish(view, turn, never, ctx)?;
     if !waits {
         events.extend(next(view, ctx)?);
     }
@@ -391,7 +378,11 @@ fn counted<V: View>(view: &V, turn: &Turn) -> Option<Usage> {
 }
 
 /// Asks the running turn to end, and gives up those that wait.
-pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Error> {
+pub(super) fn stop<V: View>(
+    view: &V,
+    turn_id: Option<&String>,
+    ctx: &Context<'_>,
+) -> Decided<V::Error> {
     let active = view.head().active_turn.as_ref();
     let Some(turn) = active.filter(|turn| turn_id.is_none_or(|id| *id == turn.id)) else {
         return Ok(nothing(Outcome::Done));
@@ -403,7 +394,10 @@ pub(super) fn stop<V: View>(view: &V, turn_id: Option<&String>) -> Decided<V::Er
         .collect();
     let turn = match turn.state {
         TurnState::Running => Turn { state: TurnState::Stopping, ..turn.clone() },
-        TurnState::WaitingApproval => Turn { state: TurnState::Stopped, ..turn.clone() },
+        TurnState::WaitingApproval => {
+            events.extend(approvals::give_up(view, Some(Status::Stopped), ctx)?);
+            Turn { state: TurnState::Stopped, ..turn.clone() }
+        }
         _ => return Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn.clone())) }),
     };
     events.push(Event::Turn(turn.clone()));
@@ -434,36 +428,41 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
             _ => TurnState::Interrupted,
         };
         let usage = sum(turn.usage, counted(view, &turn));
-        events = finish(view, Turn { state, usage, ..turn }, ctx)?;
+        let finish_reason = Some("other".to_owned());
+        let turn = Turn { state, finish_reason, usage, ..turn };
+        events = finish(view, turn, approvals::never(state), ctx)?;
     }
     events.extend(next(view, ctx)?);
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
-/// The answer of `turn` as it was in the end, and the turn's own end.
-fn finish<V: View>(view: &V, turn: Turn, ctx: &Context<'_>) -> Result<Vec<Event>, Stop<V::Error>> {
+/// The answer of `turn` as it was in the end, and the turn's own end; `never` is why calls get no result any more.
+fn finish<V: View>(
+    view: &V,
+    turn: Turn,
+    never: Option<&str>,
+    ctx: &Context<'_>,
+) -> Result<Vec<Event>, Stop<V::Error>> {
     let begun = view.message(&turn.message_id).map_err(Stop::View)?;
     let mut message = begun.ok_or(Rejection::MessageNotFound)?;
     let mut draft = view.draft().cloned().unwrap_or_default();
     let mut events = Vec::new();
-    let open =
-        draft.parts.iter().enumerate().filter(|(_, part)| {
-            part.is_open() && matches!(part.kind().as_str(), "text" | "reasoning")
-        });
-    for part in open.map(|(at, _)| at).collect::<Vec<_>>() {
-        let fields = Object::default().with("state", &"complete");
+    // What is open stays so for ever: text is whole, and a call has no result unless somebody may still bring it.
+    let closed = |part: &Growing| match part.kind().as_str() {
+        "text" | "reasoning" => Some(Object::default().with("state", &"complete")),
+        "tool-call" => approvals::given_up(&part.member("toolCallId")?, never?).into(),
+        _ => None,
+    };
+    let open = draft.parts.iter().enumerate().filter(|(_, part)| part.is_open());
+    let closed: Vec<_> = open.filter_map(|(at, part)| Some((at, closed(part)?))).collect();
+    for (part, fields) in closed {
         draft.update(part, &fields);
         events.push(Event::PartUpdate { message_id: message.id.clone(), part, fields });
     }
     message.content = draft.content();
     message.parts = draft.parts();
     message.metadata = Some(metadata(&message, &turn));
-    message.status = match turn.state {
-        TurnState::Stopped => Status::Stopped,
-        TurnState::Interrupted => Status::Interrupted,
-        TurnState::Failed => Status::Failed,
-        _ => Status::Complete,
-    };
+    message.status = turn.state.of_message();
     message.version += 1;
     message.updated_at_ms = ctx.now_ms;
     events.push(Event::Message(message));
@@ -479,6 +478,9 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
     }
     if let Some(usage) = &turn.usage {
         metadata = metadata.with("usage", usage);
+    }
+    if let Some(reason) = &turn.finish_reason {
+        metadata.set("finishReason", Json::string(reason));
     }
     metadata.to_json()
 }

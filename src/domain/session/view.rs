@@ -3,6 +3,7 @@
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Draft;
+use crate::domain::session::Event;
 use crate::domain::session::Item;
 use crate::domain::session::Message;
 use crate::domain::session::Turn;
@@ -27,7 +28,7 @@ pub struct Head {
     pub created_at_ms: i64,
     /// Unix time of the last event, in milliseconds.
     pub updated_at_ms: i64,
-    /// Events up to this seq were compacted away; the log is whole after it.
+    /// Events up to this seq may be gone without a frame that stands for them; the log is whole after it.
     pub log_start: u64,
     /// The turn that is running or stopping, or that waits for an approval.
     pub active_turn: Option<Turn>,
@@ -46,6 +47,18 @@ impl Head {
     #[must_use]
     pub fn exists(&self) -> bool {
         self.last_seq > 0
+    }
+
+    /// The session as it is, as an event: it changes nothing.
+    #[must_use]
+    pub fn unchanged(&self) -> Event {
+        Event::Session {
+            title: self.title.clone(),
+            project_id: self.project_id.clone(),
+            metadata: self.metadata.clone(),
+            settings: self.settings.clone(),
+            deleted: self.deleted,
+        }
     }
 }
 
@@ -70,6 +83,13 @@ pub trait View {
     ///
     /// When the file cannot be read.
     fn queued_turns(&self) -> Result<Vec<Turn>, Self::Error>;
+
+    /// The turn called `id`, as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    fn turn(&self, id: &str) -> Result<Option<Turn>, Self::Error>;
 
     /// The message that the running turn writes.
     fn draft(&self) -> Option<&Draft>;

@@ -12,6 +12,7 @@ use crate::base::json::Object;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
+use crate::domain::session::Status;
 
 /// A message of the AI SDK, v5 and later.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -33,12 +34,21 @@ pub struct UiMessage {
 
 impl From<Message> for UiMessage {
     fn from(message: Message) -> Self {
+        let over = !matches!(message.status, Status::Streaming | Status::Complete);
         let mut parts: Vec<Object> =
-            message.parts.iter().map(|part| to_ui(part.members())).collect();
+            message.parts.iter().map(|part| to_ui(part.members(), over)).collect();
         if parts.is_empty() && !message.content.is_empty() {
             parts.push(Object::default().with("type", &"text").with("text", &message.content));
         }
-        Self { id: Some(message.id), role: message.role, metadata: message.metadata, parts }
+        let metadata = match message.turn_id {
+            // Of an answer, how it ended: what the stream said at its end, too.
+            Some(_) => {
+                let metadata = message.metadata.as_ref().and_then(Object::read).unwrap_or_default();
+                Some(metadata.with("status", &message.status).to_json())
+            }
+            None => message.metadata,
+        };
+        Self { id: Some(message.id), role: message.role, metadata, parts }
     }
 }
 
@@ -90,7 +100,7 @@ fn from_ui(part: Object) -> Object {
     }
 }
 
-fn to_ui(part: Object) -> Object {
+fn to_ui(part: Object, over: bool) -> Object {
     match part.text("type").as_deref() {
         Some("text" | "reasoning") => {
             let mut part = rename(part, &[("content", "text")]);
@@ -101,14 +111,15 @@ fn to_ui(part: Object) -> Object {
             }
             part
         }
-        Some("tool-call") => tool(&part),
+        Some("tool-call") => tool(&part, over),
         // It keeps tokens, which the SDK has no place for.
         Some(kind @ "step-start") => Object::default().with("type", &kind),
         _ => part,
     }
 }
 
-fn tool(part: &Object) -> Object {
+/// A tool call; `over`: of an answer that ended before its time, so that nothing more comes of the call.
+fn tool(part: &Object, over: bool) -> Object {
     let name = part.text("toolName").unwrap_or_default();
     let approval = part.get("approval").and_then(Object::read);
     let approved =
@@ -123,15 +134,22 @@ fn tool(part: &Object) -> Object {
         ("error", _, Some("false")) => "output-denied",
         _ => "output-error",
     };
+    let never = over && !matches!(state, "output-available" | "output-denied" | "output-error");
+    let state = if never { "output-error" } else { state };
     let mut out = Object::default().with("type", &format!("tool-{name}"));
     for (key, value) in part.iter() {
         match key {
             "type" | "toolName" | "inputText" => {}
+            // Nobody was heard, and a client takes no answer of nobody.
+            "approval" if state == "output-error" && approved.is_none() => {}
             "state" => out.set("state", Json::string(state)),
             "toolInput" => out.set("input", value.clone()),
             "toolOutput" => out.set("output", value.clone()),
             _ => out.set(key, value.clone()),
         }
+    }
+    if never {
+        out.set("errorText", Json::string("the answer ended before the call had a result"));
     }
     out
 }

@@ -11,6 +11,7 @@ use crate::domain::session::NewMessage;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
 use crate::domain::session::ToolAnswer;
+use crate::domain::session::TurnOptions;
 use crate::protocol::ui::UiMessage;
 
 /// Which protocol the answer speaks.
@@ -33,11 +34,11 @@ pub enum Protocol {
 pub struct UiRequest {
     /// The chat.
     pub id: Option<String>,
-    /// The chat, by another name; it wins over `id`.
+    /// The chat, as some applications call it.
     pub session_id: Option<String>,
     /// The history as the client has it.
-    #[schema(value_type = Vec<Object>)]
-    pub messages: Option<Vec<Posted>>,
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub messages: Option<Vec<Option<Posted>>>,
     /// Its last message alone, as many applications send it.
     #[schema(value_type = Option<Object>)]
     pub message: Option<Posted>,
@@ -47,6 +48,12 @@ pub struct UiRequest {
     pub message_id: Option<String>,
     /// Who is to answer: `provider/model`.
     pub model: Option<String>,
+    /// What the model is told about its task; anything but a text is ignored.
+    #[schema(value_type = Option<String>)]
+    pub system: Option<Json>,
+    /// Tools that the client runs: `{name: {description?, parameters?}}`, or a list with a `name` in each.
+    #[schema(value_type = Option<Object>)]
+    pub tools: Option<Json>,
 }
 
 /// A message as it is posted: of v5 and later, or of v4.
@@ -83,7 +90,18 @@ impl UiRequest {
     }
 
     fn last(&self) -> Option<&Posted> {
-        self.message.as_ref().or_else(|| self.messages.as_ref()?.last())
+        self.message.as_ref().or_else(|| self.messages.as_ref()?.last()?.as_ref())
+    }
+
+    /// How the turn is to be run.
+    #[must_use]
+    pub fn options(&self) -> TurnOptions {
+        TurnOptions {
+            model: self.model.clone(),
+            system: self.system.as_ref().and_then(Json::as_string).filter(|text| !text.is_empty()),
+            tools: self.tools.as_ref().and_then(tools),
+            ..TurnOptions::default()
+        }
     }
 
     /// What the turn is to answer.
@@ -93,7 +111,7 @@ impl UiRequest {
     /// What is wrong with the request.
     pub fn into_input(mut self, protocol: Protocol) -> Result<Input, Problem> {
         let count = self.messages.as_ref().map_or(0, Vec::len);
-        let last = self.message.take().or_else(|| self.messages.as_mut()?.pop());
+        let last = self.message.take().or_else(|| self.messages.as_mut()?.pop()?);
         let last = last.ok_or("`messages` is empty")?;
         if self.trigger.as_deref() == Some("regenerate-message") {
             return Ok(Input::Again { after: last.id.filter(|_| last.role == "user") });
@@ -118,6 +136,34 @@ impl UiRequest {
             false => Input::Message { message, edit: true },
         })
     }
+}
+
+/// The tools of a body as the native API takes them; `None` if it holds no such thing, since applications have their
+/// own use for the word.
+fn tools(json: &Json) -> Option<Json> {
+    let named = |name: Option<String>, tool: &Json| {
+        let tool = Object::read(tool)?;
+        let name = name.or_else(|| tool.text("name")).filter(|name| !name.is_empty())?;
+        let mut out = Object::default().with("name", &name);
+        if let Some(text) = tool.text("description") {
+            out.set("description", Json::string(&text));
+        }
+        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters"));
+        if let Some(schema) = schema.filter(|schema| schema.is_object()) {
+            out.set("inputSchema", schema.clone());
+        }
+        Some(out)
+    };
+    let tools: Vec<Object> = match Object::read(json) {
+        Some(map) => {
+            map.iter().filter_map(|(name, tool)| named(Some(name.to_owned()), tool)).collect()
+        }
+        None => {
+            let list: Vec<Json> = serde_json::from_str(json.as_str()).ok()?;
+            list.iter().filter_map(|tool| named(None, tool)).collect()
+        }
+    };
+    (!tools.is_empty()).then(|| Json::of(&tools).expect("objects are JSON"))
 }
 
 impl Posted {

@@ -15,6 +15,8 @@ pub enum SocketFrame {
         request_id: String,
         /// The request.
         request: Box<UiRequest>,
+        /// Its idempotency key.
+        key: Option<String>,
     },
     /// As `GET /api/chat/{id}/stream`.
     Resume {
@@ -36,9 +38,30 @@ struct Outline {
     r#type: String,
     request_id: String,
     id: Option<String>,
+    /// What would be HTTP headers: browsers can set none on a socket.
+    #[serde(default)]
+    headers: Option<Json>,
+}
+
+/// The value of header `name`.
+fn header(headers: Option<&Json>, name: &str) -> Option<String> {
+    let headers = headers.and_then(Object::read)?;
+    let (_, value) = headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    value.as_string()
 }
 
 impl SocketFrame {
+    /// The `requestId` of a frame, whatever else it says.
+    #[must_use]
+    pub fn request_id(text: &str) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Id {
+            request_id: String,
+        }
+        serde_json::from_str::<Id>(text).ok().map(|id| id.request_id)
+    }
+
     /// Reads a frame.
     ///
     /// # Errors
@@ -46,11 +69,12 @@ impl SocketFrame {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let outline: Outline = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let Outline { r#type: kind, request_id, id } = outline;
+        let Outline { r#type: kind, request_id, id, headers } = outline;
         match kind.as_str() {
             "send" => {
                 let request = serde_json::from_str(text).map_err(|error| error.to_string())?;
-                Ok(Self::Send { request_id, request: Box::new(request) })
+                let key = header(headers.as_ref(), "Idempotency-Key");
+                Ok(Self::Send { request_id, request: Box::new(request), key })
             }
             "resume" => {
                 let id = id.ok_or("a frame `resume` needs the `id` of the chat")?;

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::base::json::Object;
 use crate::domain::session::EventKind;
+use crate::domain::session::Message;
+use crate::domain::session::Turn;
 use crate::protocol::Encoder;
 use crate::protocol::ui::Chunk;
 use crate::protocol::ui::Chunks;
@@ -142,8 +144,17 @@ fn finish(reason: &str, metadata: Option<Object>) -> Object {
 }
 
 impl Encoder for Lines {
+    fn turn_id(&self) -> &str {
+        self.chunks.turn_id()
+    }
+
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
         let chunks = self.chunks.push(kind, frame);
+        chunks.into_iter().map(|chunk| self.lines(chunk)).collect()
+    }
+
+    fn reset(&mut self, _: u64, turn: &Turn, message: Option<&Message>) -> String {
+        let chunks = self.chunks.reset(turn, message);
         chunks.into_iter().map(|chunk| self.lines(chunk)).collect()
     }
 

@@ -62,10 +62,13 @@ pub(super) fn project(
     match event {
         Event::Message(message) if message.seq == seq => add_message(connection, head, message)?,
         Event::Message(message) => finish_message(connection, message)?,
-        Event::MessageParts { message_id, version, parts } => {
+        Event::MessageParts { message_id, version, parts, from } => {
             let mut row = called(connection, message_id)?;
             message::replace_parts(connection, row.message.seq, parts)?;
-            (row.message.version, row.message.updated_at_ms) = (*version, at_ms);
+            // A frame that stands for text that grew is no change of its own.
+            if from.is_none() {
+                (row.message.version, row.message.updated_at_ms) = (*version, at_ms);
+            }
             row.part_count = parts.len();
             row.update(connection)?;
         }
@@ -162,13 +165,18 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
             continue;
         };
         let body = emptied.encode(event.seq);
-        let sql = "UPDATE event SET recorded_at_ms = ?2, kind = ?3, body = ?4, hash = ?5, redacted = ?6, sum = ?7
-                    WHERE seq = ?1";
-        put(connection, sql, &EventRow { body: &body, redacted: true, ..event.borrowed() })
-            .while_(doing)?;
+        let redacted = event.redacted.max(1);
+        rewrite(connection, &EventRow { body: &body, redacted, ..event.borrowed() })?;
         empty_answers(connection, event.seq)?;
     }
     Ok(())
+}
+
+/// Writes the row of an event that is there already.
+pub(super) fn rewrite(connection: &Connection, row: &EventRow<&str>) -> Result<(), Error> {
+    let sql = "UPDATE event SET recorded_at_ms = ?2, kind = ?3, body = ?4, hash = ?5, redacted = ?6, sum = ?7
+                WHERE seq = ?1";
+    put(connection, sql, row).while_("rewriting an event")
 }
 
 /// Takes what was answered out of the answers that are kept for event `seq`.
@@ -178,7 +186,8 @@ fn empty_answers(connection: &Connection, seq: u64) -> Result<(), Error> {
         .prepare_cached("SELECT * FROM idempotency WHERE seq = ?1 AND response IS NOT NULL")
         .and_then(|mut s| s.query_map([sql_seq(seq)], read::kept_at)?.collect())
         .while_(doing)?;
-    for (_, kept) in answers {
+    // A turn that was accepted says nothing of what was said.
+    for (_, kept) in answers.into_iter().filter(|(_, kept)| kept.status != 202) {
         connection
             .prepare_cached("DELETE FROM idempotency WHERE key = ?1")
             .and_then(|mut statement| statement.execute([&kept.key]))
@@ -199,8 +208,8 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
             updated_at_ms: at_ms,
             ..message
         })),
-        Event::MessageParts { message_id, version, .. } if message_id == id => {
-            Some(Event::MessageParts { message_id, version, parts: Vec::new() })
+        Event::MessageParts { message_id, version, from, .. } if message_id == id => {
+            Some(Event::MessageParts { message_id, version, parts: Vec::new(), from })
         }
         Event::PartDelta { message_id, part, offset, .. } if message_id == id => {
             Some(Event::PartDelta { message_id, part, offset, delta: String::new() })
@@ -222,20 +231,6 @@ fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
         | Event::Session { .. }
         | Event::Turn(_) => None,
     }
-}
-
-/// Deletes the deltas of the log; the last seq that went.
-pub(super) fn compact(connection: &Connection) -> Result<Option<u64>, Error> {
-    let doing = "compacting the log";
-    let last = connection
-        .prepare_cached("SELECT max(seq) FROM event WHERE kind = 'part-delta'")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .while_(doing)?;
-    connection
-        .prepare_cached("DELETE FROM event WHERE kind = 'part-delta'")
-        .and_then(|mut statement| statement.execute([]))
-        .while_(doing)?;
-    Ok(last)
 }
 
 /// Writes what is known of the session to its one row.

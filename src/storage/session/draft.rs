@@ -25,6 +25,12 @@ pub(super) fn write(draft: Option<&mut Draft>, event: &Event) -> bool {
             draft.append(*part, delta);
             true
         }
+        Event::MessageParts { message_id, parts, from: Some(_), .. }
+            if *message_id == draft.message_id =>
+        {
+            draft.replace(parts);
+            true
+        }
         _ => false,
     }
 }

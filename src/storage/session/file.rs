@@ -23,6 +23,7 @@ use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
 use crate::storage::session::check;
+use crate::storage::session::compact;
 use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
@@ -80,6 +81,7 @@ pub struct SessionFile {
     pub(super) tail: Option<Tail>,
     /// The message that the running turn writes.
     pub(super) draft: Option<Draft>,
+    pub(super) deltas_kept_ms: i64,
     in_memory: bool,
     open: Option<OpenTransaction>,
     /// Whether the seal of the file does not fit any more.
@@ -109,6 +111,7 @@ impl SessionFile {
             open: None,
             tail: None,
             draft: None,
+            deltas_kept_ms: compact::KEPT_MS,
             changed: false,
         })
     }
@@ -124,7 +127,24 @@ impl SessionFile {
         let head = read::head(&connection, key)?;
         let draft = draft::load(&connection, head.active_turn.as_ref())?;
         let (key, changed) = (key.clone(), seal != Seal::Fits);
-        Ok(Self { connection, key, head, in_memory: false, open: None, tail: None, draft, changed })
+        Ok(Self {
+            connection,
+            key,
+            head,
+            in_memory: false,
+            open: None,
+            tail: None,
+            draft,
+            deltas_kept_ms: compact::KEPT_MS,
+            changed,
+        })
+    }
+
+    /// The same, where the text of an answer stays in the log as it grew for this long after its end.
+    #[must_use]
+    pub fn keeping_deltas(mut self, ms: u64) -> Self {
+        self.deltas_kept_ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        self
     }
 
     /// Whose it is.
@@ -173,7 +193,7 @@ impl SessionFile {
         let hash = chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
         let Entry { kind, recorded_at_ms, .. } = *entry;
         let body = entry.frame.as_str();
-        let row = EventRow { seq, recorded_at_ms, kind, body, hash, redacted: false };
+        let row = EventRow { seq, recorded_at_ms, kind, body, hash, redacted: 0 };
         self.take(event, &row)
     }
 
@@ -192,6 +212,12 @@ impl SessionFile {
                 if !self.draft.as_ref().is_some_and(goes_on) {
                     self.draft = draft::load(&self.connection, active)?;
                 }
+            }
+            if let Event::Turn(turn) = event
+                && turn.state.is_over()
+            {
+                let due_ms = at_ms.saturating_add(self.deltas_kept_ms);
+                compact::schedule(&self.connection, turn, due_ms)?;
             }
         }
         self.head.last_seq = seq;
@@ -385,23 +411,6 @@ impl SessionFile {
 
     fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
         self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
-        Ok(())
-    }
-
-    /// Removes the deltas of finished answers from the log up to `seq`, which are in the messages as well.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Sqlite`]; this must be dropped then.
-    pub fn compact(&mut self) -> Result<(), Error> {
-        // The log of a turn that goes on is what a reader who comes back is given.
-        if self.head.active_turn.is_some() {
-            return Ok(());
-        }
-        self.begin()?;
-        if let Some(last) = apply::compact(&self.connection)? {
-            self.head.log_start = self.head.log_start.max(last);
-        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 
 mod apply;
 mod check;
+mod compact;
 mod draft;
 mod file;
 mod items;

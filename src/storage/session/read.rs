@@ -17,6 +17,7 @@ use crate::base::limits::REPLAY_BYTES_MAX;
 use crate::base::limits::REPLAY_EVENTS_MAX;
 use crate::domain::session::Direction;
 use crate::domain::session::Draft;
+use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Item;
@@ -31,6 +32,7 @@ use crate::storage::catalogue::Card;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
+use crate::storage::session::compact;
 use crate::storage::session::file;
 use crate::storage::session::items;
 use crate::storage::session::message;
@@ -171,7 +173,8 @@ pub(super) struct EventRow<B> {
     pub kind: EventKind,
     pub body: B,
     pub hash: [u8; 16],
-    pub redacted: bool,
+    /// 0: as it was written; 1: emptied later; [`compact::COVERS`]: in place of others.
+    pub redacted: i64,
 }
 
 impl EventRow<String> {
@@ -185,7 +188,7 @@ impl EventRow<String> {
             kind: EventKind::from_name(kind.as_str()?).ok_or_else(|| unknown(2, kind))?,
             body: body.as_str()?.to_owned(),
             hash,
-            redacted: redacted.as_i64()? != 0,
+            redacted: redacted.as_i64()?,
         })
     }
 
@@ -219,11 +222,19 @@ impl Chain {
     pub(super) fn take(&mut self, row: &Row<'_>) -> Result<EventRow<String>, Error> {
         let event = EventRow::at(row).while_("reading an event")?;
         let EventRow { seq, recorded_at_ms, kind, ref body, hash, redacted } = event;
-        let follows = seq == self.seq + 1;
-        if !follows && (seq <= self.seq || seq - 1 > self.log_start) {
+        // What stands for removed events is no hole.
+        let from = match redacted == compact::COVERS {
+            true => match Event::decode(kind, body)? {
+                Event::MessageParts { from: Some(from), .. } => from,
+                _ => return Err(Error::EventCorrupt { seq }),
+            },
+            false => seq,
+        };
+        if seq <= self.seq || (from > self.seq + 1 && from - 1 > self.log_start) {
             return Err(Error::RowMissing { table: "event", row: (self.seq + 1).to_string() });
         }
-        if let Some(previous) = self.previous.filter(|_| follows && !redacted)
+        let follows = seq == self.seq + 1 && redacted == 0;
+        if let Some(previous) = self.previous.filter(|_| follows)
             && chain(&previous, seq, recorded_at_ms, kind, body) != hash
         {
             return Err(Error::EventCorrupt { seq });
@@ -293,6 +304,23 @@ impl SessionFile {
         Ok(events)
     }
 
+    /// The turn called `id`, seq of the event that announced it, and the message that it wrote: as it is, in whatever
+    /// branch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn answer(&self, id: &str) -> Result<Option<(Turn, u64, Option<Message>)>, Error> {
+        let Some((seq, turn)) = turn::find(&self.connection, id)? else { return Ok(None) };
+        let written = self
+            .connection
+            .prepare_cached("SELECT * FROM message WHERE id = ?1 ORDER BY branch LIMIT 1")
+            .and_then(|mut s| s.query_row([&turn.message_id], MessageRow::at).optional())
+            .while_("reading the answer of a turn")?;
+        let message = written.map(|row| self.with_parts(row)).transpose()?;
+        Ok(Some((turn, seq, message)))
+    }
+
     /// At most `limit` items behind the one at `after`, towards newer or older ones, in the order of the walk; from the
     /// end where it begins without `after`.
     ///
@@ -311,12 +339,12 @@ impl SessionFile {
         }
     }
 
-    /// What was answered to the request with idempotency key `key`.
+    /// What was answered to the request with idempotency key `key`, and seq of the first event that it led to.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
-    pub fn answered(&self, key: &str) -> Result<Option<Idempotent>, Error> {
+    pub fn answered(&self, key: &str) -> Result<Option<(Idempotent, u64)>, Error> {
         let found = self
             .connection
             .prepare_cached("SELECT * FROM idempotency WHERE key = ?1")
@@ -328,7 +356,7 @@ impl SessionFile {
             let event = event(&self.connection, seq)?.ok_or_else(missing)?;
             kept.response = Some(message_of(&event.body).to_owned());
         }
-        Ok(Some(kept))
+        Ok(Some((kept, seq)))
     }
 }
 
@@ -357,6 +385,10 @@ impl View for SessionFile {
 
     fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
         turn::queued(&self.connection)
+    }
+
+    fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {
+        Ok(turn::find(&self.connection, id)?.map(|(_, turn)| turn))
     }
 
     fn draft(&self) -> Option<&Draft> {

@@ -76,7 +76,7 @@ impl SessionFile {
         let mut rows = statement.query([]).while_(doing)?;
         while let Some(row) = rows.next().while_(doing)? {
             let row = chain.take(row)?;
-            if row.redacted && row.kind == EventKind::Items {
+            if row.redacted != 0 && row.kind == EventKind::Items {
                 let problem = format!("event {} no longer holds the items of the session", row.seq);
                 return Err(Error::FileCorrupt { problem });
             }

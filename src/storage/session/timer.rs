@@ -19,6 +19,8 @@ pub struct Timer {
     pub kind: String,
     /// Tries that failed before.
     pub attempt: u32,
+    /// What else it has to know; a JSON object.
+    pub payload: String,
 }
 
 impl SessionFile {
@@ -61,13 +63,8 @@ impl SessionFile {
     /// [`Error::Sqlite`]; this must be dropped then, and the timer fires again at once.
     pub fn retry_timer(&mut self, id: &str, attempt: u32, at_ms: i64) -> Result<(), Error> {
         self.begin()?;
-        let found = self
-            .connection
-            .prepare_cached("SELECT * FROM timer WHERE id = ?1")
-            .and_then(|mut statement| statement.query_row([id], timer_at).optional())
-            .while_("looking for timers")?;
-        match found {
-            Some(timer) => put(&self.connection, &Timer { attempt, ..timer }, at_ms),
+        match find(&self.connection, id)? {
+            Some((timer, _)) => put(&self.connection, &Timer { attempt, ..timer }, at_ms),
             None => Ok(()),
         }
     }
@@ -84,18 +81,30 @@ pub(super) fn next(connection: &Connection) -> Result<Option<i64>, Error> {
 
 /// Reads and verifies a row of `SELECT * FROM timer`.
 fn timer_at(row: &Row<'_>) -> rusqlite::Result<Timer> {
-    let [id, kind, _, attempt, _] = sum::verified("timer", row)?;
+    let [id, kind, _, attempt, payload] = sum::verified("timer", row)?;
     let (id, kind) = (id.as_str()?.to_owned(), kind.as_str()?.to_owned());
-    Ok(Timer { id, kind, attempt: read::number(attempt)? })
+    let payload = payload.as_str()?.to_owned();
+    Ok(Timer { id, kind, attempt: read::number(attempt)?, payload })
 }
 
 /// Sets `timer`, which may be there already.
 pub(super) fn put(connection: &Connection, timer: &Timer, at_ms: i64) -> Result<(), Error> {
     let sql = "INSERT OR REPLACE INTO timer (id, kind, fire_at_ms, attempt, payload, sum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let Timer { id, kind, attempt } = timer;
-    sum::write(connection, "timer", sql, &[id, kind, &at_ms, attempt, &"{}"])
+    let Timer { id, kind, attempt, payload } = timer;
+    sum::write(connection, "timer", sql, &[id, kind, &at_ms, attempt, payload])
         .while_("setting a timer")
+}
+
+/// The timer called `id`, and when it is due.
+pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(Timer, i64)>, Error> {
+    connection
+        .prepare_cached("SELECT * FROM timer WHERE id = ?1")
+        .and_then(|mut statement| {
+            let found = |row: &Row<'_>| Ok((timer_at(row)?, row.get(2)?));
+            statement.query_row([id], found).optional()
+        })
+        .while_("looking for timers")
 }
 
 /// Removes the timer called `id`, if it is there.

@@ -21,10 +21,6 @@ use crate::storage::session::sum;
 use crate::storage::session::timer;
 use crate::storage::session::timer::Timer;
 
-/// How long after the end of an answer its deltas stay in the log, in milliseconds.
-const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
-/// Name of the timer that compacts the log.
-const COMPACT: &str = "compact";
 /// Kind of the timers of approvals; each is called after its turn.
 const APPROVAL: &str = "approval";
 
@@ -58,6 +54,14 @@ pub(super) fn queued(connection: &Connection) -> Result<Vec<Turn>, Error> {
         .while_("reading the turns that wait")
 }
 
+/// The turn called `id`, behind the seq of the event that announced it.
+pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(u64, Turn)>, Error> {
+    connection
+        .prepare_cached("SELECT * FROM turn WHERE id = ?1")
+        .and_then(|mut statement| statement.query_row([id], turn_at).optional())
+        .while_("looking for a turn")
+}
+
 /// Whether turns wait.
 pub(super) fn any_queued(connection: &Connection) -> Result<bool, Error> {
     connection
@@ -78,11 +82,7 @@ pub(super) fn project(
     at_ms: i64,
 ) -> Result<(), Error> {
     let doing = "noting a turn";
-    let announced = connection
-        .prepare_cached("SELECT * FROM turn WHERE id = ?1")
-        .and_then(|mut statement| statement.query_row([&turn.id], turn_at).optional())
-        .while_(doing)?
-        .map_or(seq, |(announced, _)| announced);
+    let announced = find(connection, &turn.id)?.map_or(seq, |(announced, _)| announced);
     let body = Json::of(turn).expect("turns are plain JSON");
     let Turn { id, input_id, message_id, state, .. } = turn;
     let sql = "INSERT OR REPLACE INTO turn (id, seq, state, input_id, message_id, body, sum)
@@ -104,12 +104,8 @@ pub(super) fn project(
     } else {
         timer::remove(connection, &turn.id)?;
     }
-    match turn.state {
-        TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
-        state if state.is_over() => {
-            set_timer(connection, COMPACT, COMPACT, at_ms + DELTAS_KEPT_MS)?;
-        }
-        _ => {}
+    if turn.state == TurnState::Running {
+        begin_message(connection, head, seq, turn, at_ms)?;
     }
     if let (Some(model), Some(resume)) = (&turn.model, &turn.resume) {
         head.resume.set(model, Json::string(resume));
@@ -149,6 +145,7 @@ fn begin_message(
 }
 
 fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Result<(), Error> {
-    let timer = Timer { id: id.to_owned(), kind: kind.to_owned(), attempt: 0 };
+    let payload = "{}".to_owned();
+    let timer = Timer { id: id.to_owned(), kind: kind.to_owned(), attempt: 0, payload };
     timer::put(connection, &timer, at_ms)
 }

@@ -26,6 +26,8 @@ use super::stub::text_of;
 struct Heard {
     /// What the model was asked: the last user message of each request.
     asked: Vec<String>,
+    /// The request that came last, whole.
+    last: Value,
     /// The bodies of the tool calls.
     calls: Vec<Value>,
     /// Requests that are held open.
@@ -76,6 +78,11 @@ impl Scripted {
         self.heard.lock().unwrap().asked.iter().filter(|asked| *asked == text).count()
     }
 
+    /// What the model was asked last, whole.
+    pub fn last_request(&self) -> Value {
+        self.heard.lock().unwrap().last.clone()
+    }
+
     /// How often tools were called from `session`.
     pub fn called(&self, session: &str) -> usize {
         let heard = self.heard.lock().unwrap();
@@ -108,6 +115,7 @@ fn hold(out: &mut TcpStream, heard: &Mutex<Heard>) -> std::io::Result<()> {
 
 fn answer(out: &mut TcpStream, request: &Value, heard: &Mutex<Heard>) -> std::io::Result<()> {
     let messages = request["messages"].as_array().unwrap();
+    heard.lock().unwrap().last = request.clone();
     let asked = messages.iter().rposition(|message| message["role"] == "user").unwrap();
     let results = messages[asked..].iter().filter(|message| message["role"] == "tool");
     let results: Vec<String> = results.map(text_of).collect();
