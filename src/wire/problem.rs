@@ -129,6 +129,12 @@ pub const CODES: &[Code] = &[
     code("actor.deleted", 410, "The session was deleted", "Use another id."),
     code("too_large", 413, "Something is larger than allowed", "Make smaller what `detail` names."),
     code(
+        "unsupported_media_type",
+        415,
+        "The body is in a form that is not read",
+        "Send JSON, not packed.",
+    ),
+    code(
         "idempotency_key_reused",
         422,
         "The idempotency key was used for another request",

@@ -10,6 +10,7 @@ mod cli_providers;
 mod conversations;
 mod crash;
 mod drains;
+mod edge;
 mod events;
 mod fanout;
 mod faults;
