@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -23,8 +24,11 @@ use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
+use rusqlite::ToSql;
+use rusqlite::config::DbConfig;
 use rusqlite::params;
 use rusqlite::types::Type;
+use rusqlite::types::ValueRef;
 use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
@@ -35,11 +39,16 @@ use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::seal;
+use crate::storage::seal::Seal;
+use crate::storage::sum;
+use crate::storage::wal;
 
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
     M::up(include_str!("../../schema/node/0002_item_count.sql")),
     M::up(include_str!("../../schema/node/0003_unfinished_sessions.sql")),
+    M::up(include_str!("../../schema/node/0004_row_sums.sql")),
 ];
 /// Readers at the same time; more wait.
 const READERS_MAX: u32 = 4;
@@ -104,6 +113,7 @@ pub type ListCursor = (i64, KeyHash);
 
 /// The catalogue of a node.
 pub struct Catalogue {
+    path: PathBuf,
     readers: Pool<SqliteConnectionManager>,
     writer: Mutex<Connection>,
     dirty: Mutex<HashMap<KeyHash, Card>>,
@@ -121,14 +131,26 @@ impl Catalogue {
     ///
     /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made, or not be read for another reason than damage.
     pub fn open(path: &Path, anew: bool) -> Result<Self, Error> {
-        if anew {
+        let log = path.with_extension("db-wal");
+        let exists = path.try_exists().while_("looking for the catalogue")?;
+        let seal =
+            if exists { seal::look(path).while_("reading the catalogue")? } else { Seal::Fits };
+        let broken_log =
+            seal == Seal::Broken && !wal::is_intact(&log).while_("reading the catalogue")?;
+        if broken_log {
+            tracing::warn!(
+                "{} is damaged and the list of sessions made anew from the session files",
+                log.display()
+            );
+        }
+        if anew || broken_log {
             remove(path)?;
         }
-        let writer = match open_writer(path) {
+        let writer = match open_writer(path, seal == Seal::Broken) {
             Err(error) if error.kind() == Kind::Corrupt => {
-                tracing::warn!(error = %error, "{} is damaged and made anew from the session files", path.display());
+                tracing::warn!(error = %error, "{} is damaged and the list of sessions made anew from the session files", path.display());
                 remove(path)?;
-                open_writer(path)?
+                open_writer(path, false)?
             }
             other => other?,
         };
@@ -143,7 +165,7 @@ impl Catalogue {
             .test_on_check_out(false)
             .build(manager)?;
         let (writer, dirty) = (Mutex::new(writer), Mutex::default());
-        Ok(Self { readers, writer, dirty })
+        Ok(Self { path: path.to_owned(), readers, writer, dirty })
     }
 
     /// Whether every session file was noted since the catalogue was made.
@@ -219,6 +241,41 @@ impl Catalogue {
         result
     }
 
+    /// Writes what was noted, and leaves one file with a seal: the next start need not look at it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] or [`Error::Io`]; the next start looks then.
+    pub fn close(&self) -> Result<(), Error> {
+        self.flush()?;
+        let writer = locked(&self.writer);
+        let doing = "closing the catalogue";
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).while_(doing)?;
+        seal::put(&self.path).while_(doing)
+    }
+
+    /// What is wrong with the catalogue at `path`, if something is; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when it cannot be read.
+    pub fn verify(path: &Path) -> Result<Option<Error>, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let look = || {
+            let connection =
+                Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
+            connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+                .while_("opening the catalogue")?;
+            check(&connection)
+        };
+        match look() {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_damage() => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A page of a workspace's sessions, newest activity first, as of the last flush.
     ///
     /// # Errors
@@ -235,9 +292,7 @@ impl Catalogue {
         let doing = "listing sessions";
         let mut statement = reader
             .prepare_cached(
-                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
-                   FROM session
+                "SELECT * FROM session
                   WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
                   ORDER BY updated_at_ms DESC, hash LIMIT ?4",
             )
@@ -256,7 +311,7 @@ impl Catalogue {
         let doing = "looking for due timers";
         let mut statement = reader
             .prepare_cached(
-                "SELECT workspace, name FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
+                "SELECT * FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
         let keys = statement.query_map(params![now_ms, limit], key_at);
@@ -271,7 +326,7 @@ impl Catalogue {
     pub fn unfinished(&self) -> Result<Vec<Key>, Error> {
         let reader = self.readers.get()?;
         let doing = "looking for sessions whose turns were cut off";
-        let sql = "SELECT workspace, name FROM session WHERE unfinished = 1";
+        let sql = "SELECT * FROM session WHERE unfinished = 1";
         let mut statement = reader.prepare(sql).while_(doing)?;
         let keys = statement.query_map([], key_at);
         keys.and_then(Iterator::collect).while_(doing)
@@ -279,11 +334,15 @@ impl Catalogue {
 }
 
 fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
-    let seq: Option<i64> = reader
-        .prepare_cached("SELECT last_seq FROM session WHERE hash = ?1")
-        .and_then(|mut statement| statement.query_row([hash.0], |row| row.get(0)).optional())
-        .while_("looking for a session in the catalogue")?;
-    Ok(seq.map(|seq| u64::try_from(seq).unwrap_or(0)))
+    let found = reader
+        .prepare_cached("SELECT * FROM session WHERE hash = ?1")
+        .and_then(|mut statement| statement.query_row([hash.0], card_at).optional())
+        .while_("looking for a session in the catalogue");
+    match found {
+        // It has no witness then, which is no reason to refuse it.
+        Err(Error::RowCorrupt { .. }) => Ok(None),
+        found => Ok(found?.map(|card| card.last_seq)),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -298,7 +357,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn open_writer(path: &Path) -> Result<Connection, Error> {
+fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -310,13 +369,47 @@ fn open_writer(path: &Path) -> Result<Connection, Error> {
              PRAGMA secure_delete = ON; PRAGMA cache_size = -1024;",
         )
         .while_("setting up the catalogue")?;
+    if looks {
+        structure(&connection)?;
+    }
+    sum::add_function(&connection)?;
     Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the catalogue", source: err }
         }
         other => Error::FileCorrupt { problem: other.to_string() },
     })?;
+    if looks {
+        rows(&connection)?;
+    }
     Ok(connection)
+}
+
+/// Everything that can be wrong with the catalogue.
+fn check(connection: &Connection) -> Result<(), Error> {
+    structure(connection)?;
+    let version: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("checking the catalogue")?;
+    // An earlier version has no checksums yet.
+    if version == STEPS.len() { rows(connection) } else { Ok(()) }
+}
+
+fn structure(connection: &Connection) -> Result<(), Error> {
+    let problem: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .while_("checking the catalogue")?;
+    if problem == "ok" { Ok(()) } else { Err(Error::FileCorrupt { problem }) }
+}
+
+fn rows(connection: &Connection) -> Result<(), Error> {
+    let doing = "checking the catalogue";
+    let mut statement = connection.prepare("SELECT * FROM session").while_(doing)?;
+    let mut rows = statement.query([]).while_(doing)?;
+    while let Some(row) = rows.next().while_(doing)? {
+        sum::verify("session", row).while_(doing)?;
+    }
+    Ok(())
 }
 
 fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> Result<(), Error> {
@@ -329,69 +422,82 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
             transaction.prepare_cached(sql).and_then(|mut s| s.execute([hash])).while_(doing)?;
             continue;
         }
-        transaction
-            .prepare_cached(
-                // Never older than it is: a file may have been looked at before the last event.
-                "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
-                                      active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-                 ON CONFLICT (hash) DO UPDATE
-                    SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
-                        message_count = excluded.message_count, last_seq = excluded.last_seq,
-                        active_turn = excluded.active_turn, updated_at_ms = excluded.updated_at_ms,
-                        next_timer_ms = excluded.next_timer_ms, item_count = excluded.item_count,
-                        unfinished = excluded.unfinished
-                  WHERE excluded.last_seq >= session.last_seq",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    hash,
-                    card.key.workspace(),
-                    card.key.id(),
-                    card.title,
-                    card.project_id,
-                    card.metadata,
-                    i64::try_from(card.message_count).unwrap_or(i64::MAX),
-                    i64::try_from(card.last_seq).unwrap_or(i64::MAX),
-                    card.active_turn,
-                    card.created_at_ms,
-                    card.updated_at_ms,
-                    card.next_timer_ms,
-                    i64::try_from(card.item_count).unwrap_or(i64::MAX),
-                    card.unfinished,
-                ])
-            })
-            .while_(doing)?;
+        // Never older than it is: a file may have been looked at before the last event.
+        let sql = "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
+                                        active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished,
+                                        sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                   ON CONFLICT (hash) DO UPDATE
+                      SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
+                          message_count = excluded.message_count, last_seq = excluded.last_seq,
+                          active_turn = excluded.active_turn, created_at_ms = excluded.created_at_ms,
+                          updated_at_ms = excluded.updated_at_ms, next_timer_ms = excluded.next_timer_ms,
+                          item_count = excluded.item_count, unfinished = excluded.unfinished, sum = excluded.sum
+                    WHERE excluded.last_seq >= session.last_seq";
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let values: &[&dyn ToSql] = &[
+            &hash.as_slice(),
+            &card.key.workspace(),
+            &card.key.id(),
+            &card.title,
+            &card.project_id,
+            &card.metadata,
+            &count(card.message_count),
+            &count(card.last_seq),
+            &card.active_turn,
+            &card.created_at_ms,
+            &card.updated_at_ms,
+            &card.next_timer_ms,
+            &count(card.item_count),
+            &card.unfinished,
+        ];
+        sum::write(&transaction, "session", sql, values).while_(doing)?;
     }
     transaction.commit().while_(doing)
 }
 
-/// The session that the first two columns of `row` name: its workspace and its own name.
+/// The session that a row of `SELECT * FROM session` is about.
 fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
-    let name = |column| {
-        let text = row.get_ref(column)?.as_str()?;
-        Name::new(text).map_err(|error| {
+    card_at(row).map(|card| card.key)
+}
+
+/// Reads and verifies a row of `SELECT * FROM session`.
+fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
+    let [
+        _,
+        workspace,
+        id,
+        title,
+        project_id,
+        metadata,
+        message_count,
+        last_seq,
+        active_turn,
+        created_at_ms,
+        updated_at_ms,
+        next_timer_ms,
+        item_count,
+        unfinished,
+    ] = sum::verified("session", row)?;
+    let name = |column, value: ValueRef<'_>| {
+        Name::new(value.as_str()?).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
         })
     };
-    Ok(Key::session(&name(0)?, &name(1)?))
-}
-
-fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
-    let count = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
+    let count = |value: ValueRef<'_>| value.as_i64().map(|count| u64::try_from(count).unwrap_or(0));
     Ok(Card {
-        key: key_at(row)?,
-        title: row.get(2)?,
-        project_id: row.get(3)?,
-        metadata: row.get(4)?,
-        message_count: count(5)?,
-        last_seq: count(6)?,
-        active_turn: row.get(7)?,
-        created_at_ms: row.get(8)?,
-        updated_at_ms: row.get(9)?,
-        next_timer_ms: row.get(10)?,
-        item_count: count(11)?,
-        unfinished: row.get(12)?,
+        key: Key::session(&name(1, workspace)?, &name(2, id)?),
+        title: title.as_str()?.to_owned(),
+        project_id: project_id.as_str_or_null()?.map(str::to_owned),
+        metadata: metadata.as_str()?.to_owned(),
+        message_count: count(message_count)?,
+        last_seq: count(last_seq)?,
+        active_turn: active_turn.as_str_or_null()?.map(str::to_owned),
+        created_at_ms: created_at_ms.as_i64()?,
+        updated_at_ms: updated_at_ms.as_i64()?,
+        next_timer_ms: next_timer_ms.as_i64_or_null()?,
+        item_count: count(item_count)?,
+        unfinished: unfinished.as_i64()? != 0,
         deleted: false,
     })
 }

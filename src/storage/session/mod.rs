@@ -16,8 +16,6 @@ mod message;
 mod page;
 mod read;
 mod rebuild;
-mod seal;
-mod sum;
 mod template;
 mod timer;
 mod turn;
@@ -26,6 +24,7 @@ pub use file::OpenTransaction;
 pub use file::SessionFile;
 pub use read::card;
 pub use read::owner;
+pub use rebuild::Verified;
 pub use timer::Timer;
 
 #[cfg(test)]

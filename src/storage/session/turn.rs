@@ -17,9 +17,9 @@ use crate::storage::session::apply;
 use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
-use crate::storage::session::sum;
 use crate::storage::session::timer;
 use crate::storage::session::timer::Timer;
+use crate::storage::sum;
 
 /// How long after the end of an answer its deltas stay in the log, in milliseconds.
 const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
