@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,13 +23,8 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::ToSql;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
-use rusqlite::types::Type;
-use rusqlite::types::ValueRef;
 use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
@@ -36,13 +32,15 @@ use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
 use crate::base::ids::KeyHash;
-use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 use crate::storage::seal;
 use crate::storage::seal::Seal;
 use crate::storage::sum;
 use crate::storage::wal;
+
+mod row;
 
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
@@ -132,11 +130,7 @@ impl Catalogue {
     /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made, or not be read for another reason than damage.
     pub fn open(path: &Path, anew: bool) -> Result<Self, Error> {
         let log = path.with_extension("db-wal");
-        let exists = path.try_exists().while_("looking for the catalogue")?;
-        let seal =
-            if exists { seal::look(path).while_("reading the catalogue")? } else { Seal::Fits };
-        let broken_log =
-            seal == Seal::Broken && !wal::is_intact(&log).while_("reading the catalogue")?;
+        let broken_log = !wal::is_intact(&log).at(&log, "cannot be read")?;
         if broken_log {
             tracing::warn!(
                 "{} is damaged and the list of sessions made anew from the session files",
@@ -146,14 +140,33 @@ impl Catalogue {
         if anew || broken_log {
             remove(path)?;
         }
-        let writer = match open_writer(path, seal == Seal::Broken) {
-            Err(error) if error.kind() == Kind::Corrupt => {
+        // SQLite does not say why it cannot open a file.
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).at(path, "cannot be opened");
+            }
+            _ => {}
+        }
+        let seal = match seal::look(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Seal::Fits,
+            seal => seal.at(path, "cannot be read")?,
+        };
+        let looks = seal == Seal::Broken;
+        let writer = match open_writer(path, looks) {
+            // The version may be what a flipped bit changed: then the seal does not fit.
+            Err(error)
+                if error.kind() == Kind::Corrupt
+                    && (looks || !matches!(error, Error::TooNew { .. })) =>
+            {
                 tracing::warn!(error = %error, "{} is damaged and the list of sessions made anew from the session files", path.display());
                 remove(path)?;
-                open_writer(path, false)?
+                open_writer(path, false)
             }
-            other => other?,
+            other => other,
         };
+        let unusable =
+            |source| Error::Catalogue { path: path.to_owned(), source: Box::new(source) };
+        let writer = writer.map_err(unusable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = SqliteConnectionManager::file(path)
             .with_flags(flags)
@@ -208,7 +221,7 @@ impl Catalogue {
         if let Some(card) = locked(&self.dirty).get(&hash) {
             return Ok((!card.deleted).then_some(card.last_seq));
         }
-        last_seq(&*self.readers.get()?, hash)
+        row::last_seq(&*self.readers.get()?, hash)
     }
 
     /// Whether the catalogue knows the session `hash`; `None` when that cannot be told without waiting.
@@ -217,7 +230,7 @@ impl Catalogue {
         if locked(&self.dirty).get(&hash).is_some_and(|card| !card.deleted) {
             return Some(true);
         }
-        last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
+        row::last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
     }
 
     /// Writes what was noted.
@@ -231,7 +244,7 @@ impl Catalogue {
         if cards.is_empty() {
             return Ok(());
         }
-        let result = write(&mut writer, cards.values());
+        let result = row::write(&mut writer, cards.values());
         if result.is_err() {
             let mut dirty = locked(&self.dirty);
             for (hash, card) in cards {
@@ -267,7 +280,7 @@ impl Catalogue {
             connection
                 .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
                 .while_("opening the catalogue")?;
-            check(&connection)
+            row::check(&connection, STEPS.len())
         };
         match look() {
             Ok(()) => Ok(None),
@@ -276,29 +289,20 @@ impl Catalogue {
         }
     }
 
-    /// A page of a workspace's sessions, newest activity first, as of the last flush.
+    /// Reads several things as of one moment: what was flushed before, and nothing of later flushes in between.
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
-    pub fn list(
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read; what `read` fails with.
+    pub fn at_once<T>(
         &self,
-        workspace: &str,
-        behind: Option<ListCursor>,
-        limit: usize,
-    ) -> Result<Vec<Card>, Error> {
-        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        read: impl FnOnce(&Moment<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let reader = self.readers.get()?;
-        let doing = "listing sessions";
-        let mut statement = reader
-            .prepare_cached(
-                "SELECT * FROM session
-                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
-                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
-            )
-            .while_(doing)?;
-        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
-        cards.and_then(Iterator::collect).while_(doing)
+        let doing = "beginning to read the catalogue";
+        // It ends with the guard, so that the connection goes back without it.
+        let transaction = reader.unchecked_transaction().while_(doing)?;
+        read(&Moment(&transaction))
     }
 
     /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.
@@ -314,7 +318,7 @@ impl Catalogue {
                 "SELECT * FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
-        let keys = statement.query_map(params![now_ms, limit], key_at);
+        let keys = statement.query_map(params![now_ms, limit], row::key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 
@@ -328,28 +332,56 @@ impl Catalogue {
         let doing = "looking for sessions whose turns were cut off";
         let sql = "SELECT * FROM session WHERE unfinished = 1";
         let mut statement = reader.prepare(sql).while_(doing)?;
-        let keys = statement.query_map([], key_at);
+        let keys = statement.query_map([], row::key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 }
 
-fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
-    let found = reader
-        .prepare_cached("SELECT * FROM session WHERE hash = ?1")
-        .and_then(|mut statement| statement.query_row([hash.0], card_at).optional())
-        .while_("looking for a session in the catalogue");
-    match found {
-        // It has no witness then, which is no reason to refuse it.
-        Err(Error::RowCorrupt { .. }) => Ok(None),
-        found => Ok(found?.map(|card| card.last_seq)),
+/// The catalogue as of one moment.
+pub struct Moment<'a>(&'a Connection);
+
+impl Moment<'_> {
+    /// A page of a workspace's sessions, newest activity first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn list(
+        &self,
+        workspace: &str,
+        behind: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<Card>, Error> {
+        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        let doing = "listing sessions";
+        let mut statement = self
+            .0
+            .prepare_cached(
+                "SELECT * FROM session
+                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
+                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
+            )
+            .while_(doing)?;
+        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], row::card_at);
+        cards.and_then(Iterator::collect).while_(doing)
+    }
+
+    /// Seq of the last event of the session `hash`; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
+        row::last_seq(self.0, hash)
     }
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
     for extension in ["db", "db-wal", "db-shm"] {
-        match fs::remove_file(path.with_extension(extension)) {
+        let path = path.with_extension(extension);
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).while_("removing the catalogue");
+                return Err(error).at(&path, "cannot be removed");
             }
             _ => {}
         }
@@ -369,8 +401,15 @@ fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
              PRAGMA secure_delete = ON; PRAGMA cache_size = -1024;",
         )
         .while_("setting up the catalogue")?;
+    let is: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("reading the version of the catalogue")?;
+    if is > STEPS.len() {
+        let version = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        return Err(Error::TooNew { is: version(is), known: version(STEPS.len()) });
+    }
     if looks {
-        structure(&connection)?;
+        row::structure(&connection)?;
     }
     sum::add_function(&connection)?;
     Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
@@ -380,124 +419,7 @@ fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
         other => Error::FileCorrupt { problem: other.to_string() },
     })?;
     if looks {
-        rows(&connection)?;
+        row::all(&connection)?;
     }
     Ok(connection)
-}
-
-/// Everything that can be wrong with the catalogue.
-fn check(connection: &Connection) -> Result<(), Error> {
-    structure(connection)?;
-    let version: usize = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .while_("checking the catalogue")?;
-    // An earlier version has no checksums yet.
-    if version == STEPS.len() { rows(connection) } else { Ok(()) }
-}
-
-fn structure(connection: &Connection) -> Result<(), Error> {
-    let problem: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .while_("checking the catalogue")?;
-    if problem == "ok" { Ok(()) } else { Err(Error::FileCorrupt { problem }) }
-}
-
-fn rows(connection: &Connection) -> Result<(), Error> {
-    let doing = "checking the catalogue";
-    let mut statement = connection.prepare("SELECT * FROM session").while_(doing)?;
-    let mut rows = statement.query([]).while_(doing)?;
-    while let Some(row) = rows.next().while_(doing)? {
-        sum::verify("session", row).while_(doing)?;
-    }
-    Ok(())
-}
-
-fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> Result<(), Error> {
-    let doing = "writing the catalogue";
-    let transaction = writer.transaction().while_(doing)?;
-    for card in cards {
-        let hash = card.key.hash().0;
-        if card.deleted {
-            let sql = "DELETE FROM session WHERE hash = ?1";
-            transaction.prepare_cached(sql).and_then(|mut s| s.execute([hash])).while_(doing)?;
-            continue;
-        }
-        // Never older than it is: a file may have been looked at before the last event.
-        let sql = "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
-                                        active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished,
-                                        sum)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-                   ON CONFLICT (hash) DO UPDATE
-                      SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
-                          message_count = excluded.message_count, last_seq = excluded.last_seq,
-                          active_turn = excluded.active_turn, created_at_ms = excluded.created_at_ms,
-                          updated_at_ms = excluded.updated_at_ms, next_timer_ms = excluded.next_timer_ms,
-                          item_count = excluded.item_count, unfinished = excluded.unfinished, sum = excluded.sum
-                    WHERE excluded.last_seq >= session.last_seq";
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let values: &[&dyn ToSql] = &[
-            &hash.as_slice(),
-            &card.key.workspace(),
-            &card.key.id(),
-            &card.title,
-            &card.project_id,
-            &card.metadata,
-            &count(card.message_count),
-            &count(card.last_seq),
-            &card.active_turn,
-            &card.created_at_ms,
-            &card.updated_at_ms,
-            &card.next_timer_ms,
-            &count(card.item_count),
-            &card.unfinished,
-        ];
-        sum::write(&transaction, "session", sql, values).while_(doing)?;
-    }
-    transaction.commit().while_(doing)
-}
-
-/// The session that a row of `SELECT * FROM session` is about.
-fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
-    card_at(row).map(|card| card.key)
-}
-
-/// Reads and verifies a row of `SELECT * FROM session`.
-fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
-    let [
-        _,
-        workspace,
-        id,
-        title,
-        project_id,
-        metadata,
-        message_count,
-        last_seq,
-        active_turn,
-        created_at_ms,
-        updated_at_ms,
-        next_timer_ms,
-        item_count,
-        unfinished,
-    ] = sum::verified("session", row)?;
-    let name = |column, value: ValueRef<'_>| {
-        Name::new(value.as_str()?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-        })
-    };
-    let count = |value: ValueRef<'_>| value.as_i64().map(|count| u64::try_from(count).unwrap_or(0));
-    Ok(Card {
-        key: Key::session(&name(1, workspace)?, &name(2, id)?),
-        title: title.as_str()?.to_owned(),
-        project_id: project_id.as_str_or_null()?.map(str::to_owned),
-        metadata: metadata.as_str()?.to_owned(),
-        message_count: count(message_count)?,
-        last_seq: count(last_seq)?,
-        active_turn: active_turn.as_str_or_null()?.map(str::to_owned),
-        created_at_ms: created_at_ms.as_i64()?,
-        updated_at_ms: updated_at_ms.as_i64()?,
-        next_timer_ms: next_timer_ms.as_i64_or_null()?,
-        item_count: count(item_count)?,
-        unfinished: unfinished.as_i64()? != 0,
-        deleted: false,
-    })
 }
