@@ -82,7 +82,7 @@ impl Node {
         let shared = Arc::clone(&self.shared);
         // A thread that the process does not wait for: whatever it does not come to is in the journal.
         let finish = move || {
-            let flushed = shared.catalogue.flush().and_then(|()| shared.journal.finish());
+            let flushed = shared.catalogue.close().and_then(|()| shared.journal.finish());
             if let Err(error) = flushed {
                 tracing::warn!(error = %error, "writing the catalogue and retiring the journal");
             }

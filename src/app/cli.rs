@@ -1,7 +1,8 @@
-//! The command line: `serve`, which is also what no verb means, and `bench`.
+//! The command line: `serve`, which is also what no verb means, `bench`, `verify` and `path`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,6 +11,7 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::app::bench;
+use crate::app::verify;
 use crate::config::load;
 
 /// The stateful backend of AI chat: one durable actor and one SQLite file per conversation.
@@ -28,6 +30,22 @@ enum Verb {
     Serve(Serve),
     /// Measure this build on this machine: bounded, on loopback, with a server of its own.
     Bench(bench::Options),
+    /// Check a data folder, or one session, also beside a running server: 0 whole, 1 damaged, 2 not checked.
+    Verify {
+        #[command(flatten)]
+        options: verify::Options,
+        /// Id of a session, or path of a session file; without it everything is checked
+        #[arg(allow_hyphen_values = true)]
+        session: Option<String>,
+    },
+    /// Print the path of a session's SQLite file.
+    Path {
+        #[command(flatten)]
+        options: verify::Options,
+        /// Id of the session
+        #[arg(allow_hyphen_values = true)]
+        session: String,
+    },
 }
 
 /// Every setting is also a key of the file and an environment variable, as `SESSILE__HTTP__LISTEN`. Flags win over the
@@ -56,13 +74,18 @@ struct Serve {
 /// # Errors
 ///
 /// Whatever it fails with, with what to do about it.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let system = actix_web::rt::System::new();
     match cli.verb {
-        Some(Verb::Bench(options)) => system.block_on(bench::run(&options)),
-        Some(Verb::Serve(serve)) => system.block_on(start(serve)),
-        None => system.block_on(start(cli.serve)),
+        Some(Verb::Bench(options)) => system.block_on(bench::run(&options))?,
+        Some(Verb::Serve(serve)) => system.block_on(start(serve))?,
+        Some(Verb::Verify { options, session }) => {
+            return Ok(verify::run(&options, session.as_deref()));
+        }
+        Some(Verb::Path { options, session }) => verify::path(&options, &session)?,
+        None => system.block_on(start(cli.serve))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn start(serve: Serve) -> anyhow::Result<()> {

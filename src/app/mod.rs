@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cli;
 mod run;
 mod telemetry;
+mod verify;
 
 pub use run::serve;
 pub use telemetry::init;

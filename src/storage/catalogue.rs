@@ -13,6 +13,7 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -22,10 +23,8 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
+use rusqlite::config::DbConfig;
 use rusqlite::params;
-use rusqlite::types::Type;
 use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
@@ -33,15 +32,21 @@ use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
 use crate::base::ids::KeyHash;
-use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::error::At;
+use crate::storage::seal;
+use crate::storage::seal::Seal;
+use crate::storage::sum;
+use crate::storage::wal;
+
+mod row;
 
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
     M::up(include_str!("../../schema/node/0002_item_count.sql")),
     M::up(include_str!("../../schema/node/0003_unfinished_sessions.sql")),
+    M::up(include_str!("../../schema/node/0004_row_sums.sql")),
 ];
 /// Readers at the same time; more wait.
 const READERS_MAX: u32 = 4;
@@ -106,6 +111,7 @@ pub type ListCursor = (i64, KeyHash);
 
 /// The catalogue of a node.
 pub struct Catalogue {
+    path: PathBuf,
     readers: Pool<SqliteConnectionManager>,
     writer: Mutex<Connection>,
     dirty: Mutex<HashMap<KeyHash, Card>>,
@@ -123,7 +129,15 @@ impl Catalogue {
     ///
     /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made, or not be read for another reason than damage.
     pub fn open(path: &Path, anew: bool) -> Result<Self, Error> {
-        if anew {
+        let log = path.with_extension("db-wal");
+        let broken_log = !wal::is_intact(&log).at(&log, "cannot be read")?;
+        if broken_log {
+            tracing::warn!(
+                "{} is damaged and the list of sessions made anew from the session files",
+                log.display()
+            );
+        }
+        if anew || broken_log {
             remove(path)?;
         }
         // SQLite does not say why it cannot open a file.
@@ -133,13 +147,20 @@ impl Catalogue {
             }
             _ => {}
         }
-        let writer = match open_writer(path) {
+        let seal = match seal::look(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Seal::Fits,
+            seal => seal.at(path, "cannot be read")?,
+        };
+        let looks = seal == Seal::Broken;
+        let writer = match open_writer(path, looks) {
+            // The version may be what a flipped bit changed: then the seal does not fit.
             Err(error)
-                if error.kind() == Kind::Corrupt && !matches!(error, Error::TooNew { .. }) =>
+                if error.kind() == Kind::Corrupt
+                    && (looks || !matches!(error, Error::TooNew { .. })) =>
             {
-                tracing::warn!(error = %error, "{} is damaged and made anew from the session files", path.display());
+                tracing::warn!(error = %error, "{} is damaged and the list of sessions made anew from the session files", path.display());
                 remove(path)?;
-                open_writer(path)
+                open_writer(path, false)
             }
             other => other,
         };
@@ -157,7 +178,7 @@ impl Catalogue {
             .test_on_check_out(false)
             .build(manager)?;
         let (writer, dirty) = (Mutex::new(writer), Mutex::default());
-        Ok(Self { readers, writer, dirty })
+        Ok(Self { path: path.to_owned(), readers, writer, dirty })
     }
 
     /// Whether every session file was noted since the catalogue was made.
@@ -200,7 +221,7 @@ impl Catalogue {
         if let Some(card) = locked(&self.dirty).get(&hash) {
             return Ok((!card.deleted).then_some(card.last_seq));
         }
-        last_seq(&*self.readers.get()?, hash)
+        row::last_seq(&*self.readers.get()?, hash)
     }
 
     /// Whether the catalogue knows the session `hash`; `None` when that cannot be told without waiting.
@@ -209,7 +230,7 @@ impl Catalogue {
         if locked(&self.dirty).get(&hash).is_some_and(|card| !card.deleted) {
             return Some(true);
         }
-        last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
+        row::last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
     }
 
     /// Writes what was noted.
@@ -223,7 +244,7 @@ impl Catalogue {
         if cards.is_empty() {
             return Ok(());
         }
-        let result = write(&mut writer, cards.values());
+        let result = row::write(&mut writer, cards.values());
         if result.is_err() {
             let mut dirty = locked(&self.dirty);
             for (hash, card) in cards {
@@ -231,6 +252,41 @@ impl Catalogue {
             }
         }
         result
+    }
+
+    /// Writes what was noted, and leaves one file with a seal: the next start need not look at it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] or [`Error::Io`]; the next start looks then.
+    pub fn close(&self) -> Result<(), Error> {
+        self.flush()?;
+        let writer = locked(&self.writer);
+        let doing = "closing the catalogue";
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).while_(doing)?;
+        seal::put(&self.path).while_(doing)
+    }
+
+    /// What is wrong with the catalogue at `path`, if something is; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when it cannot be read.
+    pub fn verify(path: &Path) -> Result<Option<Error>, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let look = || {
+            let connection =
+                Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
+            connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+                .while_("opening the catalogue")?;
+            row::check(&connection, STEPS.len())
+        };
+        match look() {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_damage() => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads several things as of one moment: what was flushed before, and nothing of later flushes in between.
@@ -259,10 +315,10 @@ impl Catalogue {
         let doing = "looking for due timers";
         let mut statement = reader
             .prepare_cached(
-                "SELECT workspace, name FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
+                "SELECT * FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
-        let keys = statement.query_map(params![now_ms, limit], key_at);
+        let keys = statement.query_map(params![now_ms, limit], row::key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 
@@ -274,9 +330,9 @@ impl Catalogue {
     pub fn unfinished(&self) -> Result<Vec<Key>, Error> {
         let reader = self.readers.get()?;
         let doing = "looking for sessions whose turns were cut off";
-        let sql = "SELECT workspace, name FROM session WHERE unfinished = 1";
+        let sql = "SELECT * FROM session WHERE unfinished = 1";
         let mut statement = reader.prepare(sql).while_(doing)?;
-        let keys = statement.query_map([], key_at);
+        let keys = statement.query_map([], row::key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
 }
@@ -301,14 +357,12 @@ impl Moment<'_> {
         let mut statement = self
             .0
             .prepare_cached(
-                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
-                   FROM session
+                "SELECT * FROM session
                   WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
                   ORDER BY updated_at_ms DESC, hash LIMIT ?4",
             )
             .while_(doing)?;
-        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
+        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], row::card_at);
         cards.and_then(Iterator::collect).while_(doing)
     }
 
@@ -318,16 +372,8 @@ impl Moment<'_> {
     ///
     /// [`Error::Sqlite`] when the catalogue cannot be read.
     pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
-        last_seq(self.0, hash)
+        row::last_seq(self.0, hash)
     }
-}
-
-fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
-    let seq: Option<i64> = reader
-        .prepare_cached("SELECT last_seq FROM session WHERE hash = ?1")
-        .and_then(|mut statement| statement.query_row([hash.0], |row| row.get(0)).optional())
-        .while_("looking for a session in the catalogue")?;
-    Ok(seq.map(|seq| u64::try_from(seq).unwrap_or(0)))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -343,7 +389,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn open_writer(path: &Path) -> Result<Connection, Error> {
+fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -362,88 +408,18 @@ fn open_writer(path: &Path) -> Result<Connection, Error> {
         let version = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         return Err(Error::TooNew { is: version(is), known: version(STEPS.len()) });
     }
+    if looks {
+        row::structure(&connection)?;
+    }
+    sum::add_function(&connection)?;
     Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the catalogue", source: err }
         }
         other => Error::FileCorrupt { problem: other.to_string() },
     })?;
-    Ok(connection)
-}
-
-fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> Result<(), Error> {
-    let doing = "writing the catalogue";
-    let transaction = writer.transaction().while_(doing)?;
-    for card in cards {
-        let hash = card.key.hash().0;
-        if card.deleted {
-            let sql = "DELETE FROM session WHERE hash = ?1";
-            transaction.prepare_cached(sql).and_then(|mut s| s.execute([hash])).while_(doing)?;
-            continue;
-        }
-        transaction
-            .prepare_cached(
-                // Never older than it is: a file may have been looked at before the last event.
-                "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
-                                      active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-                 ON CONFLICT (hash) DO UPDATE
-                    SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
-                        message_count = excluded.message_count, last_seq = excluded.last_seq,
-                        active_turn = excluded.active_turn, updated_at_ms = excluded.updated_at_ms,
-                        next_timer_ms = excluded.next_timer_ms, item_count = excluded.item_count,
-                        unfinished = excluded.unfinished
-                  WHERE excluded.last_seq >= session.last_seq",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    hash,
-                    card.key.workspace(),
-                    card.key.id(),
-                    card.title,
-                    card.project_id,
-                    card.metadata,
-                    i64::try_from(card.message_count).unwrap_or(i64::MAX),
-                    i64::try_from(card.last_seq).unwrap_or(i64::MAX),
-                    card.active_turn,
-                    card.created_at_ms,
-                    card.updated_at_ms,
-                    card.next_timer_ms,
-                    i64::try_from(card.item_count).unwrap_or(i64::MAX),
-                    card.unfinished,
-                ])
-            })
-            .while_(doing)?;
+    if looks {
+        row::all(&connection)?;
     }
-    transaction.commit().while_(doing)
-}
-
-/// The session that the first two columns of `row` name: its workspace and its own name.
-fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
-    let name = |column| {
-        let text = row.get_ref(column)?.as_str()?;
-        Name::new(text).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-        })
-    };
-    Ok(Key::session(&name(0)?, &name(1)?))
-}
-
-fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
-    let count = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
-    Ok(Card {
-        key: key_at(row)?,
-        title: row.get(2)?,
-        project_id: row.get(3)?,
-        metadata: row.get(4)?,
-        message_count: count(5)?,
-        last_seq: count(6)?,
-        active_turn: row.get(7)?,
-        created_at_ms: row.get(8)?,
-        updated_at_ms: row.get(9)?,
-        next_timer_ms: row.get(10)?,
-        item_count: count(11)?,
-        unfinished: row.get(12)?,
-        deleted: false,
-    })
+    Ok(connection)
 }

@@ -18,6 +18,29 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::error::At;
 
+/// The file of a session in the data folder `root`. Made of its hash alone: no character of an id reaches the file system.
+#[must_use]
+pub fn session_file(root: &Path, hash: KeyHash) -> PathBuf {
+    let name = hash.to_string();
+    root.join("sessions").join(&name[..2]).join(format!("{name}.db"))
+}
+
+/// Takes the data folder `root` so that no server can begin to use it while the lock is open; `None` if one uses it.
+/// A folder that no server ever used has no lock, and needs none.
+///
+/// # Errors
+///
+/// [`Error::Io`] when that cannot be told.
+pub fn lock(root: &Path) -> Result<Option<Option<File>>, Error> {
+    let doing = "opening the lock of the data folder";
+    let file = match File::open(root.join("LOCK")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
+        file => file.while_(doing)?,
+    };
+    let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    Ok(taken.is_ok().then_some(Some(file)))
+}
+
 /// A data folder that this process owns.
 #[derive(Debug)]
 pub struct Folder {
@@ -88,8 +111,7 @@ impl Folder {
     /// The file of a session. Made of its hash alone: no character of an id reaches the file system.
     #[must_use]
     pub fn session(&self, hash: KeyHash) -> PathBuf {
-        let name = hash.to_string();
-        self.root.join("sessions").join(&name[..2]).join(format!("{name}.db"))
+        session_file(&self.root, hash)
     }
 
     /// The mark that a session was deleted.

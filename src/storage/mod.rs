@@ -8,7 +8,11 @@ pub mod disk;
 mod error;
 pub mod folder;
 pub mod journal;
+mod seal;
 pub mod session;
+mod sum;
+pub mod verify;
+mod wal;
 
 pub use error::Error;
 pub use error::While;

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["base", "domain", "wire"]),
     ("router", &["base", "auth", "domain", "model", "actor", "wire"]),
     ("http", &["base", "auth", "domain", "model", "wire", "protocol", "router"]),
-    ("app", &["base", "model", "tool", "config", "actor", "router", "http"]),
+    ("app", &["base", "model", "tool", "config", "storage", "actor", "router", "http"]),
 ];
 
 /// Crate -> the only modules that may name it.

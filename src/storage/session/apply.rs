@@ -22,8 +22,8 @@ use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::EventRow;
 use crate::storage::session::read::sql_seq;
-use crate::storage::session::sum;
 use crate::storage::session::turn;
+use crate::storage::sum;
 
 /// Writes the row of an event.
 fn put(connection: &Connection, sql: &'static str, row: &EventRow<&str>) -> rusqlite::Result<()> {

@@ -14,11 +14,23 @@ use crate::storage::While;
 use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::Chain;
-use crate::storage::session::sum;
 use crate::storage::session::template;
+use crate::storage::sum;
 
 /// Findings after which a check gives up: the rest of such a file is no better.
 const FINDINGS_MAX: usize = 10;
+
+/// Every table, and how to read it whole.
+const TABLES: &[(&str, &str)] = &[
+    ("meta", "SELECT * FROM meta"),
+    ("event", "SELECT * FROM event"),
+    ("message", "SELECT * FROM message"),
+    ("part", "SELECT * FROM part"),
+    ("turn", "SELECT * FROM turn"),
+    ("idempotency", "SELECT * FROM idempotency"),
+    ("timer", "SELECT * FROM timer"),
+    ("item", "SELECT * FROM item"),
+];
 
 /// Checks how the database is built: its pages, its trees, and that each index knows each row.
 ///
@@ -62,7 +74,7 @@ pub(super) fn rows(connection: &Connection, key: Option<&Key>) -> Result<Vec<Err
         }
     };
     findings.note(schema(connection))?;
-    for (table, sql) in sum::TABLES {
+    for (table, sql) in TABLES {
         findings.note(sums(connection, table, sql))?;
     }
     findings.note(log(connection, head.as_ref()))?;

@@ -21,6 +21,8 @@ use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
+use crate::storage::seal;
+use crate::storage::seal::Seal;
 use crate::storage::session::apply;
 use crate::storage::session::check;
 use crate::storage::session::compact;
@@ -28,8 +30,6 @@ use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
 use crate::storage::session::read::EventRow;
-use crate::storage::session::seal;
-use crate::storage::session::seal::Seal;
 use crate::storage::session::template;
 use crate::storage::session::turn;
 
@@ -355,18 +355,6 @@ impl SessionFile {
         open_whole(path, None).map(|_| ())
     }
 
-    /// Everything that is wrong with the file at `path`, which may be of any session; nothing if it is whole.
-    ///
-    /// # Errors
-    ///
-    /// Whatever kept it from looking, damage of the database itself included.
-    pub fn verify(path: &Path) -> Result<Vec<Error>, Error> {
-        let mut connection = connect(path)?;
-        check::structure(&connection)?;
-        template::migrate(&mut connection)?;
-        check::rows(&connection, None)
-    }
-
     /// Moves what is committed of the write-ahead log of the file at `path` into it, while somebody else writes.
     ///
     /// # Errors
@@ -445,4 +433,22 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
         .while_("setting up a session file")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
+}
+
+/// Opens the database at `path`, which nobody writes, without leaving a trace.
+pub(super) fn look(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Connection::open_with_flags(uri, flags).while_("opening a session file")
 }

@@ -11,7 +11,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
-use crate::storage::session::sum;
+use crate::storage::sum;
 
 /// Brings the rows up to `change`.
 pub(super) fn project(

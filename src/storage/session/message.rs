@@ -16,7 +16,7 @@ use crate::storage::session::read::json;
 use crate::storage::session::read::number;
 use crate::storage::session::read::sql_seq;
 use crate::storage::session::read::unknown;
-use crate::storage::session::sum;
+use crate::storage::sum;
 
 /// A row of `message`: the message without its parts, and what only the file knows of it.
 #[derive(Debug)]

@@ -17,8 +17,6 @@ mod message;
 mod page;
 mod read;
 mod rebuild;
-mod seal;
-mod sum;
 mod template;
 mod timer;
 mod turn;
@@ -27,6 +25,7 @@ pub use file::OpenTransaction;
 pub use file::SessionFile;
 pub use read::card;
 pub use read::owner;
+pub use rebuild::Verified;
 pub use timer::Timer;
 
 #[cfg(test)]

@@ -37,10 +37,10 @@ use crate::storage::session::file;
 use crate::storage::session::items;
 use crate::storage::session::message;
 use crate::storage::session::message::MessageRow;
-use crate::storage::session::sum;
 use crate::storage::session::template;
 use crate::storage::session::timer;
 use crate::storage::session::turn;
+use crate::storage::sum;
 
 /// A seq as SQLite holds it.
 pub(super) fn sql_seq(seq: u64) -> i64 {

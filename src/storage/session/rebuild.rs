@@ -5,6 +5,7 @@
 //! acknowledged, or do a thing twice.
 
 use std::fs;
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -16,12 +17,48 @@ use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
 use crate::storage::describe;
+use crate::storage::seal;
 use crate::storage::session::SessionFile;
+use crate::storage::session::check;
 use crate::storage::session::file;
 use crate::storage::session::read;
 use crate::storage::session::read::Chain;
+use crate::storage::session::template;
+
+/// What a check of a session file found.
+#[derive(Debug)]
+pub struct Verified {
+    /// Whose file it says it is.
+    pub key: Option<Key>,
+    /// What is wrong with it.
+    pub findings: Vec<Error>,
+    /// Whether all that is wrong follows from its log, and will be made anew.
+    pub can_be_made_anew: bool,
+    /// Whether it was written by an earlier version, and has no checksums of its rows yet.
+    pub is_old: bool,
+}
 
 impl SessionFile {
+    /// Checks the file at `path`, of whatever session, changing nothing; with `online` somebody may be writing to it.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from looking; what is wrong with the file is in the answer.
+    pub fn verify(path: &Path, online: bool) -> Result<Verified, Error> {
+        // Without a log nobody writes to the file: then it is read as it is, and nothing is put beside it.
+        if seal::has_log(path).while_("looking at a session file")? {
+            return verify(&file::connect(path)?);
+        }
+        let verified = file::look(path).and_then(|connection| verify(&connection));
+        match verified {
+            // Unless somebody has just begun.
+            Ok(verified) if online && !verified.findings.is_empty() => {
+                verify(&file::connect(path)?)
+            }
+            verified => verified,
+        }
+    }
+
     /// Makes the file of `key` anew, in which `damage` was found, and opens it. Its log must reach to event `least`.
     ///
     /// # Errors
@@ -106,4 +143,38 @@ impl SessionFile {
         }
         Ok(())
     }
+}
+
+fn verify(connection: &Connection) -> Result<Verified, Error> {
+    let of = read::meta(connection).ok().map(|(key, _)| key);
+    let broken = |finding| Verified {
+        key: None,
+        findings: vec![finding],
+        can_be_made_anew: false,
+        is_old: false,
+    };
+    // All in one look: what is written meanwhile is not seen.
+    connection.execute_batch("BEGIN").while_("looking at a session file")?;
+    let damaged = match check::structure(connection) {
+        Ok(()) => None,
+        Err(error) if error.is_damage() => Some(error),
+        Err(error) => return Err(error),
+    };
+    let version = template::version_of(connection);
+    let is_old = version.as_ref().is_ok_and(|is| *is < template::version());
+    let findings = match (damaged, version) {
+        (Some(damage), _) => vec![damage],
+        (None, Ok(is)) if is > template::version() => {
+            return Err(Error::TooNew { is, known: template::version() });
+        }
+        (None, Ok(_)) if is_old => Vec::new(),
+        (None, Ok(_)) => check::rows(connection, None)?,
+        (None, Err(error)) => return Ok(broken(error)),
+    };
+    let rebuilds = || {
+        let mut new = SessionFile::create(of.as_ref()?).ok()?;
+        new.take_log(connection, 0).and_then(|()| new.take_answers(connection)).ok()
+    };
+    let can_be_made_anew = !findings.is_empty() && rebuilds().is_some();
+    Ok(Verified { key: of, findings, can_be_made_anew, is_old })
 }

@@ -9,7 +9,7 @@ use rusqlite_migration::Migrations;
 
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::session::sum;
+use crate::storage::sum;
 
 /// Steps from nothing to the present schema; `user_version` counts them.
 const STEPS: &[M<'static>] = &[
@@ -24,6 +24,13 @@ pub(super) fn version() -> i64 {
     i64::try_from(STEPS.len()).expect("a handful of steps")
 }
 
+/// The version that the file has.
+pub(super) fn version_of(connection: &Connection) -> Result<i64, Error> {
+    connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("reading the schema version")
+}
+
 /// Brings a file to the present schema, step by step, each in a transaction of its own.
 ///
 /// # Errors
@@ -31,10 +38,7 @@ pub(super) fn version() -> i64 {
 /// [`Error::TooNew`] for a file of a newer program; [`Error::Sqlite`] when a step fails, the file then keeps the
 /// version before it.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let is: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .while_("reading the schema version")?;
-    let known = version();
+    let (is, known) = (version_of(connection)?, version());
     if is > known {
         return Err(Error::TooNew { is, known });
     }

@@ -8,7 +8,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
 use crate::storage::session::read;
-use crate::storage::session::sum;
+use crate::storage::sum;
 
 /// A timer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use crate::storage::session::apply;
 use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
-use crate::storage::session::sum;
 use crate::storage::session::timer;
 use crate::storage::session::timer::Timer;
+use crate::storage::sum;
 
 /// Kind of the timers of approvals; each is called after its turn.
 const APPROVAL: &str = "approval";

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::base::Key;
-use crate::storage::session::seal;
-use crate::storage::session::seal::Seal;
+use crate::storage::seal;
+use crate::storage::seal::Seal;
 
 /// A session with all kinds of rows, closed; its folder and key.
 fn closed() -> (tempfile::TempDir, Folder, Key) {
@@ -83,7 +83,7 @@ fn rows_that_follow_from_the_log_are_made_anew() {
         same(&dump(&file), &was, sql);
         assert!(file.answered("k").expect("readable").is_some(), "{sql}");
         file.close(&folder).expect("a disk");
-        assert_eq!(SessionFile::verify(&path).expect("readable").len(), 0, "{sql}");
+        assert_eq!(SessionFile::verify(&path, false).expect("readable").findings.len(), 0, "{sql}");
     }
 }
 
@@ -228,7 +228,7 @@ fn a_file_of_version_0_1_is_given_checksums_and_reads_as_it_did() {
     let mut file = SessionFile::open(&key, &path).expect("it is migrated");
     check(&mut file);
     file.close(&folder).expect("a disk");
-    assert_eq!(SessionFile::verify(&path).expect("readable").len(), 0);
+    assert_eq!(SessionFile::verify(&path, false).expect("readable").findings.len(), 0);
     assert_eq!(seal::look(&path).expect("readable"), Seal::Fits);
     // What 0.1 wrote into the log says everything that its rows say.
     SessionFile::rebuild(&key, &folder, 0).expect("its log is whole");

@@ -17,18 +17,6 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::error::RowDamage;
 
-/// Every table that has such a column, and how to read it whole.
-pub(super) const TABLES: &[(&str, &str)] = &[
-    ("meta", "SELECT * FROM meta"),
-    ("event", "SELECT * FROM event"),
-    ("message", "SELECT * FROM message"),
-    ("part", "SELECT * FROM part"),
-    ("turn", "SELECT * FROM turn"),
-    ("idempotency", "SELECT * FROM idempotency"),
-    ("timer", "SELECT * FROM timer"),
-    ("item", "SELECT * FROM item"),
-];
-
 /// The checksum of one row, column by column.
 ///
 /// Columns are gathered, since a CRC of few bytes at a time is ten times as slow.

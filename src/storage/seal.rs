@@ -1,4 +1,4 @@
-//! The seal: a checksum of a whole session file, in the file itself.
+//! The seal: a checksum of a whole database file, in the file itself.
 //!
 //! Checksums of rows do not tell of a row that has vanished, since nobody reads it. So a file that is closed is sealed,
 //! and one that is opened is checked in full unless its seal fits: after a crash, or when somebody else wrote to it. A
@@ -70,7 +70,8 @@ pub(super) fn look(path: &Path) -> io::Result<Seal> {
     Ok(if sum == is { Seal::Fits } else { Seal::Broken })
 }
 
-fn has_log(path: &Path) -> io::Result<bool> {
+/// Whether there is a write-ahead log beside the file at `path` with something in it.
+pub(super) fn has_log(path: &Path) -> io::Result<bool> {
     match std::fs::metadata(path.with_extension("db-wal")) {
         Ok(metadata) => Ok(metadata.len() > 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -1,0 +1,191 @@
+//! Checks a data folder and says what was found, also beside a running server. Nothing in the folder is changed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::base::Key;
+use crate::base::ids::KeyHash;
+use crate::storage::Error;
+use crate::storage::While;
+use crate::storage::catalogue::Catalogue;
+use crate::storage::describe;
+use crate::storage::folder;
+use crate::storage::session::SessionFile;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Files that were checked.
+    pub checked: usize,
+    /// Of those, the damaged ones.
+    pub damaged: usize,
+    /// Files that could not be checked.
+    pub unchecked: usize,
+}
+
+impl Report {
+    /// The result in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Self { checked, damaged, unchecked } = self;
+        let unchecked = match unchecked {
+            0 => String::new(),
+            count => format!(", {count} could not be checked"),
+        };
+        match damaged {
+            0 => format!("checked {checked} files{unchecked}: nothing is damaged"),
+            count => format!("checked {checked} files{unchecked}: {count} damaged"),
+        }
+    }
+
+    fn add(&mut self, result: Result<bool, Error>, place: &str, print: &mut dyn FnMut(&str)) {
+        match result {
+            Ok(whole) => {
+                self.checked += 1;
+                self.damaged += usize::from(!whole);
+            }
+            Err(error) => {
+                self.unchecked += 1;
+                print(&format!("{place}: could not be checked: {}", describe(&error)));
+            }
+        }
+    }
+}
+
+/// Checks everything in the data folder `root`; each finding is given to `print` in words that say what to do.
+///
+/// # Errors
+///
+/// [`Error::Io`] when there is no such folder or it cannot be read.
+pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
+    let (_lock, online) = take(root, print)?;
+    let mut report = Report::default();
+    for path in sessions(root)? {
+        one(root, &path, online, &mut report, print);
+    }
+    let catalogue = root.join("node.db");
+    if catalogue.try_exists().while_("looking for the list of sessions")? {
+        report.add(list(&catalogue, print), "node.db", print);
+    }
+    Ok(report)
+}
+
+/// Checks the file of session `key` in the data folder `root`, as [`folder()`] does.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the folder or the file is not there.
+pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
+    let (_lock, online) = take(root, print)?;
+    let path = folder::session_file(root, key.hash());
+    fs::metadata(&path).while_("looking for the file of the session")?;
+    let mut report = Report::default();
+    one(root, &path, online, &mut report, print);
+    Ok(report)
+}
+
+/// Checks the session file at `path`, wherever it lies.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it is not there.
+pub fn file(path: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
+    fs::metadata(path).while_("looking for the file")?;
+    let mut report = Report::default();
+    // Somebody may be using it.
+    let root = path.parent().unwrap_or(path);
+    one(root, path, true, &mut report, print);
+    Ok(report)
+}
+
+/// Takes the folder, so that no server begins to write meanwhile; whether one does already.
+fn take(root: &Path, print: &mut dyn FnMut(&str)) -> Result<(Option<fs::File>, bool), Error> {
+    fs::read_dir(root).while_("reading the data folder")?;
+    let lock = folder::lock(root)?;
+    let online = lock.is_none();
+    if online {
+        print(
+            "a server uses the folder: of sessions in use, what they had committed to their files is checked; what only \
+             the journal has yet is checked there",
+        );
+    }
+    Ok((lock.flatten(), online))
+}
+
+fn sessions(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let doing = "listing the session files";
+    let mut found = Vec::new();
+    let folders = match fs::read_dir(root.join("sessions")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        folders => folders.while_(doing)?,
+    };
+    for folder in folders {
+        for file in fs::read_dir(folder.while_(doing)?.path()).while_(doing)? {
+            let path = file.while_(doing)?.path();
+            if path.extension().is_some_and(|extension| extension == "db") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn one(root: &Path, path: &Path, online: bool, report: &mut Report, print: &mut dyn FnMut(&str)) {
+    let place = path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let verified = match SessionFile::verify(path, online) {
+        // It was deleted meanwhile.
+        Err(Error::Io { source, .. }) if online && source.kind() == io::ErrorKind::NotFound => {
+            return;
+        }
+        Err(error) => return report.add(Err(error), &place, print),
+        Ok(verified) => verified,
+    };
+    let name = verified.key.as_ref().map_or_else(String::new, |key| format!(" ({key:?})"));
+    let strange = verified.key.as_ref().is_some_and(|key| !is_named_after(path, key.hash()));
+    if strange {
+        print(&format!(
+            "{place}{name}: it lies under the name of another session, which is not served; put back the right file"
+        ));
+    }
+    for finding in &verified.findings {
+        print(&format!("{place}{name}: {}", describe(finding)));
+    }
+    if !verified.findings.is_empty() {
+        print(match verified.can_be_made_anew {
+            true => {
+                "    its log is whole: it is made anew from it, with nothing lost, when the session is next used"
+            }
+            false => {
+                "    its log is not whole either: the session is refused; restore the file from a copy, with the one \
+                 called -wal if there is one, or delete the session"
+            }
+        });
+    }
+    if verified.is_old {
+        print(&format!(
+            "{place}: written by an earlier version; its rows are given checksums when the session is next used"
+        ));
+    }
+    report.add(Ok(verified.findings.is_empty() && !strange), &place, print);
+}
+
+/// Whether the file at `path` is called as that of the session `hash`, if it is called as any.
+fn is_named_after(path: &Path, hash: KeyHash) -> bool {
+    let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { return true };
+    let is_hash = stem.len() == 32 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+    !is_hash || stem == hash.to_string()
+}
+
+fn list(path: &Path, print: &mut dyn FnMut(&str)) -> Result<bool, Error> {
+    let finding = Catalogue::verify(path)?;
+    if let Some(finding) = &finding {
+        print(&format!(
+            "node.db: {}\n    it is made anew from the session files when the server starts; nothing is lost",
+            describe(finding)
+        ));
+    }
+    Ok(finding.is_none())
+}
