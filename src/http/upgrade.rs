@@ -48,7 +48,7 @@ pub(super) fn upgrade(
         .filter(|name| !name.is_empty())
         .collect();
     let own = offered.iter().find(|name| **name == OWN_PROTOCOL);
-    let taken: Vec<&str> = own.or(offered.first()).copied().into_iter().collect();
+    let taken: Vec<&str> = own.or_else(|| offered.first()).copied().into_iter().collect();
     actix_ws::handle_with_protocols(request, payload, &taken)
         .map_err(|error| ApiError::invalid(format!("the upgrade is not acceptable: {error}")))
 }

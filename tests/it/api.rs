@@ -99,7 +99,7 @@ async fn a_bad_message_is_refused_with_the_name_of_the_field() {
         (json!({ "role": "user", "content": "x", "parts": [{ "content": "no type" }] }), "type"),
         (json!({ "role": "user", "content": "x", "metadata": [] }), "metadata"),
         (json!({ "role": "user", "content": "x", "id": "" }), "id"),
-        (json!({ "role": "user", "content": "x", "id": "a b" }), "id"),
+        (json!({ "role": "user", "content": "x", "id": "a\u{7}b" }), "id"),
     ];
     for (body, field) in cases {
         let problem = client.post(&messages("s"), &body).await.problem(400, "invalid");

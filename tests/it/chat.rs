@@ -348,7 +348,7 @@ async fn a_failed_reply_ends_the_stream_and_keeps_what_was_said() {
 #[tokio::test]
 async fn session_names_of_the_chat_route_follow_the_same_rules() {
     let (_server, client) = server();
-    for bad in ["a%20b", "%00", "%C3%A9", &"x".repeat(256)] {
+    for bad in ["%0A", "%00", "%C2%85", &"x".repeat(256)] {
         let reply = client.post(&format!("/chat/{bad}"), &json!({ "content": "x" })).await;
         assert!(reply.expect(400)["error"].is_string(), "{bad}: {reply:?}");
         let reply = client.get(&format!("/chat/{bad}/messages")).await;

@@ -10,6 +10,7 @@ use crate::domain::session::Counted;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
+use crate::domain::session::Head;
 use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
@@ -81,16 +82,8 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         events.extend(approvals::give_up(view, status, ctx)?);
     }
     let mut ctx_seq = head.last_seq + events.len() as u64;
-    let heading = match (&input, titled && head.title.is_empty()) {
-        (Input::Message { message, .. } | Input::At { message, .. }, true) => {
-            title::of(&message.content)
-        }
-        _ => None,
-    };
-    if let Some(title) = heading {
-        let (project_id, metadata) = (head.project_id.clone(), head.metadata.clone());
-        let settings = head.settings.clone();
-        events.push(Event::Session { title, project_id, metadata, settings, deleted: false });
+    if titled && let Some(titled) = title_of(head, &input) {
+        events.push(titled);
         ctx_seq += 1;
     }
     let says_model = asked.model.is_some();
@@ -98,13 +91,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     let plan = plan(view, input, ctx_seq, ctx)?;
     let turn =
         match waits.filter(|turn| resumes && plan.message_id.as_ref() == Some(&turn.message_id)) {
-            Some(turn) => Turn {
-                state: TurnState::Running,
-                attempt: turn.attempt + 1,
-                finish_reason: None,
-                expires_at_ms: None,
-                ..turn.clone()
-            },
+            Some(turn) => next_attempt(turn),
             None => Turn {
                 options: match &plan.earlier {
                     // What the client does not say again holds until the answer is whole.
@@ -134,6 +121,26 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
     events.push(Event::Turn(turn.clone()));
     events.extend(plan.after);
     Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) })
+}
+
+/// A turn that waited and runs again.
+fn next_attempt(turn: &Turn) -> Turn {
+    Turn {
+        state: TurnState::Running,
+        attempt: turn.attempt + 1,
+        finish_reason: None,
+        expires_at_ms: None,
+        ..turn.clone()
+    }
+}
+
+/// Gives a session without a title the one of its first message.
+fn title_of(head: &Head, input: &Input) -> Option<Event> {
+    let (Input::Message { message, .. } | Input::At { message, .. }) = input else { return None };
+    let title = title::of(&message.content).filter(|_| head.title.is_empty())?;
+    let (project_id, metadata) = (head.project_id.clone(), head.metadata.clone());
+    let settings = head.settings.clone();
+    Some(Event::Session { title, project_id, metadata, settings, deleted: false })
 }
 
 /// Whether the client sent the message again that is being answered, as after a broken connection.
@@ -348,7 +355,7 @@ pub(super) fn end<V: View>(
     let turn =
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
     let goes_on = !waits && !view.queued_turns().map_err(Stop::View)?.is_empty();
-    let never = approvals::never(state).or(goes_on.then_some(approvals::WENT_ON));
+    let never = approvals::never(state).or_else(|| goes_on.then_some(approvals::WENT_ON));
     let mut events = finish(view, turn, never, ctx)?;
     if !waits {
         events.extend(next(view, ctx)?);
