@@ -26,6 +26,7 @@ use crate::domain::session::Rejection;
 use crate::storage;
 use crate::storage::catalogue::Card;
 use crate::storage::session::SessionFile;
+use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
@@ -124,6 +125,8 @@ impl Shard {
             Err(error) => {
                 cell.quarantine(describe(&error).into());
                 self.slept();
+                // Who wants it deleted is heard still.
+                self.make_ready(hash, ctx);
                 self.let_in(ctx);
             }
         }
@@ -294,6 +297,35 @@ impl Shard {
             shared.journal.seal();
             Ok(None)
         });
+    }
+
+    /// Deletes a session that is quarantined.
+    pub(super) fn delete_unread(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        cell.state = State::Away;
+        cell.hub.close(Close::Deleted);
+        let (shared, key) = (Arc::clone(&self.shared), cell.key.clone());
+        let work = tokio::task::spawn_blocking(move || wake::delete_unread(&shared, &key));
+        ctx.spawn(work.into_actor(self).map(move |result, shard, ctx| {
+            let Some(cell) = shard.cells.get_mut(&hash) else { return };
+            match result {
+                Ok(Ok(())) => {
+                    shard.shared.catalogue.note(Card::gone(cell.key.clone()));
+                    cell.answer_deletions();
+                    cell.state = State::Gone;
+                }
+                other => {
+                    let why = match other {
+                        Ok(Err(error)) => describe(&error),
+                        _ => "deleting it panicked; see the log".to_owned(),
+                    };
+                    cell.refuse_all(&Error::Quarantined(why.as_str().into()));
+                    cell.quarantine(why.into());
+                }
+            }
+            shard.make_ready(hash, ctx);
+            shard.forget_if_empty(hash);
+        }));
     }
 
     pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {

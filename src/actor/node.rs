@@ -16,6 +16,7 @@ use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
 use crate::actor::shard::Stop;
+use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::json::Json;
@@ -108,6 +109,7 @@ impl Node {
         let (journal, _) = Journal::open(&journal::Options {
             dir: folder.journal(),
             files_dir: folder.root().to_owned(),
+            quarantine_dir: folder.quarantine(),
             segment_bytes: options.segment_bytes,
             max_bytes: options.journal_bytes,
             damage,
@@ -125,6 +127,7 @@ impl Node {
         if empty {
             rebuild_catalogue(&shared)?;
         }
+        wake::name_all(&shared)?;
         let shards = (0..shared.options.shards).map(|_| {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()

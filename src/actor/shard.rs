@@ -315,14 +315,14 @@ impl Shard {
                     }
                 }
                 State::Asleep => self.wake(hash, ctx),
-                State::Quarantined { until, why, .. } => {
-                    if clock::instant() < *until {
-                        let error = Error::Quarantined(Arc::clone(why));
-                        cell.refuse_all(&error);
-                    } else {
-                        self.wake(hash, ctx);
-                    }
+                State::Quarantined { .. } if cell.is_to_be_deleted() => {
+                    self.delete_unread(hash, ctx);
                 }
+                State::Quarantined { until, why, .. } if clock::instant() < *until => {
+                    let error = Error::Quarantined(Arc::clone(why));
+                    cell.refuse_all(&error);
+                }
+                State::Quarantined { .. } => self.wake(hash, ctx),
                 State::Gone => {
                     cell.refuse_all(&Rejection::Deleted.into());
                     self.forget_if_empty(hash);

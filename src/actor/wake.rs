@@ -2,11 +2,17 @@
 
 use std::fs;
 
+use crate::actor::life::describe;
 use crate::actor::node::Shared;
+use crate::base::Classify;
 use crate::base::Key;
+use crate::base::Kind;
+use crate::base::ids::KeyHash;
 use crate::storage::Error;
+use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
 use crate::storage::session::SessionFile;
+use crate::storage::session::card;
 
 /// What there is of a session.
 pub(super) enum Found {
@@ -19,26 +25,40 @@ pub(super) enum Found {
 }
 
 /// Finds the session `key`, brings its file up to date from the journal and verifies both.
+///
+/// What the journal has of a session that cannot be opened is set aside, so that the journal can go on without it.
 pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
-    let (folder, hash) = (&shared.folder, key.hash());
-    let pending = shared.journal.pending(hash)?;
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     if folder.has(&folder.tombstone(hash))? {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
-    let path = folder.session(hash);
-    let has_file = folder.has(&path)?;
-    let whole_in_journal = pending.first().is_some_and(|record| record.first_seq == 1);
-    if !has_file && pending.is_empty() {
+    let is_pending = journal.ledger().is_pending(hash);
+    if !is_pending && !folder.has(&folder.session(hash))? {
         return Ok(Found::Absent);
     }
-    let opened = match has_file {
-        true => open_file(key, &path, !pending.is_empty()),
+    let found = bring_up(shared, key, is_pending);
+    if let Err(error) = &found
+        && is_pending
+        && error.kind() == Kind::Corrupt
+    {
+        journal.set_aside(hash, &describe(error)).unwrap_or_else(|error| {
+            tracing::warn!(session.id = %key.id(), "session {key:?} keeps the journal: {}", describe(&error));
+        });
+    }
+    found
+}
+
+fn bring_up(shared: &Shared, key: &Key, is_pending: bool) -> Result<Found, Error> {
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
+    let path = folder.session(hash);
+    let opened = match folder.has(&path)? {
+        true => open_file(key, &path, is_pending),
         false => SessionFile::create(key),
     };
     let mut file = match opened {
         // A new file that a power cut left half written: the journal has everything that should be in it.
-        Err(error) if whole_in_journal && error.is_half_written() => {
+        Err(error) if error.is_half_written() && begins_in_journal(shared, hash)? => {
             tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
             for extension in ["db", "db-wal", "db-shm"] {
                 drop(fs::remove_file(path.with_extension(extension)));
@@ -47,13 +67,100 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         }
         other => other?,
     };
+    let (pending, flaw) = journal.readable(hash, file.head().last_seq)?;
+    if let Some(flaw) = &flaw
+        && !journal.accepts_damage()
+    {
+        return Err(Error::Flawed(Box::new(flaw.clone())));
+    }
     if replay(&mut file, &pending)? {
         drop(file);
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
-    shared.journal.ledger().applied(hash, committed(&file));
+    if flaw.is_some() || journal.is_set_aside(hash) {
+        return settle(shared, key, file, flaw);
+    }
+    journal.ledger().applied(hash, committed(&file));
     Ok(Found::File(Box::new(file)))
+}
+
+/// Ends the quarantine of a session whose file has everything, or goes on without what is lost, as the operator accepts.
+fn settle(
+    shared: &Shared,
+    key: &Key,
+    file: SessionFile,
+    flaw: Option<Flaw>,
+) -> Result<Found, Error> {
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
+    let exists = file.head().exists();
+    // What was set aside is the only copy of what the file may not durably hold.
+    let file = match exists {
+        true => {
+            let mut file = file.into_file(folder)?;
+            file.checkpoint()?;
+            folder.sync(&folder.session(hash))?;
+            file
+        }
+        false => file,
+    };
+    let last_seq = file.head().last_seq;
+    match flaw {
+        Some(flaw) => {
+            journal.set_aside(hash, &flaw.to_string())?;
+            journal.give_up(hash)?;
+            tracing::warn!(
+                session.id = %key.id(),
+                "the damage of session {key:?} is accepted: it goes on behind event {last_seq}, and what it had behind \
+                 that is in {} as it was found; {flaw}", folder.quarantine().display()
+            );
+        }
+        None => {
+            journal.settle(hash)?;
+            tracing::warn!(
+                session.id = %key.id(),
+                "session {key:?} is whole again up to event {last_seq} and is no longer quarantined"
+            );
+        }
+    }
+    Ok(if exists { Found::File(Box::new(file)) } else { Found::Absent })
+}
+
+/// Whether the journal has the session from its first event on.
+fn begins_in_journal(shared: &Shared, hash: KeyHash) -> Result<bool, Error> {
+    let pending = shared.journal.pending(hash, 0)?;
+    Ok(pending.first().is_some_and(|record| record.first_seq == 1))
+}
+
+/// Removes a session that cannot be opened, for whoever deletes it. Unlike a deletion that the journal has, this one is
+/// durable only through its mark.
+pub(super) fn delete_unread(shared: &Shared, key: &Key) -> Result<(), Error> {
+    let (folder, hash) = (&shared.folder, key.hash());
+    let mark = folder.tombstone(hash);
+    folder.write_whole(&mark, &[])?;
+    folder.sync(&mark)?;
+    finish_deletion(shared, key)
+}
+
+/// Finds out whose the records are that do not say it any more. Those that nobody knows are set aside, under their hash.
+pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
+    for hash in shared.journal.ledger().nameless() {
+        let path = shared.folder.session(hash);
+        let known = match shared.catalogue.key(hash)? {
+            Some(key) => Some(key),
+            None if shared.folder.has(&path)? => card(&path).ok().map(|card| card.key),
+            None => None,
+        };
+        match known {
+            Some(key) => shared.journal.ledger().name(&key),
+            None => {
+                let reason = "its records cannot be read, and it has no file";
+                tracing::error!("the session with hash {hash} is quarantined: {reason}");
+                shared.journal.set_aside(hash, reason)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
@@ -80,6 +187,5 @@ fn committed(file: &SessionFile) -> u64 {
 /// Removes the file of a session that was deleted; safe to repeat.
 pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.folder.remove_session(key.hash())?;
-    shared.journal.ledger().applied(key.hash(), u64::MAX);
-    Ok(())
+    shared.journal.forget(key.hash())
 }

@@ -15,6 +15,7 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
 use rusqlite::types::Type;
@@ -186,6 +187,19 @@ impl Catalogue {
             .while_(doing)?;
         let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
         cards.and_then(Iterator::collect).while_(doing)
+    }
+
+    /// The session whose hash is `hash`, if it is listed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn key(&self, hash: KeyHash) -> Result<Option<Key>, Error> {
+        let reader = self.readers.get()?;
+        let sql = "SELECT workspace, name FROM session WHERE hash = ?1";
+        let key = reader.query_row(sql, [hash.0], key_at).optional();
+        let key = key.while_("looking for a session")?;
+        Ok(key.filter(|key| key.hash() == hash))
     }
 
     /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.

@@ -33,7 +33,7 @@ impl Folder {
         builder.recursive(true).mode(0o700);
         builder.create(root).while_("creating the data folder")?;
         let root = root.canonicalize().while_("finding the data folder")?;
-        for name in ["sessions", "journal"] {
+        for name in ["sessions", "journal", "quarantine"] {
             builder.create(root.join(name)).while_("creating a folder in the data folder")?;
         }
         let mut options = OpenOptions::new();
@@ -54,6 +54,12 @@ impl Folder {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+
+    /// What the journal had of sessions that are quarantined.
+    #[must_use]
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     /// The catalogue.
@@ -130,6 +136,22 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    /// Makes the session file at `path`, what SQLite put beside it, and their names durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when that is not known.
+    pub fn sync(&self, path: &Path) -> Result<(), Error> {
+        let sync = |path: &Path| match File::open(path).and_then(|file| file.sync_all()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        let wal = path.with_extension("db-wal");
+        // The folder that names it, and the one that names the folder.
+        let all = [path, &wal].into_iter().chain(path.ancestors().skip(1).take(2));
+        all.map(sync).collect::<io::Result<()>>().while_("making a session file durable")
     }
 
     /// Every session file in the folder.

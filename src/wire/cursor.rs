@@ -37,15 +37,7 @@ pub fn encode_list(updated_at_ms: i64, hash: KeyHash) -> String {
 #[must_use]
 pub fn decode_list(token: &str) -> Option<(i64, KeyHash)> {
     let (at_ms, hash) = token.strip_prefix("l1.")?.split_once('.')?;
-    let at_ms = at_ms.parse().ok()?;
-    if hash.len() != 32 || !hash.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some((at_ms, KeyHash(bytes)))
+    Some((at_ms.parse().ok()?, KeyHash::parse(hash)?))
 }
 
 #[cfg(test)]
