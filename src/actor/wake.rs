@@ -3,16 +3,18 @@
 use std::fs;
 
 use crate::actor::life::describe;
+use crate::actor::life::note;
 use crate::actor::node::Shared;
 use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
+use crate::storage::catalogue::Card;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
+use crate::storage::session;
 use crate::storage::session::SessionFile;
-use crate::storage::session::card;
 
 /// What there is of a session.
 pub(super) enum Found {
@@ -33,11 +35,13 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
+    // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
+    let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     let is_pending = journal.ledger().is_pending(hash);
     if !is_pending && !folder.has(&folder.session(hash))? {
-        return Ok(Found::Absent);
+        return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
-    let found = bring_up(shared, key, is_pending);
+    let found = bring_up(shared, key, is_pending, known);
     if let Err(error) = &found
         && is_pending
         && error.kind() == Kind::Corrupt
@@ -49,7 +53,7 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     found
 }
 
-fn bring_up(shared: &Shared, key: &Key, is_pending: bool) -> Result<Found, Error> {
+fn bring_up(shared: &Shared, key: &Key, is_pending: bool, known: u64) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     let path = folder.session(hash);
     let opened = match folder.has(&path)? {
@@ -78,32 +82,38 @@ fn bring_up(shared: &Shared, key: &Key, is_pending: bool) -> Result<Found, Error
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
-    if flaw.is_some() || journal.is_set_aside(hash) {
-        return settle(shared, key, file, flaw);
+    let file_seq = file.head().last_seq;
+    if file_seq < known && flaw.is_none() {
+        return Err(Error::Behind { file: file_seq, known });
     }
+    if flaw.is_some() || journal.is_set_aside(hash) {
+        return end_quarantine(shared, key, file, flaw);
+    }
+    // Before the books say so: segments may go then, and the catalogue must know what they said.
+    note(shared, &file, file.next_timer_ms().unwrap_or(None));
     journal.ledger().applied(hash, committed(&file));
     Ok(Found::File(Box::new(file)))
 }
 
 /// Ends the quarantine of a session whose file has everything, or goes on without what is lost, as the operator accepts.
-fn settle(
+fn end_quarantine(
     shared: &Shared,
     key: &Key,
-    file: SessionFile,
+    mut file: SessionFile,
     flaw: Option<Flaw>,
 ) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
-    let exists = file.head().exists();
-    // What was set aside is the only copy of what the file may not durably hold.
-    let file = match exists {
+    // What was set aside is the only copy of what the file may not durably hold, and the list must not know more.
+    match file.head().exists() {
         true => {
-            let mut file = file.into_file(folder)?;
+            file = file.into_file(folder)?;
             file.checkpoint()?;
             folder.sync(&folder.session(hash))?;
-            file
+            note(shared, &file, file.next_timer_ms().unwrap_or(None));
         }
-        false => file,
-    };
+        false => shared.catalogue.note(Card::gone(key.clone())),
+    }
+    shared.catalogue.flush()?;
     let last_seq = file.head().last_seq;
     match flaw {
         Some(flaw) => {
@@ -123,7 +133,41 @@ fn settle(
             );
         }
     }
-    Ok(if exists { Found::File(Box::new(file)) } else { Found::Absent })
+    Ok(if file.head().exists() { Found::File(Box::new(file)) } else { Found::Absent })
+}
+
+/// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
+/// lacks something or cannot be used, so that the session must wake.
+///
+/// The file is checked as a whole, as [`open`] does, since the journal forgets then what could repair it.
+pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
+    let (folder, ledger, hash) = (&shared.folder, shared.journal.ledger(), key.hash());
+    let Some(last_seq) = ledger.last_seq(hash) else { return Ok(true) };
+    if shared.journal.is_set_aside(hash) {
+        return Ok(false);
+    }
+    if folder.has(&folder.tombstone(hash))? {
+        finish_deletion(shared, key)?;
+        return Ok(true);
+    }
+    let path = folder.session(hash);
+    if !folder.has(&path)? {
+        return Ok(false);
+    }
+    SessionFile::check(&path)?;
+    let card = session::card(&path)?;
+    let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
+    if card.key != *key || card.last_seq < last_seq.max(known) || card.unfinished {
+        return Ok(false);
+    }
+    let file_seq = card.last_seq;
+    shared.catalogue.note_found(card);
+    if folder.has(&folder.tombstone(hash))? {
+        // It was deleted meanwhile.
+        shared.catalogue.note(Card::gone(key.clone()));
+    }
+    ledger.applied(hash, file_seq);
+    Ok(true)
 }
 
 /// Whether the journal has the session from its first event on.
@@ -148,7 +192,7 @@ pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
         let path = shared.folder.session(hash);
         let known = match shared.catalogue.key(hash)? {
             Some(key) => Some(key),
-            None if shared.folder.has(&path)? => card(&path).ok().map(|card| card.key),
+            None if shared.folder.has(&path)? => session::owner(&path).ok(),
             None => None,
         };
         match known {
@@ -184,8 +228,10 @@ fn committed(file: &SessionFile) -> u64 {
     if file.is_in_memory() { 0 } else { file.head().last_seq - open }
 }
 
-/// Removes the file of a session that was deleted; safe to repeat.
+/// Removes the file of a session that was deleted, and it from the list; safe to repeat.
 pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.folder.remove_session(key.hash())?;
+    // Behind the mark: whoever reads the file meanwhile and notes it sees the mark afterwards, or this is noted later.
+    shared.catalogue.note(Card::gone(key.clone()));
     shared.journal.forget(key.hash())
 }

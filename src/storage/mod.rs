@@ -13,3 +13,6 @@ pub mod session;
 pub use error::Error;
 pub use error::While;
 pub use folder::Folder;
+
+#[cfg(test)]
+mod tests;

@@ -27,23 +27,51 @@ fn places(data: &Path, text: &str) -> Vec<(PathBuf, usize)> {
     entries.filter_map(|entry| place(entry.unwrap().path())).collect()
 }
 
-/// A data folder in which the second of three messages of `broken` has a bit flipped, and no file holds it.
-async fn broken(data: &Path) {
+/// The parts of a record: any of them may be damaged.
+#[derive(Clone, Copy)]
+enum Part {
+    Frame,
+    Head,
+    Body,
+}
+
+/// Flips a bit of the record of `session` that holds `text`.
+fn damage(data: &Path, session: &str, text: &str, part: Part) {
+    let (path, body) = places(data, text).pop().expect("the journal has it");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // A payload begins with version, kind of actor, and the two names, each behind its length.
+    let begin = format!(
+        "\u{2}\u{1}\u{7}default{}{session}",
+        char::from(u8::try_from(session.len()).unwrap())
+    );
+    let head = bytes[..body].windows(begin.len()).rposition(|window| window == begin.as_bytes());
+    let at = match part {
+        // The hash in the frame before it.
+        Part::Frame => head.unwrap() - 30,
+        Part::Head => head.unwrap() + begin.len() - 1,
+        Part::Body => body,
+    };
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A data folder in which the second of three messages of `broken` is damaged, and no file holds it; nor does one hold the
+/// only message of `lone`, which is damaged where it says whose it is.
+async fn broken(data: &Path, part: Part) {
     // No file is written before the end comes.
     let slow = Options::default()
         .set("SESSILE__ACTOR__SLEEP_AFTER_MS", 600_000)
         .set("SESSILE__STORAGE__FILE_DELAY_MS", 600_000);
     let mut server = slow.start_in(data);
     let client = Client::new(&server);
+    client.say("lone", "lone-first").await;
     for text in ["first", "second", "third"] {
         client.say("broken", &format!("broken-{text}")).await;
         client.say("well", &format!("well-{text}")).await;
     }
     server.kill();
-    let (path, at) = places(data, "broken-second").pop().expect("the journal has it");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(path, bytes).unwrap();
+    damage(data, "broken", "broken-second", part);
+    damage(data, "lone", "lone-first", Part::Head);
 }
 
 /// Fails unless `broken` says where it is damaged while `well` works.
@@ -61,6 +89,7 @@ async fn check(server: &Server, well: usize) {
             assert!(detail.contains(word), "{word}: {detail}");
         }
     }
+    client.get(&session("lone")).await.problem(503, "quarantined");
     assert_eq!(client.history("well").await.len(), well);
     assert!(server.log().contains("broken"), "the log names the session: {}", server.log());
 }
@@ -70,7 +99,7 @@ async fn a_damaged_record_quarantines_its_session_and_is_remembered_without_the_
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    broken(&data).await;
+    broken(&data, Part::Head).await;
     let mut server = options().start_in(&data);
     check(&server, 3).await;
     Client::new(&server).say("well", "x").await;
@@ -90,8 +119,10 @@ async fn a_damaged_record_quarantines_its_session_and_is_remembered_without_the_
 
     // And who does not need it can delete it.
     let client = Client::new(&server);
-    client.delete(&session("broken")).await.text(204);
-    client.get(&session("broken")).await.problem(410, "actor.deleted");
+    for id in ["broken", "lone"] {
+        client.delete(&session(id)).await.text(204);
+        client.get(&session(id)).await.problem(410, "actor.deleted");
+    }
     assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 0);
     assert_eq!(client.get("/v1/sessions").await.expect(200)["items"].as_array().unwrap().len(), 1);
 }
@@ -101,7 +132,7 @@ async fn an_operator_may_accept_the_damage() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    broken(&data).await;
+    broken(&data, Part::Frame).await;
     let mut server = options().start_in(&data);
     check(&server, 3).await;
     server.kill();
@@ -117,4 +148,25 @@ async fn an_operator_may_accept_the_damage() {
         history.iter().map(|message| message["content"].as_str().unwrap()).collect();
     assert_eq!(texts, ["broken-first", "again"], "also without the flag");
     assert_eq!(Client::new(&server).history("well").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_session_whose_file_has_the_events_needs_no_record_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut server = options().start_in(&data);
+    let client = Client::new(&server);
+    for text in ["first", "second", "third"] {
+        client.say("s", &format!("s-{text}")).await;
+    }
+    client.all_asleep().await;
+    let before = client.history("s").await;
+    server.kill();
+    damage(&data, "s", "s-second", Part::Body);
+    let server = options().start_in(&data);
+    let client = Client::new(&server);
+    assert_eq!(client.history("s").await, before);
+    client.say("s", "s-fourth").await;
+    assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 0);
 }

@@ -57,6 +57,8 @@ pub struct AsideRecord {
     pub bytes: u64,
     /// Seq of its last event.
     pub last_seq: u64,
+    /// Unix time of its last event, in milliseconds; 0 if that cannot be read.
+    pub at_ms: i64,
     /// What is wrong with it.
     pub flaw: Option<Flaw>,
 }
@@ -110,15 +112,16 @@ fn read(path: &Path) -> io::Result<(Aside, u64)> {
 /// The records in the file of `hash`, as the ledger notes them; one that stands for all if it cannot be read.
 pub(super) fn noted(dir: &Path, hash: KeyHash) -> Vec<Noted> {
     let path = path(dir, hash);
-    let note = |key, offset, last_seq, flaw: Option<Flaw>| {
-        let place = Place { segment: ASIDE, offset, last_seq, flaw: flaw.map(Arc::new) };
-        Noted { hash, key, place, newest_ms: 0 }
+    let note = |key, (offset, last_seq, at_ms), flaw: Option<Flaw>| {
+        let place = Place { segment: ASIDE, offset, last_seq, at_ms, flaw: flaw.map(Arc::new) };
+        Noted { hash, key, place }
     };
     match read(&path) {
         Ok((aside, begin)) => {
             let key = aside.key();
             let records = aside.records.into_iter();
-            records.map(|r| note(key.clone(), begin + r.offset, r.last_seq, r.flaw)).collect()
+            let place = |r: &AsideRecord| (begin + r.offset, r.last_seq, r.at_ms);
+            records.map(|r| note(key.clone(), place(&r), r.flaw)).collect()
         }
         Err(error) => {
             let flaw = Flaw {
@@ -130,7 +133,7 @@ pub(super) fn noted(dir: &Path, hash: KeyHash) -> Vec<Noted> {
                 last_seq: u64::MAX,
                 reason: format!("{} cannot be read: {error}", path.display()),
             };
-            vec![note(None, 0, u64::MAX, Some(flaw))]
+            vec![note(None, (0, u64::MAX, 0), Some(flaw))]
         }
     }
 }

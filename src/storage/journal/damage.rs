@@ -9,7 +9,7 @@ use serde::Serialize;
 /// A record that cannot be used. Only the session that it belongs to is touched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flaw {
-    /// The segment that holds it.
+    /// The segment that holds it; 0: the file in which the session's records were set aside.
     pub segment: u64,
     /// Where in the segment it begins.
     pub offset: u64,
@@ -32,7 +32,15 @@ impl fmt::Display for Flaw {
             true => write!(f, "event {first_seq}")?,
             false => write!(f, "events {first_seq} to {last_seq}")?,
         }
-        write!(f, " cannot be read from byte {offset} of journal segment {segment}: {reason}")
+        match segment {
+            0 => {
+                write!(f, " cannot be used, at byte {offset} of its file in quarantine/: {reason}")
+            }
+            _ => write!(
+                f,
+                " cannot be used, at byte {offset} of journal segment {segment}: {reason}"
+            ),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub struct Journal {
     options: Arc<Options>,
     epoch: u64,
     // Last, so that the threads end after the channel is closed.
-    _keeper: Arc<Keeper>,
+    keeper: Arc<Keeper>,
 }
 
 impl Journal {
@@ -148,10 +148,11 @@ impl Journal {
         for number in &found.segments {
             ledger.open_segment(*number);
         }
-        let shared = Arc::new(Shared::new(found.next_segment));
+        let shared = Arc::new(Shared::new(found.next_segment, found.segments.last().copied()));
         let (keeper, prepared) =
             Keeper::start(options, found.next_segment, Arc::clone(&ledger), Arc::clone(&shared));
         let submissions = writer::start(
+            options.dir.clone(),
             prepared,
             (found.next_lsn, found.epoch),
             Arc::clone(&ledger),
@@ -160,7 +161,7 @@ impl Journal {
         .while_("starting the journal thread")?;
         let (options, epoch) = (Arc::new(options.clone()), found.epoch);
         let journal =
-            Self { submissions, ledger, shared, options, epoch, _keeper: Arc::new(keeper) };
+            Self { submissions, ledger, shared, options, epoch, keeper: Arc::new(keeper) };
         Ok((journal, found.damage))
     }
 
@@ -179,10 +180,26 @@ impl Journal {
         }
     }
 
-    /// Ends the current segment, so that what it holds can be retired; used after something was deleted.
+    /// Ends the newest segment that holds records, so that what it holds can be retired soon; used after something was
+    /// deleted, and when the sessions of an earlier process are up to date.
     pub fn seal(&self) {
         // A full queue means that segments fill quickly anyway.
         drop(self.submissions.try_send(Submission::Seal));
+    }
+
+    /// Ends the journal of a process that stops: takes nothing more, and retires what is in the session files. Of a
+    /// journal that nobody needs a header is left, so that places and lives are counted on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when that does not work; then more is left, and the next process reads it.
+    pub fn finish(&self) -> Result<(), Error> {
+        let (done, finished) = oneshot::channel();
+        if self.submissions.send(Submission::Finish(done)).is_ok() {
+            // Without an answer the disk fails, and the next process reads what there is.
+            drop(finished.blocking_recv());
+        }
+        self.keeper.retire().while_("retiring the journal")
     }
 
     /// The records of `hash` with events behind `after`, oldest first.
@@ -267,6 +284,7 @@ impl Journal {
                 offset: bytes.len() as u64,
                 bytes: record.len() as u64,
                 last_seq: place.last_seq,
+                at_ms: place.at_ms,
                 flaw: place.flaw.as_ref().map(|flaw| Flaw::clone(flaw)),
             });
             bytes.extend_from_slice(&record);
@@ -385,7 +403,7 @@ impl Journal {
 fn report(found: &recover::Recovered, options: &Options) {
     for number in &found.headless {
         tracing::error!(
-            "the header of journal segment {} cannot be read and is taken from its first record: nothing is lost",
+            "the header of journal segment {} is damaged; what it said is known nevertheless, and nothing is lost",
             segment::path(&options.dir, *number).display()
         );
     }

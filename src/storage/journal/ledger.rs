@@ -1,5 +1,6 @@
 //! Which records are durable in the journal but not yet in their session's file. What decides when a segment may go.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,8 +24,21 @@ pub(super) struct Place {
     pub offset: u64,
     /// Seq of its last event.
     pub last_seq: u64,
+    /// Unix time of its last event, in milliseconds; 0 if that cannot be read.
+    pub at_ms: i64,
     /// What is wrong with it.
     pub flaw: Option<Arc<Flaw>>,
+}
+
+/// A session with records that its file may lack, as far as the journal alone tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Which.
+    pub key: Key,
+    /// Seq of its last event.
+    pub last_seq: u64,
+    /// Unix time of its last event, in milliseconds: its place in lists by activity.
+    pub at_ms: i64,
 }
 
 /// A record that is durable: whose it is and where.
@@ -36,15 +50,12 @@ pub(super) struct Noted {
     pub key: Option<Key>,
     /// Where.
     pub place: Place,
-    /// When its newest event was recorded; Unix time in milliseconds.
-    pub newest_ms: i64,
 }
 
 #[derive(Default)]
 struct Pending {
     key: Option<Key>,
     places: Vec<Place>,
-    newest_ms: i64,
 }
 
 #[derive(Default)]
@@ -84,13 +95,15 @@ impl Ledger {
     /// Notes records that are durable and not yet in their files.
     pub(super) fn add(&self, records: impl Iterator<Item = Noted>) {
         let mut books = self.books();
-        for Noted { hash, key, place, newest_ms } in records {
+        for Noted { hash, key, mut place } in records {
             if place.segment != ASIDE {
                 *books.segments.entry(place.segment).or_default() += 1;
             }
             let pending = books.pending.entry(hash).or_default();
+            if let Some(last) = pending.places.last() {
+                place.at_ms = place.at_ms.max(last.at_ms);
+            }
             pending.places.push(place);
-            pending.newest_ms = pending.newest_ms.max(newest_ms);
             if pending.key.is_none() {
                 pending.key = key;
             }
@@ -131,25 +144,65 @@ impl Ledger {
         self.books().pending.contains_key(&hash)
     }
 
-    /// Sessions with such records; at most `max`.
+    /// Seq of the last event of `hash` that its file may not hold; `None` if the file holds all.
     #[must_use]
-    pub fn pending_keys(&self, max: usize) -> Vec<Key> {
-        self.books().pending.values().filter_map(|p| p.key.clone()).take(max).collect()
+    pub fn last_seq(&self, hash: KeyHash) -> Option<u64> {
+        Some(self.books().pending.get(&hash)?.places.last()?.last_seq)
     }
 
-    /// Sessions with such records, each with the time of its newest event in milliseconds since the Unix epoch; at most
-    /// `max`, those with the newest first.
+    /// Sessions with such records, those first that keep the oldest segments.
     #[must_use]
-    pub fn pending_newest(&self, max: usize) -> Vec<(Key, i64)> {
+    pub fn oldest(&self) -> Vec<Key> {
         let books = self.books();
-        let with_key = |pending: &Pending| Some((pending.key.clone()?, pending.newest_ms));
-        let mut newest: Vec<_> = books.pending.values().filter_map(with_key).collect();
-        if max < newest.len() {
-            newest.select_nth_unstable_by_key(max, |(_, at)| std::cmp::Reverse(*at));
-            newest.truncate(max);
+        let place = |pending: &Pending| {
+            let first = pending.places.first()?;
+            Some((first.segment, first.offset, pending.key.clone()?))
+        };
+        let mut found: Vec<_> = books.pending.values().filter_map(place).collect();
+        drop(books);
+        found.sort_unstable_by_key(|(segment, offset, _)| (*segment, *offset));
+        found.into_iter().map(|(_, _, key)| key).collect()
+    }
+
+    /// Sessions of `workspace` with such records, by the time of their last event, newest first, and then by hash:
+    /// those behind the place `after`, at most `max`.
+    #[must_use]
+    pub fn newest(&self, workspace: &str, after: (i64, KeyHash), max: usize) -> Vec<Behind> {
+        let order = |at_ms: i64, hash: KeyHash| (Reverse(at_ms), hash);
+        let after = order(after.0, after.1);
+        let books = self.books();
+        let mut found: Vec<(i64, KeyHash, u64, &Key)> = books
+            .pending
+            .iter()
+            .filter_map(|(hash, pending)| {
+                let (last, key) = (pending.places.last()?, pending.key.as_ref()?);
+                let behind = order(last.at_ms, *hash) > after;
+                (behind && key.workspace() == workspace).then_some((
+                    last.at_ms,
+                    *hash,
+                    last.last_seq,
+                    key,
+                ))
+            })
+            .collect();
+        let place = |(at_ms, hash, ..): &(i64, KeyHash, u64, &Key)| order(*at_ms, *hash);
+        if found.len() > max {
+            found.select_nth_unstable_by_key(max, place);
+            found.truncate(max);
         }
-        newest.sort_unstable_by_key(|(_, at)| std::cmp::Reverse(*at));
-        newest
+        found.sort_unstable_by_key(place);
+        let behind = |(at_ms, _, last_seq, key): (i64, KeyHash, u64, &Key)| Behind {
+            key: key.clone(),
+            last_seq,
+            at_ms,
+        };
+        found.into_iter().map(behind).collect()
+    }
+
+    /// How many sessions have such records.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        self.books().pending.len()
     }
 
     /// Sessions with such records of which only the hash is known: what else says whose they are is damaged.

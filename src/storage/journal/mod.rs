@@ -51,6 +51,7 @@ pub use handle::AppendError;
 pub use handle::Journal;
 pub use handle::Options;
 pub use keeper::Hooks;
+pub use ledger::Behind;
 pub use ledger::Ledger;
 pub use record::Encoded;
 pub use record::Entry;

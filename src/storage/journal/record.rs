@@ -59,8 +59,8 @@ pub struct Encoded {
     pub first_seq: u64,
     /// Seq of the last event.
     pub last_seq: u64,
-    /// When the newest event was recorded; Unix time in milliseconds.
-    pub newest_ms: i64,
+    /// Unix time of the last event, in milliseconds.
+    pub at_ms: i64,
     /// The bytes.
     pub payload: Vec<u8>,
     /// CRC-32 of the bytes.
@@ -130,8 +130,8 @@ pub(super) struct Head<'a> {
     /// Seq of the last event.
     pub last_seq: u64,
     previous_hash: [u8; 16],
-    /// When the newest event was recorded; Unix time in milliseconds.
-    pub newest_ms: i64,
+    /// Unix time of the last event, in milliseconds.
+    pub at_ms: i64,
 }
 
 impl<'a> Head<'a> {
@@ -149,7 +149,7 @@ impl<'a> Head<'a> {
             first_seq: u64::from_le_bytes(take(&mut rest)?),
             last_seq: u64::from_le_bytes(take(&mut rest)?),
             previous_hash: take(&mut rest)?,
-            newest_ms: i64::from_le_bytes(take(&mut rest)?),
+            at_ms: i64::from_le_bytes(take(&mut rest)?),
         };
         let length = bytes.len() - rest.len();
         let crc = u32::from_le_bytes(take(&mut rest)?);
@@ -224,7 +224,7 @@ impl Record {
         let frames: usize = self.entries.iter().map(|entry| entry.frame.len() + 32).sum();
         let mut out = Vec::with_capacity(frames + 256);
         let last_seq = self.first_seq + self.entries.len() as u64 - 1;
-        let newest_ms = self.entries.iter().map(|entry| entry.recorded_at_ms).max().unwrap_or(0);
+        let at_ms = self.entries.last().map_or(0, |entry| entry.recorded_at_ms);
         out.extend_from_slice(&[VERSION, self.key.kind() as u8]);
         put_short(&mut out, self.key.workspace());
         put_short(&mut out, self.key.id());
@@ -232,7 +232,7 @@ impl Record {
         out.extend_from_slice(&self.first_seq.to_le_bytes());
         out.extend_from_slice(&last_seq.to_le_bytes());
         out.extend_from_slice(&self.previous_hash);
-        out.extend_from_slice(&newest_ms.to_le_bytes());
+        out.extend_from_slice(&at_ms.to_le_bytes());
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         for entry in &self.entries {
@@ -254,7 +254,7 @@ impl Record {
         out.push(END);
         let crc = crc32fast::hash(&out);
         let (key, first_seq) = (self.key.clone(), self.first_seq);
-        Encoded { key, first_seq, last_seq, newest_ms, payload: out, crc }
+        Encoded { key, first_seq, last_seq, at_ms, payload: out, crc }
     }
 
     /// Reads what [`Record::encode`] wrote, or an earlier version of it.

@@ -39,7 +39,7 @@ pub(super) struct Recovered {
     pub epoch: u64,
     /// Segments that are there, oldest first.
     pub segments: Vec<u64>,
-    /// Those of them whose header cannot be read; it is taken from the first record, and nothing is lost.
+    /// Those of them whose header cannot be read; what it said is known nevertheless, and nothing is lost.
     pub headless: Vec<u64>,
     /// Segments that were prepared and never used, or cut off while their first record was written.
     pub unused: Vec<u64>,
@@ -97,7 +97,7 @@ pub(super) fn scan(dir: &Path, note: &mut dyn FnMut(u64, Noted)) -> io::Result<R
 
 enum Begins {
     Here(Header),
-    /// As its first record says.
+    /// As its bytes but one bit say, or its first record.
     Somewhere(Header),
     Nowhere,
     Unreadable,
@@ -110,11 +110,15 @@ fn header(path: &Path, number: u64) -> io::Result<Begins> {
     if let Some(header) = Header::decode(&head).filter(|header| header.number == number) {
         return Ok(Begins::Here(header));
     }
+    if let Some(header) = Header::repair(&head).filter(|header| header.number == number) {
+        return Ok(Begins::Somewhere(header));
+    }
     let bytes = fs::read(path)?;
     // The header is in one sector: it was written whole, or there are zeros.
     let blank = segment::is_blank(&bytes, 0);
     let Some((at, frame)) = segment::find(&bytes, HEADER_BYTES, number) else {
-        return Ok(if blank { Begins::Nowhere } else { Begins::Unreadable });
+        let empty = bytes.iter().skip(HEADER_BYTES).all(|byte| *byte == 0);
+        return Ok(if blank || empty { Begins::Nowhere } else { Begins::Unreadable });
     };
     if blank && known_durable(&bytes, at, number) < frame.lsn {
         return Ok(Begins::Nowhere);
@@ -206,21 +210,18 @@ impl Segment<'_> {
     /// A record that is as it was written; `None` if nothing says whose it is.
     fn whole(&mut self, offset: usize, frame: Frame, payload: &[u8]) -> Option<Noted> {
         let (segment, offset) = (self.header.number, offset as u64);
-        let place = |last_seq| Place { segment, offset, last_seq, flaw: None };
+        let place = |last_seq, at_ms| Place { segment, offset, last_seq, at_ms, flaw: None };
         let Some(owner) = frame.owner else {
             let head = HeadV1::read(payload)?;
-            let newest_ms = match Record::decode(payload) {
-                Ok(record) => record.entries.iter().map(|entry| entry.recorded_at_ms).max(),
-                Err(_) => None,
-            };
-            let (hash, key, place) = (head.hash(), head.key().ok(), place(head.last_seq()));
-            return Some(Noted { hash, key, place, newest_ms: newest_ms.unwrap_or(0) });
+            let record = Record::decode(payload).ok();
+            let at_ms = record.and_then(|record| Some(record.entries.last()?.recorded_at_ms));
+            let place = place(head.last_seq(), at_ms.unwrap_or(0));
+            return Some(Noted { hash: head.hash(), key: head.key().ok(), place });
         };
         // What this program does not understand is found out by whoever wants the session.
         let head = Head::read(payload).map(|(head, _)| head);
-        let (hash, newest_ms) = (owner.hash, head.map_or(0, |head| head.newest_ms));
-        let key = self.key(hash, head);
-        Some(Noted { hash, key, place: place(owner.last_seq), newest_ms })
+        let place = place(owner.last_seq, head.map_or(0, |head| head.at_ms));
+        Some(Noted { hash: owner.hash, key: self.key(owner.hash, head), place })
     }
 
     fn key(&mut self, hash: KeyHash, head: Option<Head<'_>>) -> Option<Key> {
@@ -264,10 +265,11 @@ impl Segment<'_> {
             segment: self.header.number,
             offset: offset as u64,
             last_seq: owner.last_seq,
+            at_ms: head.map_or(0, |head| head.at_ms),
             flaw: Some(Arc::new(flaw)),
         };
         let key = self.key(owner.hash, head);
-        Some(Noted { hash: owner.hash, key, place, newest_ms: head.map_or(0, |h| h.newest_ms) })
+        Some(Noted { hash: owner.hash, key, place })
     }
 }
 

@@ -61,6 +61,17 @@ impl Header {
             first_lsn: number(&bytes[32..40]),
         })
     }
+
+    /// The header that `bytes` are but for one bit.
+    pub(super) fn repair(bytes: &[u8]) -> Option<Self> {
+        let mut bytes: [u8; HEADER_BYTES] = bytes.try_into().ok()?;
+        (0..HEADER_BYTES * 8).find_map(|bit| {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let header = Self::decode(&bytes);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            header
+        })
+    }
 }
 
 fn number(bytes: &[u8]) -> u64 {

@@ -1,8 +1,10 @@
 //! The thread that writes: takes whatever waits, writes it in one go, syncs once, and answers everybody.
 
+use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -25,6 +27,7 @@ use crate::storage::journal::ledger::Noted;
 use crate::storage::journal::ledger::Place;
 use crate::storage::journal::segment;
 use crate::storage::journal::segment::Frame;
+use crate::storage::journal::segment::HEADER_BYTES;
 use crate::storage::journal::segment::Header;
 use crate::storage::journal::segment::Owner;
 
@@ -41,10 +44,12 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) enum Submission {
     Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
     Seal,
+    Finish(oneshot::Sender<()>),
 }
 
 /// Starts the thread with place and life of the next record; it ends when the sender goes.
 pub(super) fn start(
+    dir: PathBuf,
     prepared: Receiver<Prepared>,
     (next_lsn, epoch): (u64, u64),
     ledger: Arc<Ledger>,
@@ -52,7 +57,8 @@ pub(super) fn start(
 ) -> io::Result<SyncSender<Submission>> {
     let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
     let (current, buffer, failed) = (None, Vec::new(), None);
-    let mut writer = Writer { prepared, current, next_lsn, epoch, ledger, shared, buffer, failed };
+    let mut writer =
+        Writer { dir, prepared, current, next_lsn, epoch, ledger, shared, buffer, failed };
     let work = move || writer.run(&receiver);
     thread::Builder::new().name("journal".to_owned()).spawn(work)?;
     Ok(submissions)
@@ -67,6 +73,7 @@ struct Segment {
 }
 
 struct Writer {
+    dir: PathBuf,
     prepared: Receiver<Prepared>,
     current: Option<Segment>,
     next_lsn: u64,
@@ -81,10 +88,11 @@ impl Writer {
     fn run(&mut self, submissions: &Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
             let (mut records, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
-            let (mut next, mut seal) = (Some(first), false);
+            let (mut next, mut seal, mut finish) = (Some(first), false, None);
             while let Some(submission) = next.take() {
                 match submission {
                     Submission::Seal => seal = true,
+                    Submission::Finish(done) => finish = Some(done),
                     Submission::Append(new, done) => {
                         bytes +=
                             new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
@@ -102,11 +110,56 @@ impl Writer {
                 // A caller that went away does not care.
                 let _gone = done.send(result);
             }
-            if seal {
-                self.seal();
-                let sealed = self.shared.active.load(Ordering::Acquire);
-                self.shared.urgent.store(sealed, Ordering::Release);
+            if (seal || finish.is_some())
+                && self.holds_records()
+                && let Err(error) = self.roll()
+            {
+                tracing::warn!(error = %error, "a journal segment could not be ended");
             }
+            if let Some(done) = finish {
+                self.finish();
+                // Who waits may have given up.
+                let _gone = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Whether the newest segment with a durable header may hold records.
+    fn holds_records(&self) -> bool {
+        let headed = self.shared.headed.load(Ordering::Acquire) > 0;
+        self.current.as_ref().map_or(headed, |segment| segment.offset > HEADER_BYTES as u64)
+    }
+
+    /// Ends the newest segment and begins the next with a header alone: that counts places and lives on when all before
+    /// it are gone.
+    fn roll(&mut self) -> io::Result<()> {
+        self.abandon();
+        let segment = self.next_segment()?;
+        let current = self.current.insert(segment);
+        let (number, epoch, first_lsn) = (current.number, self.epoch, self.next_lsn);
+        let header = Header { number, epoch, first_lsn }.encode();
+        let written = current.file.write_all_at(&header, 0).and_then(|()| current.file.sync_data());
+        if written.is_err() {
+            self.abandon();
+            return written;
+        }
+        current.offset = HEADER_BYTES as u64;
+        self.shared.headed.store(number, Ordering::Release);
+        self.shared.urgent.store(number, Ordering::Release);
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Leaves nothing behind that the next process would only read through: zeros.
+    fn finish(&mut self) {
+        self.shared.finished.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(segment) = self.current.take() {
+            drop(segment.file.set_len(segment.offset.max(HEADER_BYTES as u64)));
+        }
+        while let Ok(prepared) = self.prepared.recv_timeout(SEGMENT_WAIT) {
+            drop(fs::remove_file(segment::path(&self.dir, prepared.number)));
         }
     }
 
@@ -148,8 +201,10 @@ impl Writer {
     /// Writes as many of `records` as the segment takes, at least one, and syncs; returns how many.
     fn write_some(&mut self, records: &[Encoded]) -> io::Result<usize> {
         let first = segment::stride(records[0].payload.len()) as u64;
-        if self.current.as_ref().is_some_and(|s| s.offset > 0 && s.offset + first > s.bytes) {
-            self.seal();
+        let full = |s: &Segment| s.offset > HEADER_BYTES as u64 && s.offset + first > s.bytes;
+        if self.current.as_ref().is_some_and(full) {
+            self.abandon();
+            self.shared.wake();
         }
         if self.current.is_none() {
             self.current = Some(self.next_segment()?);
@@ -181,16 +236,16 @@ impl Writer {
                 }),
             };
             frame.put(&record.payload, &mut self.buffer);
-            let last_seq = record.last_seq;
-            let place = Place { segment: segment.number, offset, last_seq, flaw: None };
-            let (hash, key) = (record.key.hash(), Some(record.key.clone()));
-            places.push(Noted { hash, key, place, newest_ms: record.newest_ms });
+            let (last_seq, at_ms) = (record.last_seq, record.at_ms);
+            let place = Place { segment: segment.number, offset, last_seq, at_ms, flaw: None };
+            places.push(Noted { hash: record.key.hash(), key: Some(record.key.clone()), place });
         }
         let started = clock::instant();
         segment.file.write_all_at(&self.buffer, segment.offset)?;
         segment.file.sync_data()?;
         metric::counters().journal_sync.observe(started.elapsed().as_secs_f64());
         segment.offset += self.buffer.len() as u64;
+        self.shared.headed.store(segment.number, Ordering::Release);
         let written = places.len();
         self.next_lsn += written as u64;
         self.shared.writes.fetch_add(1, Ordering::Release);
@@ -215,13 +270,6 @@ impl Writer {
         self.ledger.open_segment(number);
         self.shared.active.store(number, Ordering::Release);
         Ok(Segment { number, file, bytes, offset: 0 })
-    }
-
-    fn seal(&mut self) {
-        if self.current.as_ref().is_some_and(|segment| segment.offset > 0) {
-            self.abandon();
-            self.shared.wake();
-        }
     }
 
     fn abandon(&mut self) {

@@ -36,7 +36,7 @@ use crate::storage::session::SessionFile;
 fn message(id: u8, text: &str) -> NewMessage {
     let part = text_part(text);
     NewMessage {
-        id: Name::new(format!("m{id}")).ok(),
+        id: Name::new(format!("m {id} \u{e9}/%2F\u{202e}")).ok(),
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
         content: text.to_owned(),
         parts: vec![part; usize::from(id % 3)],
@@ -182,7 +182,8 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
         count.set(count.get() + 1);
         format!("made-{base}-{}", count.get())
     };
-    let context = Context { now_ms: at_ms, new_id: &new_id, limits: &Limits::default() };
+    let limits = Limits::default();
+    let context = Context { now_ms: at_ms, new_id: &new_id, limits: &limits, begins_turns: true };
     let decision = match decide(file, command, &context) {
         Ok(decision) => decision,
         Err(Stop::Rejected(_)) => return Ok(Vec::new()),
