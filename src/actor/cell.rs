@@ -20,7 +20,6 @@ use crate::domain::session::Command;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::storage::session::SessionFile;
-use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
@@ -164,30 +163,12 @@ impl Cell {
         self.job_bytes = 0;
     }
 
-    /// Refuses everything that waits, but for who wants the session deleted: that needs nothing that it holds.
-    pub(super) fn refuse_but_deletions(&mut self, error: &Error) {
-        let (deletions, others) = self.jobs.drain(..).partition(|job| deletes(job));
-        self.jobs = deletions;
-        let others: VecDeque<Job> = others;
-        for job in others {
-            job.answer(Err(error.clone()));
-        }
-        self.recount();
-    }
-
-    /// Whether somebody waits for the session to be deleted.
-    pub(super) fn is_to_be_deleted(&self) -> bool {
-        self.jobs.iter().any(deletes)
-    }
-
-    /// Tells those who wanted the session deleted that it is.
-    pub(super) fn answer_deletions(&mut self) {
-        while let Some(at) = self.jobs.iter().position(deletes) {
-            if let Some(job) = self.jobs.remove(at) {
-                job.answer(Ok(Answer::Done { seq: 0 }));
-            }
-        }
-        self.recount();
+    /// Takes out the requests for its deletion: the only ones that need no file.
+    pub(super) fn take_deletions(&mut self) -> Vec<Job> {
+        let deletes = |job: &Job| matches!(job.request, Request::Command(Command::Delete, _));
+        let (deletions, others): (Vec<_>, _) = self.jobs.drain(..).partition(deletes);
+        self.jobs = others.into();
+        deletions
     }
 
     /// Takes the session out of use for a while.
@@ -197,7 +178,7 @@ impl Cell {
         self.pause = Some(pause);
         tracing::error!(session.id = %self.key.id(), "session {:?} is quarantined: {why}", self.key);
         let until = clock::instant() + pause;
-        self.refuse_but_deletions(&Error::Quarantined(Arc::clone(&why)));
+        self.refuse_all(&Error::Quarantined(Arc::clone(&why)));
         self.state = State::Quarantined { why, until };
     }
 
@@ -276,8 +257,4 @@ impl Cell {
                 State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone
             )
     }
-}
-
-fn deletes(job: &Job) -> bool {
-    matches!(job.request, Request::Command(Command::Delete, _))
 }

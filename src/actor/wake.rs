@@ -1,16 +1,13 @@
 //! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
 
-use std::fs;
-
-use crate::actor::life::describe;
 use crate::actor::life::note;
 use crate::actor::node::Shared;
 use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
-use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
+use crate::storage::describe;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
 use crate::storage::session;
@@ -35,13 +32,14 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
+    folder.finish_rebuild(hash)?;
     // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     let is_pending = journal.ledger().is_pending(hash);
     if !is_pending && !folder.has(&folder.session(hash))? {
         return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
-    let found = bring_up(shared, key, is_pending, known);
+    let found = bring_up(shared, key, known);
     if let Err(error) = &found
         && is_pending
         && error.kind() == Kind::Corrupt
@@ -53,22 +51,15 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     found
 }
 
-fn bring_up(shared: &Shared, key: &Key, is_pending: bool, known: u64) -> Result<Found, Error> {
+fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     let path = folder.session(hash);
     let opened = match folder.has(&path)? {
-        true => open_file(key, &path, is_pending),
+        true => SessionFile::open(key, &path),
         false => SessionFile::create(key),
     };
     let mut file = match opened {
-        // A new file that a power cut left half written: the journal has everything that should be in it.
-        Err(error) if error.is_half_written() && begins_in_journal(shared, hash)? => {
-            tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
-            for extension in ["db", "db-wal", "db-shm"] {
-                drop(fs::remove_file(path.with_extension(extension)));
-            }
-            SessionFile::create(key)?
-        }
+        Err(error) if error.is_damage() => repair(shared, key, error, known)?,
         other => other?,
     };
     let (pending, flaw) = journal.readable(hash, file.head().last_seq)?;
@@ -136,6 +127,20 @@ fn end_quarantine(
     Ok(if file.head().exists() { Found::File(Box::new(file)) } else { Found::Absent })
 }
 
+/// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
+fn repair(shared: &Shared, key: &Key, damage: Error, known: u64) -> Result<SessionFile, Error> {
+    let (pending, flaw) = shared.journal.readable(key.hash(), 0)?;
+    // As after a power cut in the middle of the first write.
+    if flaw.is_none() && pending.first().is_some_and(|record| record.first_seq == 1) {
+        tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
+        shared.folder.remove_damaged(key.hash())?;
+        return SessionFile::create(key);
+    }
+    // What the file must have, if the journal is to go on from there.
+    let least = pending.first().map_or(known, |record| known.min(record.first_seq - 1));
+    SessionFile::repair(key, &shared.folder, damage, least)
+}
+
 /// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
 /// lacks something or cannot be used, so that the session must wake.
 ///
@@ -170,22 +175,6 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Whether the journal has the session from its first event on.
-fn begins_in_journal(shared: &Shared, hash: KeyHash) -> Result<bool, Error> {
-    let pending = shared.journal.pending(hash, 0)?;
-    Ok(pending.first().is_some_and(|record| record.first_seq == 1))
-}
-
-/// Removes a session that cannot be opened, for whoever deletes it. Unlike a deletion that the journal has, this one is
-/// durable only through its mark.
-pub(super) fn delete_unread(shared: &Shared, key: &Key) -> Result<(), Error> {
-    let (folder, hash) = (&shared.folder, key.hash());
-    let mark = folder.tombstone(hash);
-    folder.write_whole(&mark, &[])?;
-    folder.sync(&mark)?;
-    finish_deletion(shared, key)
-}
-
 /// Finds out whose the records are that do not say it any more. Those that nobody knows are set aside, under their hash.
 pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
     for hash in shared.journal.ledger().nameless() {
@@ -205,13 +194,6 @@ pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
-    if after_crash {
-        SessionFile::check(path)?;
-    }
-    SessionFile::open(key, path)
 }
 
 /// Applies what the file lacks; true if the session ended in it.
@@ -234,4 +216,10 @@ pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     // Behind the mark: whoever reads the file meanwhile and notes it sees the mark afterwards, or this is noted later.
     shared.catalogue.note(Card::gone(key.clone()));
     shared.journal.forget(key.hash())
+}
+
+/// Deletes a session that cannot be opened. No event can say so, so the mark that it is gone must be durable.
+pub(super) fn delete_unreadable(shared: &Shared, key: &Key) -> Result<(), Error> {
+    finish_deletion(shared, key)?;
+    shared.folder.sync(&shared.folder.tombstone(key.hash()))
 }

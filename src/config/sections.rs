@@ -154,11 +154,30 @@ pub struct Chat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// What to show, as `info` or `info,sessile::actor=debug`.
+    /// What to show: `error`, `warn`, `info`, `debug`, `trace`, or levels of parts, as `info,sessile::http=debug`. A level
+    /// alone is that of the program; libraries only warn, unless they are named, as in `actix_server=info`.
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
 }
+
+impl Log {
+    /// The filter as directives for whoever writes the log.
+    #[must_use]
+    pub fn directives(&self) -> String {
+        let one = |part: &str| match part.trim() {
+            level if LEVELS.contains(&level.to_ascii_lowercase().as_str()) => {
+                format!("sessile={level}")
+            }
+            other => other.to_owned(),
+        };
+        let parts: Vec<String> = self.filter.split(',').map(one).collect();
+        format!("warn,{}", parts.join(","))
+    }
+}
+
+/// Levels of the log.
+pub(super) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -135,6 +135,9 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         metric::counters().limit_hit(Limit::Depth);
         ApiError::invalid(problem)
     })?;
+    if body.is_empty() {
+        return Err(ApiError::invalid("the body is empty: send JSON"));
+    }
     // The plain reader is faster; the one that keeps the path is for telling what is wrong.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);

@@ -21,10 +21,9 @@ use crate::http::body;
 use crate::http::body::Body;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::ChatError;
 use crate::http::events::stream_response;
-use crate::http::messages::Query;
 use crate::http::messages::page_query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::protocol::chat::ChatMessage;
 use crate::protocol::chat::NewChatMessage;
@@ -36,7 +35,7 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
 
-type Response = Result<HttpResponse, ChatError>;
+type Response = Result<HttpResponse, ApiError>;
 
 /// Stores what the user says, then streams the answer.
 #[utoipa::path(
@@ -53,7 +52,7 @@ pub(super) async fn say(
     let Say { content } = body::parse(&bytes)?;
     let content = content.unwrap_or_default();
     if content.trim().is_empty() {
-        return Err(ApiError::invalid("Message content required").into());
+        return Err(ApiError::invalid("Message content required"));
     }
     let message =
         NewMessage { id: None, role: Role::User, content, parts: Vec::new(), metadata: None };
@@ -145,9 +144,4 @@ pub(super) async fn store(
         }
         other => Ok(reply::unexpected(&other)),
     }
-}
-
-/// Whatever else is asked of the chat route.
-pub(super) async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("Not found")
 }

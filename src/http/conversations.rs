@@ -22,9 +22,8 @@ use crate::http::body::Body;
 use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::OpenAiError;
 use crate::http::messages::Order;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::protocol::conversations as shapes;
 use crate::protocol::conversations::Conversation;
@@ -41,17 +40,15 @@ use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 
-type Response = Result<HttpResponse, OpenAiError>;
-/// What an extractor gives, so that its errors are told in OpenAI's shape too.
-type Extracted<T> = Result<T, ApiError>;
+type Response = Result<HttpResponse, ApiError>;
 
-fn unexpected(answer: &Answer) -> OpenAiError {
+fn unexpected(answer: &Answer) -> ApiError {
     tracing::error!("an answer of the wrong kind: {answer:?}");
-    ApiError::new("internal", "the session gave an answer of the wrong kind").into()
+    ApiError::new("internal", "the session gave an answer of the wrong kind")
 }
 
 /// The conversation of `target`, as it is.
-async fn conversation(router: &Router, target: &Target) -> Result<Conversation, OpenAiError> {
+async fn conversation(router: &Router, target: &Target) -> Result<Conversation, ApiError> {
     match router.ask(target, Request::Query(Ask::Session)).await? {
         Answer::Session { head, .. } => Ok(Conversation::of(target.id(), &head)),
         other => Err(unexpected(&other)),
@@ -64,7 +61,7 @@ async fn change(
     target: &Target,
     command: Command,
     key: Option<IdempotencyKey>,
-) -> Result<Option<Answer>, OpenAiError> {
+) -> Result<Option<Answer>, ApiError> {
     let once = key.map(|key| Idempotency::new(key, &command));
     match router.ask(target, Request::Command(command, once)).await? {
         Answer::Replayed { .. } => Ok(None),
@@ -73,8 +70,8 @@ async fn change(
 }
 
 /// Refuses items that would be refused once they are on their way, so that no conversation is made for them.
-fn check_items(router: &Router, items: &[Json]) -> Result<(), OpenAiError> {
-    shapes::check_items(items).map_err(|problem| OpenAiError::of("items", problem))?;
+fn check_items(router: &Router, items: &[Json]) -> Result<(), ApiError> {
+    shapes::check_items(items).map_err(|problem| ApiError::of("items", problem))?;
     let largest = items.iter().map(|item| item.as_str().len()).max().unwrap_or(0);
     let max = router.limits().item_bytes;
     if largest > max {
@@ -84,8 +81,8 @@ fn check_items(router: &Router, items: &[Json]) -> Result<(), OpenAiError> {
     Ok(())
 }
 
-fn check_metadata(metadata: Json) -> Result<Json, OpenAiError> {
-    shapes::check_metadata(metadata).map_err(|problem| OpenAiError::of("metadata", problem))
+fn check_metadata(metadata: Json) -> Result<Json, ApiError> {
+    shapes::check_metadata(metadata).map_err(|problem| ApiError::of("metadata", problem))
 }
 
 /// Makes a conversation.
@@ -94,12 +91,11 @@ fn check_metadata(metadata: Json) -> Result<Json, OpenAiError> {
     responses((status = 200, body = Conversation), (status = "4XX"))
 )]
 pub(super) async fn create(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     request: HttpRequest,
-    body: Extracted<LargeBody>,
+    LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let (Authenticated(caller), LargeBody(bytes)) = (caller?, body?);
     let wanted =
         if bytes.is_empty() { CreateConversation::default() } else { body::parse(&bytes)? };
     let items = wanted.items.unwrap_or_default();
@@ -132,11 +128,11 @@ pub(super) async fn create(
     responses((status = 200, body = Conversation), (status = "4XX"))
 )]
 pub(super) async fn read(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
+    let target = router.target(&caller, &id)?;
     Ok(reply::json(StatusCode::OK, &conversation(&router, &target).await?))
 }
 
@@ -146,14 +142,14 @@ pub(super) async fn read(
     responses((status = 200, body = Conversation), (status = "4XX"))
 )]
 pub(super) async fn update(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     request: HttpRequest,
-    body: Extracted<Body>,
+    Body(bytes): Body,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let UpdateConversation { metadata } = body::parse(&body?.0)?;
+    let target = router.target(&caller, &id)?;
+    let UpdateConversation { metadata } = body::parse(&bytes)?;
     let metadata = Some(check_metadata(metadata)?);
     let command = Command::Change(SessionChanges { metadata, ..SessionChanges::default() });
     let updated = match change(&router, &target, command, reply::key(&request)?).await? {
@@ -170,11 +166,11 @@ pub(super) async fn update(
     responses((status = 200, body = DeletedConversation), (status = "4XX"))
 )]
 pub(super) async fn delete(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
+    let target = router.target(&caller, &id)?;
     change(&router, &target, Command::Delete, None).await?;
     Ok(reply::json(StatusCode::OK, &DeletedConversation::of(target.id())))
 }
@@ -185,14 +181,14 @@ pub(super) async fn delete(
     responses((status = 200, body = ItemList), (status = "4XX"))
 )]
 pub(super) async fn add_items(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
     request: HttpRequest,
-    body: Extracted<LargeBody>,
+    LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let CreateItems { items } = body::parse(&body?.0)?;
+    let target = router.target(&caller, &id)?;
+    let CreateItems { items } = body::parse(&bytes)?;
     check_items(&router, &items)?;
     let key = reply::key(&request)?;
     // Items would make the session that they are for. Once there is one, it is there for good or refuses them.
@@ -221,7 +217,7 @@ async fn still_there(
     router: &Router,
     target: &Target,
     ids: Vec<String>,
-) -> Result<Vec<Item>, OpenAiError> {
+) -> Result<Vec<Item>, ApiError> {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
         match router.ask(target, Request::Query(Ask::Item(id))).await {
@@ -254,20 +250,20 @@ pub(super) struct ItemsQuery {
     responses((status = 200, body = ItemList), (status = "4XX"))
 )]
 pub(super) async fn items(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     id: Path<String>,
-    query: Extracted<Query<ItemsQuery>>,
+    Query(query): Query<ItemsQuery>,
     router: Data<Router>,
 ) -> Response {
-    let target = router.target(&caller?.0, &id)?;
-    let ItemsQuery { limit, order, after } = query?.0;
+    let target = router.target(&caller, &id)?;
+    let ItemsQuery { limit, order, after } = query;
     let limit = match limit {
         None => shapes::PAGE_DEFAULT,
         Some(limit) => {
             let number = limit.parse().ok().filter(|limit| (1..=shapes::PAGE_MAX).contains(limit));
             number.ok_or_else(|| {
                 let max = shapes::PAGE_MAX;
-                OpenAiError::of("limit", format!("`limit` must be a number from 1 to {max}"))
+                ApiError::of("limit", format!("`limit` must be a number from 1 to {max}"))
             })?
         }
     };
@@ -289,12 +285,12 @@ pub(super) async fn items(
     responses((status = 200, description = "the item"), (status = "4XX"))
 )]
 pub(super) async fn item(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     path: Path<(String, String)>,
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target(&caller?.0, &id)?;
+    let target = router.target(&caller, &id)?;
     let item_id = reply::name("item", item_id)?;
     match router.ask(&target, Request::Query(Ask::Item(item_id.into()))).await? {
         Answer::Items { items, .. } if items.len() == 1 => {
@@ -310,13 +306,13 @@ pub(super) async fn item(
     responses((status = 200, body = Conversation), (status = "4XX"))
 )]
 pub(super) async fn delete_item(
-    caller: Extracted<Authenticated>,
+    Authenticated(caller): Authenticated,
     path: Path<(String, String)>,
     request: HttpRequest,
     router: Data<Router>,
 ) -> Response {
     let (id, item_id) = path.into_inner();
-    let target = router.target(&caller?.0, &id)?;
+    let target = router.target(&caller, &id)?;
     let item_id = reply::name("item", item_id)?;
     let command = Command::ChangeItems(ItemsCommand::Remove(item_id.into()));
     change(&router, &target, command, reply::key(&request)?).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::Data;
@@ -22,7 +23,7 @@ use crate::http::error::ApiError;
 use crate::http::follow;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
 use crate::wire::envelope::Answer;
@@ -75,11 +76,17 @@ pub(super) async fn events(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     if accept.contains("text/event-stream") {
         let after = Some(after.unwrap_or(0));
+        if request.method() == Method::HEAD {
+            router.ask(&target, Request::Query(Ask::Session)).await?;
+            return Ok(stream_response().streaming(stream::empty::<Result<Bytes, Infallible>>()));
+        }
         let (follower, backlog) = Follower::begin(&router, &target, after, false, "sse").await?;
         return Ok(stream_events(follower, backlog, router.limits().ping_ms));
     }
     let after = after.unwrap_or(0);
-    let (mut frames, mut last_seq) = match query.wait {
+    // Nobody waits for the head of an answer.
+    let wait = query.wait.filter(|_| request.method() != Method::HEAD);
+    let (mut frames, mut last_seq) = match wait {
         None => match router.ask(&target, Request::Query(Ask::Events { after })).await? {
             Answer::Subscribed(backlog) => {
                 let last_seq = backlog.last_seq;
@@ -89,7 +96,7 @@ pub(super) async fn events(
         },
         Some(_) => (VecDeque::new(), 0),
     };
-    if let Some(seconds) = query.wait {
+    if let Some(seconds) = wait {
         let (mut follower, backlog) =
             Follower::begin(&router, &target, Some(after), false, "poll").await?;
         last_seq = backlog.last_seq;

@@ -19,7 +19,7 @@ use crate::http::body;
 use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
 use crate::wire::envelope::Answer;

@@ -1,18 +1,11 @@
 //! `/v1/sessions/{id}/messages`: add, read, change and redact messages.
 
-use std::future::Ready;
-use std::future::ready;
-
-use actix_web::FromRequest;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::web;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::base::limits::PAGE_DEFAULT;
 use crate::base::limits::PAGE_MAX;
@@ -26,6 +19,7 @@ use crate::http::body;
 use crate::http::body::Body;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
 use crate::router::Target;
@@ -40,22 +34,6 @@ use crate::wire::rest::MessagePage;
 use crate::wire::rest::ReplaceParts;
 
 type Response = Result<HttpResponse, ApiError>;
-
-/// A query string.
-pub(super) struct Query<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequest for Query<T> {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let query = web::Query::<T>::from_query(request.query_string());
-        ready(match query {
-            Ok(query) => Ok(Self(query.into_inner())),
-            Err(error) => Err(ApiError::invalid(format!("the query is not acceptable: {error}"))),
-        })
-    }
-}
 
 /// Adds a message; creates the session if it is new.
 ///

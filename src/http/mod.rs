@@ -16,6 +16,7 @@ mod items;
 mod messages;
 mod middleware;
 mod openapi;
+mod query;
 mod reply;
 mod routes;
 mod server;
@@ -28,5 +29,6 @@ mod ui_socket;
 mod upgrade;
 
 pub use openapi::document;
+pub use routes::endpoints;
 pub use server::Server;
 pub use server::bind;

@@ -24,9 +24,7 @@ const REPLAYED: &str = "Idempotent-Replayed";
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(body) => builder(status).body(body),
-        Err(error) => {
-            actix_web::ResponseError::error_response(&ApiError::new("internal", error.to_string()))
-        }
+        Err(error) => HttpResponse::from_error(ApiError::new("internal", error.to_string())),
     }
 }
 
@@ -73,7 +71,7 @@ pub(super) fn changed(answer: Answer, id: &str) -> HttpResponse {
 pub(super) fn unexpected(answer: &Answer) -> HttpResponse {
     let error = ApiError::new("internal", "the session gave an answer of the wrong kind");
     tracing::error!("an answer of the wrong kind: {answer:?}");
-    actix_web::ResponseError::error_response(&error)
+    HttpResponse::from_error(error)
 }
 
 /// The idempotency key of `request`, if it has one.

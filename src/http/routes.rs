@@ -1,16 +1,14 @@
-//! Every route.
+//! Every route, as data: the router is made of this table, and tests walk it.
 
+use actix_web::FromRequest;
+use actix_web::Handler;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::ResponseError;
-use actix_web::http::header;
+use actix_web::Responder;
+use actix_web::Route;
+use actix_web::guard;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
-use actix_web::web::delete;
-use actix_web::web::get;
-use actix_web::web::patch;
-use actix_web::web::post;
-use actix_web::web::put;
 
 use crate::http::chat;
 use crate::http::conversations;
@@ -26,137 +24,133 @@ use crate::http::turns;
 use crate::http::ui;
 use crate::http::ui_socket;
 
-/// Every route on one screen.
-#[expect(clippy::too_many_lines, reason = "all of them in one place")]
-pub(super) fn routes(config: &mut ServiceConfig) {
-    let path = |path: &'static str, allow: &'static str, routes: Vec<actix_web::Route>| {
-        let resource = web::resource(path).app_data(Pattern(path));
-        let resource = routes.into_iter().fold(resource, actix_web::Resource::route);
-        resource.default_service(web::route().to(move || method_not_allowed(allow)))
-    };
-    config
-        .service(path("/livez", "GET", vec![get().to(health::live)]))
-        .service(path("/readyz", "GET", vec![get().to(health::ready)]))
-        .service(path("/healthz", "GET", vec![get().to(health::healthy)]))
-        .service(path("/version", "GET", vec![get().to(health::version)]))
-        .service(path("/metrics", "GET", vec![get().to(health::metrics)]))
-        .service(path("/openapi.json", "GET", vec![get().to(health::document)]))
-        .service(path("/problems/{code}", "GET", vec![get().to(health::explain)]))
-        .service(path(
-            "/v1/sessions",
-            "GET, POST",
-            vec![post().to(sessions::create), get().to(sessions::list)],
-        ))
-        .service(path(
-            "/v1/sessions/{id}/messages",
-            "GET, POST",
-            vec![post().to(messages::add), get().to(messages::page)],
-        ))
-        .service(path("/v1/sessions/{id}/messages/count", "GET", vec![get().to(messages::count)]))
-        .service(path(
-            "/v1/sessions/{id}/messages/{mid}",
-            "GET, DELETE",
-            vec![get().to(messages::read), delete().to(messages::delete)],
-        ))
-        .service(path(
-            "/v1/sessions/{id}/messages/{mid}/parts",
-            "PUT",
-            vec![put().to(messages::replace_parts)],
-        ))
-        .service(path("/v1/sessions/{id}/turns", "POST", vec![post().to(turns::start)]))
-        .service(path("/v1/sessions/{id}/stop", "POST", vec![post().to(turns::stop)]))
-        .service(path(
-            "/v1/sessions/{id}/approvals/{approval}",
-            "POST",
-            vec![post().to(turns::approve)],
-        ))
-        .service(path("/v1/sessions/{id}/branches", "GET", vec![get().to(turns::branches)]))
-        .service(path("/v1/sessions/{id}/branches/{branch}", "GET", vec![get().to(turns::branch)]))
-        .service(path(
-            "/v1/sessions/{id}/items",
-            "GET, POST, PUT, DELETE",
-            vec![
-                get().to(items::list),
-                post().to(items::add),
-                put().to(items::replace),
-                delete().to(items::clear),
-            ],
-        ))
-        .service(path("/v1/sessions/{id}/items/pop", "POST", vec![post().to(items::pop)]))
-        .service(path(
-            "/v1/sessions/{id}/items/transactions",
-            "POST",
-            vec![post().to(items::transact)],
-        ))
-        .service(path("/v1/conversations", "POST", vec![post().to(conversations::create)]))
-        .service(path(
-            "/v1/conversations/{id}",
-            "GET, POST, DELETE",
-            vec![
-                get().to(conversations::read),
-                post().to(conversations::update),
-                delete().to(conversations::delete),
-            ],
-        ))
-        .service(path(
-            "/v1/conversations/{id}/items",
-            "GET, POST",
-            vec![get().to(conversations::items), post().to(conversations::add_items)],
-        ))
-        .service(path(
-            "/v1/conversations/{id}/items/{item}",
-            "GET, DELETE",
-            vec![get().to(conversations::item), delete().to(conversations::delete_item)],
-        ))
-        .service(path("/v1/sessions/{id}/events", "GET", vec![get().to(events::events)]))
-        .service(path("/v1/sessions/{id}/websocket", "GET", vec![get().to(socket::open)]))
-        .service(path(
-            "/v1/sessions/{id}",
-            "GET, PATCH, DELETE",
-            vec![
-                get().to(sessions::read),
-                patch().to(sessions::change),
-                delete().to(sessions::delete),
-            ],
-        ))
-        .service(
-            web::scope("/chat")
-                .app_data(Pattern("/chat"))
-                .route("/{id}", post().to(chat::say))
-                .route("/{id}/messages", get().to(chat::messages))
-                .route("/{id}/messages", post().to(chat::store))
-                .route("/{id}/websocket", get().to(socket::open_chat))
-                .default_service(web::route().to(chat::not_found)),
-        )
-        .service(path("/api/completion", "POST", vec![post().to(ui::complete)]))
-        .configure(|config| ui_routes(config, "/api/chat"))
-        .configure(|config| ui_routes(config, "/api/builder/chat"))
-        .default_service(web::route().to(route_not_found));
+/// One method of one path.
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    route: Route,
 }
 
-/// The routes of the AI SDK at `base`.
-fn ui_routes(config: &mut ServiceConfig, base: &'static str) {
-    config.service(
-        web::scope(base)
-            .app_data(Pattern(base))
-            .route("", post().to(ui::say))
-            .route("", get().to(ui::resume_v4))
-            .route("/ws", get().to(ui_socket::open))
-            .route("/{id}/stream", get().to(ui::resume))
-            .route("/{id}/stop", post().to(ui::stop))
-            .route("/{id}/messages", get().to(ui::messages))
-            .default_service(web::route().to(ui::not_found)),
-    );
+fn on<F, Args>(method: &'static str, path: &'static str, handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    F::Output: Responder + 'static,
+    Args: FromRequest + 'static,
+{
+    let route = web::route();
+    // What can be read can be asked for by its head; the middleware keeps the body.
+    let route = match method {
+        "GET" => route.guard(guard::Any(guard::Get()).or(guard::Head())),
+        "POST" => route.guard(guard::Post()),
+        "PUT" => route.guard(guard::Put()),
+        "PATCH" => route.guard(guard::Patch()),
+        _ => route.guard(guard::Delete()),
+    };
+    Endpoint { method, path, route: route.to(handler) }
+}
+
+/// The routes of the AI SDK at a base.
+macro_rules! ui_routes {
+    ($base:literal) => {
+        [
+            on("POST", $base, ui::say),
+            on("GET", $base, ui::resume_v4),
+            on("GET", concat!($base, "/ws"), ui_socket::open),
+            on("GET", concat!($base, "/{id}/stream"), ui::resume),
+            on("POST", concat!($base, "/{id}/stop"), ui::stop),
+            on("GET", concat!($base, "/{id}/messages"), ui::messages),
+        ]
+    };
+}
+
+/// Every route on one screen; of two that fit a request, the first.
+fn table() -> Vec<Endpoint> {
+    let mut table = vec![
+        on("GET", "/livez", health::live),
+        on("GET", "/readyz", health::ready),
+        on("GET", "/healthz", health::healthy),
+        on("GET", "/version", health::version),
+        on("GET", "/metrics", health::metrics),
+        on("GET", "/openapi.json", health::document),
+        on("GET", "/problems/{code}", health::explain),
+        on("POST", "/v1/sessions", sessions::create),
+        on("GET", "/v1/sessions", sessions::list),
+        on("GET", "/v1/sessions/{id}", sessions::read),
+        on("PATCH", "/v1/sessions/{id}", sessions::change),
+        on("DELETE", "/v1/sessions/{id}", sessions::delete),
+        on("POST", "/v1/sessions/{id}/messages", messages::add),
+        on("GET", "/v1/sessions/{id}/messages", messages::page),
+        on("GET", "/v1/sessions/{id}/messages/count", messages::count),
+        on("GET", "/v1/sessions/{id}/messages/{mid}", messages::read),
+        on("DELETE", "/v1/sessions/{id}/messages/{mid}", messages::delete),
+        on("PUT", "/v1/sessions/{id}/messages/{mid}/parts", messages::replace_parts),
+        on("GET", "/v1/sessions/{id}/events", events::events),
+        on("GET", "/v1/sessions/{id}/websocket", socket::open),
+        on("POST", "/v1/sessions/{id}/turns", turns::start),
+        on("POST", "/v1/sessions/{id}/stop", turns::stop),
+        on("POST", "/v1/sessions/{id}/approvals/{approval}", turns::approve),
+        on("GET", "/v1/sessions/{id}/branches", turns::branches),
+        on("GET", "/v1/sessions/{id}/branches/{branch}", turns::branch),
+        on("GET", "/v1/sessions/{id}/items", items::list),
+        on("POST", "/v1/sessions/{id}/items", items::add),
+        on("PUT", "/v1/sessions/{id}/items", items::replace),
+        on("DELETE", "/v1/sessions/{id}/items", items::clear),
+        on("POST", "/v1/sessions/{id}/items/pop", items::pop),
+        on("POST", "/v1/sessions/{id}/items/transactions", items::transact),
+        on("POST", "/v1/conversations", conversations::create),
+        on("GET", "/v1/conversations/{id}", conversations::read),
+        on("POST", "/v1/conversations/{id}", conversations::update),
+        on("DELETE", "/v1/conversations/{id}", conversations::delete),
+        on("GET", "/v1/conversations/{id}/items", conversations::items),
+        on("POST", "/v1/conversations/{id}/items", conversations::add_items),
+        on("GET", "/v1/conversations/{id}/items/{item}", conversations::item),
+        on("DELETE", "/v1/conversations/{id}/items/{item}", conversations::delete_item),
+        on("POST", "/chat/{id}", chat::say),
+        on("GET", "/chat/{id}/messages", chat::messages),
+        on("POST", "/chat/{id}/messages", chat::store),
+        on("GET", "/chat/{id}/websocket", socket::open_chat),
+        on("POST", "/api/completion", ui::complete),
+    ];
+    table.extend(ui_routes!("/api/chat"));
+    table.extend(ui_routes!("/api/builder/chat"));
+    table
+}
+
+/// Method and path of every route. `HEAD` is taken wherever `GET` is.
+#[must_use]
+pub fn endpoints() -> Vec<(&'static str, &'static str)> {
+    table().into_iter().map(|endpoint| (endpoint.method, endpoint.path)).collect()
+}
+
+/// Makes the router of the table.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let mut paths: Vec<(&'static str, Vec<Endpoint>)> = Vec::new();
+    for endpoint in table() {
+        match paths.iter_mut().find(|(path, _)| *path == endpoint.path) {
+            Some((_, endpoints)) => endpoints.push(endpoint),
+            None => paths.push((endpoint.path, vec![endpoint])),
+        }
+    }
+    for (path, endpoints) in paths {
+        let mut resource = web::resource(path).app_data(Pattern(path));
+        let mut allow = Vec::new();
+        for Endpoint { method, route, .. } in endpoints {
+            allow.push(method);
+            if method == "GET" {
+                allow.push("HEAD");
+            }
+            resource = resource.route(route);
+        }
+        let allow = allow.join(", ");
+        config.service(resource.default_service(web::route().to(move || {
+            let error = ApiError::method_not_allowed(allow.clone());
+            async move { HttpResponse::from_error(error) }
+        })));
+    }
+    config.default_service(web::route().to(route_not_found));
 }
 
 async fn route_not_found(request: HttpRequest) -> HttpResponse {
-    ApiError::new("route_not_found", format!("there is nothing at {}", request.path()))
-        .error_response()
-}
-
-async fn method_not_allowed(allow: &'static str) -> HttpResponse {
-    let error = ApiError::new("method_not_allowed", format!("use {allow}"));
-    let mut response = error.error_response();
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
-    response
+    let detail = format!("there is nothing at {}; see /openapi.json", request.path());
+    HttpResponse::from_error(ApiError::new("route_not_found", detail))
 }

@@ -55,8 +55,13 @@ pub fn bind(address: SocketAddr, workers: usize, router: Router) -> io::Result<S
     let address = listener.local_addr()?;
     let connections = router.limits().connections_count / workers.max(1);
     let server = HttpServer::new(move || {
-        let path = web::PathConfig::default().error_handler(|error, _| {
-            ApiError::invalid(format!("the path is not acceptable: {error}")).into()
+        let path = web::PathConfig::default().error_handler(|error, request| {
+            let pattern = request.match_pattern().unwrap_or_default();
+            // The library's words for the one type that is not a text, made plain.
+            let problem = error.to_string().replace("Path deserialize error: ", "");
+            let problem = problem.replace("can not parse ", "").replace('"', "`");
+            let problem = problem.replace(" to a u64", " is no whole number");
+            ApiError::invalid(format!("the path does not fit `{pattern}`: {problem}")).into()
         });
         App::new()
             .app_data(web::Data::new(router.clone()))

@@ -36,12 +36,11 @@ use crate::domain::session::Command;
 use crate::domain::session::Rejection;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::ChatError;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
 use crate::http::guard::Guard;
 use crate::http::guard::Verdict;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::StartTurn;
@@ -103,10 +102,10 @@ pub(super) async fn open_chat(
     request: HttpRequest,
     payload: web::Payload,
     router: Data<Router>,
-) -> Result<HttpResponse, ChatError> {
+) -> Result<HttpResponse, ApiError> {
     let target = router.target(&caller, &id)?;
     let upgrade = Upgrade { request: &request, payload, router: &router };
-    Ok(upgrade.run(caller, target, None, Dialect::Chat).await?)
+    upgrade.run(caller, target, None, Dialect::Chat).await
 }
 
 /// What a socket speaks.

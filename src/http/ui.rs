@@ -1,6 +1,5 @@
 //! The routes of the AI SDK: `useChat` of v4 to v7 works with these unchanged.
 
-use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
@@ -27,8 +26,7 @@ use crate::http::body;
 use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::UiError;
-use crate::http::messages::Query;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::http::turns;
 use crate::protocol::Encoder;
@@ -46,7 +44,7 @@ use crate::wire::envelope::Error;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 
-type Response = Result<HttpResponse, UiError>;
+type Response = Result<HttpResponse, ApiError>;
 
 /// Messages of a chat that are given at once; a client that has more of them reads pages.
 const MESSAGES_MAX: usize = 1_000;
@@ -55,7 +53,7 @@ const MESSAGES_MAX: usize = 1_000;
 #[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct ProtocolQuery {
     /// `v4`, `ui` or `text`; by default what the body looks like.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     protocol: Option<Protocol>,
 }
 
@@ -325,11 +323,11 @@ pub(super) async fn complete(
 ) -> Response {
     let Completion { prompt, model } = body::parse(&bytes)?;
     if prompt.trim().is_empty() {
-        return Err(ApiError::invalid("`prompt` is empty").into());
+        return Err(ApiError::invalid("`prompt` is empty"));
     }
     let target = fresh(&router, &caller)?;
     let model = model.unwrap_or_else(|| router.default_model().to_owned());
-    router.check_model(&model, &prompt).map_err(ApiError::from)?;
+    router.check_model(&model, &prompt)?;
     let message = NewMessage {
         id: None,
         role: Role::User,
@@ -344,9 +342,4 @@ pub(super) async fn complete(
 
 fn fresh(router: &Router, caller: &Caller) -> Result<Target, Rejection> {
     router.target(caller, &ids::fresh())
-}
-
-/// Whatever else is asked below `/api`.
-pub(super) async fn not_found(request: HttpRequest) -> Response {
-    Err(ApiError::new("route_not_found", format!("there is nothing at {}", request.path())).into())
 }

@@ -23,7 +23,6 @@ use crate::domain::session::EventKind;
 use crate::http::answer::Watcher;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::error::UiError;
 use crate::http::guard::Guard;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
@@ -55,9 +54,9 @@ pub(super) async fn open(
     request: HttpRequest,
     payload: web::Payload,
     router: Data<Router>,
-) -> Result<HttpResponse, UiError> {
+) -> Result<HttpResponse, ApiError> {
     if !is_upgrade(&request) {
-        return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`").into());
+        return Err(ApiError::new("upgrade_required", "send `Upgrade: websocket`"));
     }
     let limits = router.limits();
     let (frame_max, fragments_max) = (limits.turn_body_bytes, limits.socket_fragments_count);

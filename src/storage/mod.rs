@@ -12,6 +12,7 @@ pub mod session;
 
 pub use error::Error;
 pub use error::While;
+pub use error::describe;
 pub use folder::Folder;
 
 #[cfg(test)]

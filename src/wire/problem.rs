@@ -129,6 +129,12 @@ pub const CODES: &[Code] = &[
     code("actor.deleted", 410, "The session was deleted", "Use another id."),
     code("too_large", 413, "Something is larger than allowed", "Make smaller what `detail` names."),
     code(
+        "unsupported_media_type",
+        415,
+        "The body is in a form that is not read",
+        "Send JSON, not packed.",
+    ),
+    code(
         "idempotency_key_reused",
         422,
         "The idempotency key was used for another request",
@@ -172,7 +178,7 @@ pub const CODES: &[Code] = &[
         "quarantined",
         503,
         "The session cannot be opened",
-        "An operator must look at the log; the file is untouched.",
+        "Do what `detail` says, or delete it; no other session is touched.",
     ),
     wait(
         "starting",

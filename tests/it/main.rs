@@ -11,6 +11,7 @@ mod conversations;
 mod crash;
 mod damage;
 mod drains;
+mod edge;
 mod events;
 mod fanout;
 mod faults;

@@ -168,6 +168,10 @@ impl Run {
         let address = self.turn.model.clone().unwrap_or_default();
         let (provider, model) = self.shared.options.engine.providers.get(&address)?;
         let mut messages = self.transcript().await?;
+        let own = messages.iter().filter(|message| message.id == self.turn.message_id);
+        for id in own.flat_map(|own| &own.parts).filter_map(|p| p.members().text("toolCallId")) {
+            self.out.has_call(id);
+        }
         if self.run_allowed(&*provider, &messages).await? {
             messages = self.transcript().await?;
         }
@@ -175,7 +179,7 @@ impl Run {
             self.turn.options.max_steps.unwrap_or(self.shared.options.limits.turn_steps_count);
         let mut last = FinishReason::Stop;
         for _ in 0..steps.max(1) {
-            let request = self.request(&messages, &model).await?;
+            let request = self.request(&messages, provider.name(), &model).await?;
             let step = self.ask(&*provider, request).await?;
             last = step.finish.unwrap_or(FinishReason::Other);
             // Calls of an answer that broke off may not be what the model meant.
@@ -210,7 +214,12 @@ impl Run {
         }
     }
 
-    async fn request(&self, messages: &[Message], model: &str) -> Result<ModelRequest, Cut> {
+    async fn request(
+        &self,
+        messages: &[Message],
+        provider: &str,
+        model: &str,
+    ) -> Result<ModelRequest, Cut> {
         let limits = &self.shared.options.limits;
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -223,7 +232,7 @@ impl Run {
             session: self.key.id().to_owned(),
             model: model.to_owned(),
             system: self.turn.options.system.clone(),
-            messages: transcript::of(messages),
+            messages: transcript::of(messages, provider),
             tools,
             max_tokens: None,
             resume: self.resume.clone(),
@@ -344,7 +353,8 @@ impl Run {
                 }
                 Who::Server => {
                     let (part, id) = (call.part, call.id.clone());
-                    let result = self.execute(provider, &call.id, &call.name, input.clone());
+                    let result =
+                        self.execute(provider, (&call.id, &call.theirs), &call.name, input.clone());
                     work.push(result.map(move |result| (part, id, result)));
                 }
             }
@@ -399,7 +409,7 @@ impl Run {
             };
             if approved && members.text("state").as_deref() == Some("running") {
                 let input = members.get("toolInput").cloned().unwrap_or_default();
-                let result = self.execute(provider, &id, &name, input);
+                let result = self.execute(provider, (&id, &id), &name, input);
                 work.push(result.map(move |result| (part, id, result)));
             }
         }
@@ -409,7 +419,7 @@ impl Run {
     }
 
     fn who(&self, provider: &dyn Provider, call: &Call) -> Who {
-        match provider.own_tool(&call.id) {
+        match provider.own_tool(&call.theirs) {
             Some(OwnTool::Server) => return Who::Server,
             Some(OwnTool::Client) => return Who::Client,
             Some(OwnTool::Asks) => return Who::Asks,
@@ -428,11 +438,11 @@ impl Run {
     fn execute(
         &self,
         provider: &dyn Provider,
-        call_id: &str,
+        (call_id, theirs): (&str, &str),
         name: &str,
         input: Json,
     ) -> BoxFuture<'static, Result<Json, String>> {
-        if provider.own_tool(call_id).is_some() {
+        if provider.own_tool(theirs).is_some() {
             return std::future::ready(provider.run_tool(name, &input)).boxed();
         }
         self.shared.options.engine.run(&self.key, &self.turn.id, call_id, name, input)

@@ -1,5 +1,6 @@
 //! Posts what a turn writes, some milliseconds' worth at a time.
 
+use std::collections::HashSet;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     bytes: usize,
     /// Parts that the message has, with those that wait here.
     parts: usize,
+    /// Ids of the calls in the message.
+    calls: HashSet<String>,
     /// When the last post began.
     sent: Option<Instant>,
 }
@@ -56,7 +59,25 @@ impl Writer {
         attempt: u32,
         parts: usize,
     ) -> Self {
-        Self { sender, key, turn_id, attempt, pieces: Vec::new(), bytes: 0, parts, sent: None }
+        let (pieces, calls) = (Vec::new(), HashSet::new());
+        Self { sender, key, turn_id, attempt, pieces, bytes: 0, parts, calls, sent: None }
+    }
+
+    /// The message has a call of this id already.
+    pub(super) fn has_call(&mut self, id: String) {
+        self.calls.insert(id);
+    }
+
+    /// What a call is called that its provider calls `theirs`: in one message no two calls are the same, though some models
+    /// count from 0 in every step.
+    pub(super) fn call_id(&mut self, theirs: &str) -> String {
+        let mut id = theirs.to_owned();
+        let mut count = self.parts;
+        while !self.calls.insert(id.clone()) {
+            id = format!("{theirs}-{count}");
+            count += 1;
+        }
+        id
     }
 
     /// Parts that the message has.

@@ -28,15 +28,16 @@ fn short(event: &ModelEvent) -> String {
         }
         ModelEvent::TextStart { index } => format!("text {index}"),
         ModelEvent::TextDelta { index, text } => format!("{index}+{text}"),
-        ModelEvent::TextEnd { index } | ModelEvent::ReasoningEnd { index, signature: None } => {
-            format!("end {index}")
-        }
+        ModelEvent::TextEnd { index } => format!("end {index}"),
         ModelEvent::ReasoningStart { index } => format!("reasoning {index}"),
         ModelEvent::ReasoningDelta { index, text } => format!("{index}~{text}"),
-        ModelEvent::ReasoningEnd { index, signature: Some(seal) } => format!("end {index} {seal}"),
+        ModelEvent::ReasoningEnd { index, seal } => {
+            let seal = seal.text("signature").unwrap_or_default();
+            format!("end {index} {seal}").trim_end().to_owned()
+        }
         ModelEvent::ToolStart { index, id, name } => format!("tool {index} {id} {name}"),
         ModelEvent::ToolDelta { index, json } => format!("{index}+{json}"),
-        ModelEvent::ToolEnd { index, input: Ok(input) } => {
+        ModelEvent::ToolEnd { index, input: Ok(input), .. } => {
             format!("call {index} {}", input.as_str())
         }
         ModelEvent::ToolResult { id, output, is_error } => {

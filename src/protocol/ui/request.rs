@@ -14,7 +14,7 @@ use crate::domain::session::ToolAnswer;
 use crate::protocol::ui::UiMessage;
 
 /// Which protocol the answer speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 pub enum Protocol {
     /// The UI message stream of v5 to v7.
     #[serde(rename = "ui", alias = "v5", alias = "v6", alias = "v7")]
