@@ -41,29 +41,32 @@ pub(crate) fn request(
     }
 }
 
-fn each(request: &ModelRequest) -> [(strict::Rules, Value); 3] {
-    let settings = anthropic::Settings::default();
+fn each(request: &ModelRequest) -> [(strict::Rules, Value); 4] {
+    let mut settings = anthropic::Settings::default();
     let messages = serde_json::to_value(anthropic::Body::new(request, &settings));
+    settings.base_url = "https://example.org".to_owned();
+    let alike = serde_json::to_value(anthropic::Body::new(request, &settings));
     let settings = openai_chat::Settings::default();
     let chat = serde_json::to_value(openai_chat::Body::new(request, &settings));
     let settings = openai_responses::Settings::default();
     let responses = serde_json::to_value(openai_responses::Body::new(request, &settings));
     [
         (strict::Rules::Anthropic, messages.unwrap()),
+        (strict::Rules::AnthropicLike, alike.unwrap()),
         (strict::Rules::Chat, chat.unwrap()),
         (strict::Rules::Responses, responses.unwrap()),
     ]
 }
 
 /// What would be sent to each.
-pub(crate) fn bodies(request: &ModelRequest) -> [String; 3] {
+pub(crate) fn bodies(request: &ModelRequest) -> [String; 4] {
     each(request).map(|(_, body)| body.to_string())
 }
 
 /// What the providers would refuse about `request`.
 pub(crate) fn problems(request: &ModelRequest) -> Vec<String> {
     let told = |(rules, body): (strict::Rules, Value)| {
-        let problems = strict::problems(rules, &body);
+        let problems = strict::problems(rules, &body, &|id| id.starts_with("own"));
         problems.into_iter().map(move |problem| format!("{rules:?}: {problem}"))
     };
     each(request).into_iter().flat_map(told).collect()

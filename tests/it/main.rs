@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_names;
 mod lifecycle;
 mod limits;
+mod model_servers;
 mod names;
 mod openapi;
 mod pages;

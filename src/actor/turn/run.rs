@@ -240,14 +240,34 @@ impl Run {
         })
     }
 
-    /// Asks the model once and writes what it says.
+    /// Asks the model once and writes what it says. Its tokens count however it ends.
     async fn ask(&mut self, provider: &dyn Provider, request: ModelRequest) -> Result<Step, Cut> {
+        let mut step = Step::default();
+        let heard = self.listen(&mut step, provider, request).await;
+        self.add(step.usage);
+        heard?;
+        if let Some(resume) = step.resume.take() {
+            self.resume = Some(resume);
+        }
+        if step.finish.is_none() {
+            let text = "the answer of the model broke off";
+            return Err(ModelError::new(FailureKind::Interrupted, text).into());
+        }
+        self.out.flush().await?;
+        Ok(step)
+    }
+
+    async fn listen(
+        &mut self,
+        step: &mut Step,
+        provider: &dyn Provider,
+        request: ModelRequest,
+    ) -> Result<(), Cut> {
         let limits = &self.shared.options.limits;
         let no_progress = Duration::from_millis(limits.turn_no_progress_ms);
         let whole = Duration::from_millis(limits.turn_ms);
         let mut warn = Some(self.until - whole.mul_f64(1.0 - WARN_AT));
         let mut answer = provider.answer(request);
-        let mut step = Step::default();
         let mut progress = Instant::now();
         let mut silent = Some(progress);
         loop {
@@ -258,7 +278,6 @@ impl Run {
                 biased;
                 _ = self.stop.changed() => {
                     let asked = *self.stop.borrow();
-                    self.add(step.usage);
                     return Err(if asked { Cut::Stopped } else { Cut::Taken });
                 }
                 said = answer.next() => {
@@ -275,8 +294,7 @@ impl Run {
                             self.out.flush_at_once().await?;
                         }
                         Some(Err(error)) => {
-                            self.add(step.usage);
-                            return Err(error.into());
+                                    return Err(error.into());
                         }
                         None => break,
                     }
@@ -289,8 +307,7 @@ impl Run {
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if let Some(late) = self.late(now, progress + no_progress) {
-                        self.add(step.usage);
-                        return Err(late.into());
+                            return Err(late.into());
                     }
                     if warn.is_some_and(|at| now >= at) {
                         warn = None;
@@ -300,16 +317,7 @@ impl Run {
                 }
             }
         }
-        self.add(step.usage);
-        if let Some(resume) = step.resume.take() {
-            self.resume = Some(resume);
-        }
-        if step.finish.is_none() {
-            let text = "the answer of the model broke off";
-            return Err(ModelError::new(FailureKind::Interrupted, text).into());
-        }
-        self.out.flush().await?;
-        Ok(step)
+        Ok(())
     }
 
     /// Why the model has no more time, if so.

@@ -39,6 +39,8 @@ pub(super) struct Step {
     blocks: HashMap<u32, Block>,
     data: HashMap<(String, String), usize>,
     begun: bool,
+    /// The part with which this call of the model began, which keeps its tokens.
+    start: Option<usize>,
     /// The calls, in order.
     pub calls: Vec<Call>,
     pub usage: Usage,
@@ -144,7 +146,12 @@ impl Step {
                 self.begin(out);
                 out.open(part("file").with("mediaType", &media_type).with("url", &url));
             }
-            ModelEvent::Usage(usage) => self.usage = usage,
+            ModelEvent::Usage(usage) => {
+                self.usage = usage;
+                if let Some(start) = self.start {
+                    out.count(start, usage);
+                }
+            }
             ModelEvent::Resume(resume) => self.resume = Some(resume),
             ModelEvent::Finish { reason, .. } => self.finish = Some(reason),
         }
@@ -154,7 +161,11 @@ impl Step {
     fn begin(&mut self, out: &mut Writer) {
         if !self.begun {
             self.begun = true;
-            out.open(part("step-start"));
+            let start = out.open(part("step-start"));
+            if self.start.is_none() && self.usage != Usage::default() {
+                out.count(start, self.usage);
+            }
+            self.start.get_or_insert(start);
         }
     }
 

@@ -40,7 +40,7 @@ use crate::storage::session::SessionFile;
 fn message(id: u8, text: &str) -> NewMessage {
     let part = text_part(text);
     NewMessage {
-        id: Name::new(format!("m {id} \u{e9}/%2F\u{202e}")).ok(),
+        id: Name::new(format!("m{id}")).ok(),
         role: [Role::User, Role::Assistant, Role::System][usize::from(id % 3)],
         content: text.to_owned(),
         parts: vec![part; usize::from(id % 3)],

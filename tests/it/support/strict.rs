@@ -13,6 +13,8 @@ use serde_json::Value;
 pub(crate) enum Rules {
     /// The Messages API.
     Anthropic,
+    /// Somebody else who speaks it, wants thoughts back and gives them no seals.
+    AnthropicLike,
     /// Chat completions, of the servers that take the least: alternation, a system message at the beginning only, an answer
     /// between results of tools and the next question.
     Chat,
@@ -20,30 +22,29 @@ pub(crate) enum Rules {
     Responses,
 }
 
-/// What is wrong with `body`; empty if it is accepted.
-pub(crate) fn problems(rules: Rules, body: &Value) -> Vec<String> {
-    let mut check = Check { problems: Vec::new() };
+/// What is wrong with `body`; empty if it is accepted. `own` says which ids of calls the provider made itself: it takes those,
+/// whatever they are.
+pub(crate) fn problems(rules: Rules, body: &Value, own: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let mut check = Check { problems: Vec::new(), sealed: rules != Rules::AnthropicLike, own };
     check.tools(rules, body);
     match rules {
-        Rules::Anthropic => check.anthropic(body),
+        Rules::Anthropic | Rules::AnthropicLike => check.anthropic(body),
         Rules::Chat => check.chat(body),
         Rules::Responses => check.responses(body),
     }
     check.problems
 }
 
-struct Check {
+struct Check<'a> {
     problems: Vec<String>,
+    /// Whether thoughts need a seal.
+    sealed: bool,
+    own: &'a dyn Fn(&str) -> bool,
 }
 
 fn is_name(text: &str, max: usize) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !text.is_empty() && text.len() <= max && text.bytes().all(allowed)
-}
-
-/// Ids of calls that begin with `own` are those that the provider made itself.
-fn is_id(text: &str, max: usize) -> bool {
-    is_name(text, max) || text.starts_with("own")
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -54,7 +55,7 @@ fn str_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-impl Check {
+impl Check<'_> {
     fn must(&mut self, ok: bool, problem: impl FnOnce() -> String) {
         if !ok {
             self.problems.push(problem());
@@ -75,7 +76,7 @@ impl Check {
         }
         for tool in list(&body["tools"]) {
             let (name, schema) = match rules {
-                Rules::Anthropic => (&tool["name"], &tool["input_schema"]),
+                Rules::Anthropic | Rules::AnthropicLike => (&tool["name"], &tool["input_schema"]),
                 Rules::Chat => (&tool["function"]["name"], &tool["function"]["parameters"]),
                 Rules::Responses => (&tool["name"], &tool["parameters"]),
             };
@@ -163,8 +164,9 @@ impl Check {
         match kind {
             "text" => self.text(&block["text"]),
             "thinking" => {
-                let sealed =
-                    block["thinking"].is_string() && !str_of(&block["signature"]).is_empty();
+                let seal = block["signature"].as_str();
+                let sealed = seal.is_some_and(|seal| !seal.is_empty() || !self.sealed);
+                let sealed = sealed && block["thinking"].is_string();
                 self.must(sealed, || "a thought without its seal".to_owned());
             }
             "redacted_thinking" => {
@@ -173,7 +175,7 @@ impl Check {
             }
             "tool_use" => {
                 let id = str_of(&block["id"]);
-                self.must(is_id(id, 64), || format!("the call id {id:?}"));
+                self.must(is_name(id, 64) || (self.own)(id), || format!("the call id {id:?}"));
                 let name = str_of(&block["name"]);
                 self.must(is_name(name, 64), || format!("the name of the called tool {name:?}"));
                 self.must(block["input"].is_object(), || "an input that is no object".to_owned());
@@ -259,7 +261,7 @@ impl Check {
     fn call(&mut self, call: &Value, ids: &mut HashSet<String>) {
         let (id, name) = (str_of(&call["id"]), str_of(&call["function"]["name"]));
         self.must(call["type"] == "function", || "a call of another type".to_owned());
-        self.must(is_id(id, 40), || format!("the call id {id:?}"));
+        self.must(is_name(id, 40) || (self.own)(id), || format!("the call id {id:?}"));
         self.must(ids.insert(id.to_owned()), || format!("the call id {id} twice"));
         self.must(is_name(name, 64), || format!("the name of the called tool {name:?}"));
         let input: Result<Value, _> = serde_json::from_str(str_of(&call["function"]["arguments"]));
@@ -303,7 +305,9 @@ impl Check {
                 }
                 "function_call" => {
                     let name = str_of(&item["name"]);
-                    self.must(is_id(call, 64), || format!("the call id {call:?}"));
+                    self.must(is_name(call, 64) || (self.own)(call), || {
+                        format!("the call id {call:?}")
+                    });
                     self.must(ids.insert(call), || format!("the call id {call} twice"));
                     self.must(is_name(name, 64), || format!("the name of the tool {name:?}"));
                     let input: Result<Value, _> = serde_json::from_str(str_of(&item["arguments"]));
