@@ -17,6 +17,7 @@ use crate::base::ids::Name;
 use crate::base::metric;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 use crate::storage::journal::Damage;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Encoded;
@@ -94,11 +95,11 @@ impl Journal {
     /// [`Error::Io`] when the folder cannot be read or written; [`Error::JournalDamaged`] when durable records are
     /// missing, nothing says whose they are, and `options.damage` does not accept that. Nothing is changed then.
     pub fn open(options: &Options) -> Result<(Self, Vec<Damage>), Error> {
-        fs::create_dir_all(&options.dir).while_("creating the journal folder")?;
+        fs::create_dir_all(&options.dir).at(&options.dir, "cannot be made")?;
         let ledger = Arc::new(Ledger::default());
         let mut covered = HashMap::new();
         for (hash, accepted, aside) in
-            aside::list(&options.quarantine_dir).while_("reading the quarantine folder")?
+            aside::list(&options.quarantine_dir).at(&options.quarantine_dir, "cannot be read")?
         {
             // One that cannot be read and waits stands for all there is; one that was accepted for nothing.
             let unread = if accepted { 0 } else { u64::MAX };
@@ -125,7 +126,8 @@ impl Journal {
             }
             ledger.add(std::iter::once(noted));
         };
-        let mut found = recover::scan(&options.dir, &mut note).while_("reading the journal")?;
+        let mut found =
+            recover::scan(&options.dir, &mut note).at(&options.dir, "cannot be read")?;
         if found.segments.is_empty() {
             // A journal that begins anew does not begin where it began before: what was set aside would cover it.
             let through = covered.values().copied().filter(|through| *through < u64::MAX).max();
