@@ -15,6 +15,7 @@ use crate::actor::Engine;
 use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
+use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::limits::Limits;
@@ -112,6 +113,7 @@ impl Node {
         let (journal, damage) = Journal::open(&journal::Options {
             dir: folder.journal(),
             files_dir: folder.root().to_owned(),
+            quarantine_dir: folder.quarantine(),
             segment_bytes: options.segment_bytes,
             max_bytes: options.journal_bytes,
             damage: policy,
@@ -136,6 +138,7 @@ impl Node {
             caught_up: AtomicBool::new(false),
             options,
         });
+        wake::name_all(&shared)?;
         let shards = (0..shared.options.shards).map(|_| {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()

@@ -2,10 +2,13 @@
 
 use crate::actor::life::note;
 use crate::actor::node::Shared;
+use crate::base::Classify;
 use crate::base::Key;
+use crate::base::Kind;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
+use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
 use crate::storage::session;
 use crate::storage::session::SessionFile;
@@ -21,55 +24,115 @@ pub(super) enum Found {
 }
 
 /// Finds the session `key`, brings its file up to date from the journal and verifies both.
+///
+/// What the journal has of a session that cannot be opened is set aside, so that the journal can go on without it.
 pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
-    let (folder, hash) = (&shared.folder, key.hash());
-    let pending = shared.journal.pending(hash)?;
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     if folder.has(&folder.tombstone(hash))? {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
     folder.finish_rebuild(hash)?;
-    let path = folder.session(hash);
-    let has_file = folder.has(&path)?;
     // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
-    if !has_file && pending.is_empty() {
+    let is_pending = journal.ledger().is_pending(hash);
+    if !is_pending && !folder.has(&folder.session(hash))? {
         return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
-    let opened = match has_file {
+    let found = bring_up(shared, key, known);
+    if let Err(error) = &found
+        && is_pending
+        && error.kind() == Kind::Corrupt
+    {
+        journal.set_aside(hash, &describe(error)).unwrap_or_else(|error| {
+            tracing::warn!(session.id = %key.id(), "session {key:?} keeps the journal: {}", describe(&error));
+        });
+    }
+    found
+}
+
+fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
+    let path = folder.session(hash);
+    let opened = match folder.has(&path)? {
         true => SessionFile::open(key, &path),
         false => SessionFile::create(key),
     };
     let mut file = match opened {
-        Err(error) if error.is_damage() => repair(shared, key, error, &pending, known)?,
+        Err(error) if error.is_damage() => repair(shared, key, error, known)?,
         other => other?,
     };
     file = file.keeping_deltas(shared.options.deltas_kept_ms);
+    let (pending, flaw) = journal.readable(hash, file.head().last_seq)?;
+    if let Some(flaw) = &flaw
+        && !journal.accepts_damage()
+    {
+        return Err(Error::Flawed(Box::new(flaw.clone())));
+    }
     if replay(&mut file, &pending)? {
         drop(file);
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
     let file_seq = file.head().last_seq;
-    if file_seq < known {
+    if file_seq < known && flaw.is_none() {
         return Err(Error::Behind { file: file_seq, known });
+    }
+    if flaw.is_some() || journal.is_set_aside(hash) {
+        return end_quarantine(shared, key, file, flaw);
     }
     // Before the books say so: segments may go then, and the catalogue must know what they said.
     note(shared, &file, file.next_timer_ms().unwrap_or(None));
-    shared.journal.ledger().applied(hash, committed(&file));
+    journal.ledger().applied(hash, committed(&file));
     Ok(Found::File(Box::new(file)))
 }
 
-/// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
-fn repair(
+/// Ends the quarantine of a session whose file has everything, or goes on without what is lost, as the operator accepts.
+fn end_quarantine(
     shared: &Shared,
     key: &Key,
-    damage: Error,
-    pending: &[Record],
-    known: u64,
-) -> Result<SessionFile, Error> {
+    mut file: SessionFile,
+    flaw: Option<Flaw>,
+) -> Result<Found, Error> {
+    let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
+    // What was set aside is the only copy of what the file may not durably hold, and the list must not know more.
+    match file.head().exists() {
+        true => {
+            file = file.into_file(folder)?;
+            file.checkpoint()?;
+            folder.sync(&folder.session(hash))?;
+            note(shared, &file, file.next_timer_ms().unwrap_or(None));
+        }
+        false => shared.catalogue.note(Card::gone(key.clone())),
+    }
+    shared.catalogue.flush()?;
+    let last_seq = file.head().last_seq;
+    match flaw {
+        Some(flaw) => {
+            journal.set_aside(hash, &flaw.to_string())?;
+            journal.give_up(hash)?;
+            tracing::warn!(
+                session.id = %key.id(),
+                "the damage of session {key:?} is accepted: it goes on behind event {last_seq}, and what it had behind \
+                 that is in {} as it was found; {flaw}", folder.quarantine().display()
+            );
+        }
+        None => {
+            journal.settle(hash)?;
+            tracing::warn!(
+                session.id = %key.id(),
+                "session {key:?} is whole again up to event {last_seq} and is no longer quarantined"
+            );
+        }
+    }
+    Ok(if file.head().exists() { Found::File(Box::new(file)) } else { Found::Absent })
+}
+
+/// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
+fn repair(shared: &Shared, key: &Key, damage: Error, known: u64) -> Result<SessionFile, Error> {
+    let (pending, flaw) = shared.journal.readable(key.hash(), 0)?;
     // As after a power cut in the middle of the first write.
-    if pending.first().is_some_and(|record| record.first_seq == 1) {
+    if flaw.is_none() && pending.first().is_some_and(|record| record.first_seq == 1) {
         tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
         shared.folder.remove_damaged(key.hash())?;
         return SessionFile::create(key);
@@ -86,6 +149,9 @@ fn repair(
 pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     let (folder, ledger, hash) = (&shared.folder, shared.journal.ledger(), key.hash());
     let Some(last_seq) = ledger.last_seq(hash) else { return Ok(true) };
+    if shared.journal.is_set_aside(hash) {
+        return Ok(false);
+    }
     if folder.has(&folder.tombstone(hash))? {
         finish_deletion(shared, key)?;
         return Ok(true);
@@ -110,6 +176,27 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Finds out whose the records are that do not say it any more. Those that nobody knows are set aside, under their hash.
+pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
+    for hash in shared.journal.ledger().nameless() {
+        let path = shared.folder.session(hash);
+        let known = match shared.catalogue.key(hash)? {
+            Some(key) => Some(key),
+            None if shared.folder.has(&path)? => session::owner(&path).ok(),
+            None => None,
+        };
+        match known {
+            Some(key) => shared.journal.ledger().name(&key),
+            None => {
+                let reason = "its records cannot be read, and it has no file";
+                tracing::error!("the session with hash {hash} is quarantined: {reason}");
+                shared.journal.set_aside(hash, reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Applies what the file lacks; true if the session ended in it.
 fn replay(file: &mut SessionFile, pending: &[Record]) -> Result<bool, Error> {
     for record in pending {
@@ -129,8 +216,7 @@ pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.folder.remove_session(key.hash())?;
     // Behind the mark: whoever reads the file meanwhile and notes it sees the mark afterwards, or this is noted later.
     shared.catalogue.note(Card::gone(key.clone()));
-    shared.journal.ledger().applied(key.hash(), u64::MAX);
-    Ok(())
+    shared.journal.forget(key.hash())
 }
 
 /// Deletes a session that cannot be opened. No event can say so, so the mark that it is gone must be durable.

@@ -187,6 +187,16 @@ impl KeyHash {
         Self(digest(&[kind.as_str(), workspace, name]))
     }
 
+    /// The hash that [`fmt::Display`] wrote as `text`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        Some(Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes()))
+    }
+
     /// A number spread evenly over all keys, for choosing a shard.
     #[must_use]
     pub fn spread(self) -> u64 {

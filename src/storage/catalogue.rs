@@ -305,6 +305,19 @@ impl Catalogue {
         read(&Moment(&transaction))
     }
 
+    /// The session whose hash is `hash`, if it is listed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn key(&self, hash: KeyHash) -> Result<Option<Key>, Error> {
+        let reader = self.readers.get()?;
+        let sql = "SELECT workspace, name FROM session WHERE hash = ?1";
+        let key = reader.query_row(sql, [hash.0], key_at).optional();
+        let key = key.while_("looking for a session")?;
+        Ok(key.filter(|key| key.hash() == hash))
+    }
+
     /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.
     ///
     /// # Errors

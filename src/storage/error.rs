@@ -8,6 +8,7 @@ use crate::base::Classify;
 use crate::base::Kind;
 use crate::domain::session::Undecodable;
 use crate::storage::journal::Damage;
+use crate::storage::journal::Flaw;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,18 +106,13 @@ pub enum Error {
     /// The file belongs to another session.
     #[error("the file says that it belongs to another session")]
     WrongFile,
-    /// A record of the journal is not what it was when it was written.
-    #[error("the record at byte {offset} of journal segment {segment} does not match its checksum")]
-    JournalCorrupt {
-        /// Number of the segment.
-        segment: u64,
-        /// Where.
-        offset: u64,
-    },
+    /// A record of the journal that belongs to the session cannot be used, and the file does not hold its events.
+    #[error("{0}")]
+    Flawed(Box<Flaw>),
     /// Durable records of the journal are missing.
     #[error(
-        "journal segment {} is damaged at byte {}: {} durable records are missing. Restore it from a copy, or start \
-         with --accept-journal-damage to go on without them",
+        "journal segment {} is damaged at byte {}: {} durable records are missing and nothing says whose they are. \
+         Restore it from a copy, or start with --accept-journal-damage to go on without them",
         .0.segment.display(), .0.offset, .0.missing.1 - .0.missing.0
     )]
     JournalDamaged(Box<Damage>),
@@ -247,7 +243,7 @@ impl Classify for Error {
             | Self::Behind { .. }
             | Self::FileCorrupt { .. }
             | Self::WrongFile
-            | Self::JournalCorrupt { .. }
+            | Self::Flawed(_)
             | Self::JournalDamaged(_) => Kind::Corrupt,
         }
     }

@@ -81,7 +81,7 @@ impl Folder {
             }
             Err(error) => return Err(io::Error::from(error)).at(&path, "cannot be locked"),
         }
-        for name in ["sessions", "journal"] {
+        for name in ["sessions", "journal", "quarantine"] {
             let path = root.join(name);
             builder.create(&path).at(&path, "cannot be made")?;
         }
@@ -100,6 +100,12 @@ impl Folder {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+
+    /// What the journal had of sessions that are quarantined.
+    #[must_use]
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     /// The catalogue.
@@ -149,18 +155,6 @@ impl Folder {
     /// [`Error::Io`] when it cannot be removed.
     pub fn remove_damaged(&self, hash: KeyHash) -> Result<(), Error> {
         remove(&self.session(hash), &["db-wal", "db-shm", "db"])
-    }
-
-    /// Makes the file at `path`, and that it is there, durable.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]; whether it is durable is not known then.
-    pub fn sync(&self, path: &Path) -> Result<(), Error> {
-        let doing = "syncing a file of a session";
-        File::open(path).and_then(|file| file.sync_all()).while_(doing)?;
-        let parent = path.parent().unwrap_or(path);
-        File::open(parent).and_then(|folder| folder.sync_all()).while_(doing)
     }
 
     /// Where `path` lies in the folder, for people who look for it.
@@ -215,6 +209,22 @@ impl Folder {
     pub fn remove_session(&self, hash: KeyHash) -> Result<(), Error> {
         self.write_whole(&self.tombstone(hash), &[])?;
         remove(&self.session(hash), &["db", "db-wal", "db-shm", "new", "rebuilt"])
+    }
+
+    /// Makes the session file at `path`, what SQLite put beside it, and their names durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when that is not known.
+    pub fn sync(&self, path: &Path) -> Result<(), Error> {
+        let sync = |path: &Path| match File::open(path).and_then(|file| file.sync_all()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        let wal = path.with_extension("db-wal");
+        // The folder that names it, and the one that names the folder.
+        let all = [path, &wal].into_iter().chain(path.ancestors().skip(1).take(2));
+        all.map(sync).collect::<io::Result<()>>().while_("making a session file durable")
     }
 
     /// The folders that session files are in.

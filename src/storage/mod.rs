@@ -18,3 +18,6 @@ pub use error::Error;
 pub use error::While;
 pub use error::describe;
 pub use folder::Folder;
+
+#[cfg(test)]
+mod tests;

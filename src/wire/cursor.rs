@@ -37,21 +37,27 @@ pub fn encode_list(updated_at_ms: i64, hash: KeyHash) -> String {
 #[must_use]
 pub fn decode_list(token: &str) -> Option<(i64, KeyHash)> {
     let (at_ms, hash) = token.strip_prefix("l1.")?.split_once('.')?;
-    let at_ms = at_ms.parse().ok()?;
-    if hash.len() != 32 || !hash.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some((at_ms, KeyHash(bytes)))
+    Some((at_ms.parse().ok()?, KeyHash::parse(hash)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::base::ids::tests::name;
     use crate::base::ids::tests::session;
+
+    proptest! {
+        #[test]
+        fn a_token_says_the_same_place_of_any_session(workspace in name(), id in name(), seq: u64, at_ms: i64) {
+            let key = Key::session(&workspace, &id);
+            let (token, list) = (encode(&key, seq), encode_list(at_ms, key.hash()));
+            prop_assert!(token.is_ascii() && list.is_ascii());
+            prop_assert_eq!(decode(&key, &token), Some(seq));
+            prop_assert_eq!(decode_list(&list), Some((at_ms, key.hash())));
+        }
+    }
 
     #[test]
     fn a_token_is_good_for_its_own_session_only() {

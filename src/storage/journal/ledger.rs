@@ -3,24 +3,31 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::base::Key;
 use crate::base::ids::KeyHash;
+use crate::storage::journal::Flaw;
+
+/// The number that stands for the file that a session's records were set aside in; segments count from 1.
+pub(super) const ASIDE: u64 = 0;
 
 /// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Number of the segment.
+    /// Number of the segment, or [`ASIDE`].
     pub segment: u64,
     /// Where its frame begins.
     pub offset: u64,
     /// Seq of its last event.
     pub last_seq: u64,
-    /// Unix time of its last event, in milliseconds.
+    /// Unix time of its last event, in milliseconds; 0 if that cannot be read.
     pub at_ms: i64,
+    /// What is wrong with it.
+    pub flaw: Option<Arc<Flaw>>,
 }
 
 /// A session with records that its file may lack, as far as the journal alone tells.
@@ -34,6 +41,17 @@ pub struct Behind {
     pub at_ms: i64,
 }
 
+/// A record that is durable: whose it is and where.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    /// Whose.
+    pub hash: KeyHash,
+    /// The same, if the record says it so that it can be read.
+    pub key: Option<Key>,
+    /// Where.
+    pub place: Place,
+}
+
 #[derive(Default)]
 struct Pending {
     key: Option<Key>,
@@ -45,6 +63,16 @@ struct Books {
     pending: HashMap<KeyHash, Pending>,
     /// Segments with the number of pending records in each.
     segments: BTreeMap<u64, u64>,
+}
+
+impl Books {
+    fn leave(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(count) = self.segments.get_mut(&place.segment) {
+                *count -= 1;
+            }
+        }
+    }
 }
 
 /// The books: shared by the writer, the shards and the keeper.
@@ -65,13 +93,20 @@ impl Ledger {
     }
 
     /// Notes records that are durable and not yet in their files.
-    pub(super) fn add(&self, records: impl Iterator<Item = (Key, Place)>) {
+    pub(super) fn add(&self, records: impl Iterator<Item = Noted>) {
         let mut books = self.books();
-        for (key, place) in records {
-            *books.segments.entry(place.segment).or_default() += 1;
-            let pending = books.pending.entry(key.hash()).or_default();
+        for Noted { hash, key, mut place } in records {
+            if place.segment != ASIDE {
+                *books.segments.entry(place.segment).or_default() += 1;
+            }
+            let pending = books.pending.entry(hash).or_default();
+            if let Some(last) = pending.places.last() {
+                place.at_ms = place.at_ms.max(last.at_ms);
+            }
             pending.places.push(place);
-            pending.key.get_or_insert(key);
+            if pending.key.is_none() {
+                pending.key = key;
+            }
         }
     }
 
@@ -84,11 +119,18 @@ impl Ledger {
         if pending.places.is_empty() {
             books.pending.remove(&hash);
         }
-        for place in gone {
-            if let Some(count) = books.segments.get_mut(&place.segment) {
-                *count -= 1;
-            }
+        books.leave(&gone);
+    }
+
+    /// Puts `places` in place of all that are noted of `hash`.
+    pub(super) fn move_to(&self, hash: KeyHash, places: Vec<Place>) {
+        let mut books = self.books();
+        let Some(pending) = books.pending.get_mut(&hash) else { return };
+        let gone = std::mem::replace(&mut pending.places, places);
+        if pending.places.is_empty() {
+            books.pending.remove(&hash);
         }
+        books.leave(&gone);
     }
 
     /// Where the records of `hash` are that its file may not hold, oldest first.
@@ -161,6 +203,33 @@ impl Ledger {
     #[must_use]
     pub fn pending_count(&self) -> usize {
         self.books().pending.len()
+    }
+
+    /// Sessions with such records of which only the hash is known: what else says whose they are is damaged.
+    #[must_use]
+    pub fn nameless(&self) -> Vec<KeyHash> {
+        let books = self.books();
+        books.pending.iter().filter(|(_, p)| p.key.is_none()).map(|(hash, _)| *hash).collect()
+    }
+
+    /// Says whose records those of its hash are.
+    pub fn name(&self, key: &Key) {
+        if let Some(pending) = self.books().pending.get_mut(&key.hash()) {
+            pending.key = Some(key.clone());
+        }
+    }
+
+    /// Whose records those of `hash` are, if anything says it.
+    pub(super) fn key(&self, hash: KeyHash) -> Option<Key> {
+        self.books().pending.get(&hash)?.key.clone()
+    }
+
+    /// What is wrong with the records of `hash` behind event `after`: the first that cannot be read.
+    pub(super) fn flaw(&self, hash: KeyHash, after: u64) -> Option<Arc<Flaw>> {
+        let books = self.books();
+        let mut behind =
+            books.pending.get(&hash)?.places.iter().filter(|place| place.last_seq > after);
+        behind.find_map(|place| place.flaw.clone())
     }
 
     /// Sessions that keep the oldest segment alive.

@@ -9,9 +9,15 @@
 //!
 //! **On disk.** Segments `journal/NNNNNNNNNNNN.seg` of a fixed size, written with zeros beforehand, so that an append
 //! changes no file length and an fsync no metadata. A segment is a header and records. Each record carries its place
-//! in the log (`lsn`), the segment it was written for, checksums of header and payload, and the last `lsn` that was
-//! already durable when it was written. The last one tells a torn tail from damage: a record that a later record
+//! in the log (`lsn`), the segment it was written for, whose it is, checksums of frame and payload, and the last `lsn`
+//! that was already durable when it was written. The last one tells a torn tail from damage: a record that a later record
 //! knew to be durable must be there.
+//!
+//! **Damage** stays where it is. Frame and payload both say whose a record is, each under a checksum of its own, so one
+//! that was changed on the disk is still somebody's. That session is whole if its file has the events already; otherwise
+//! it is quarantined, what the journal has of it is set aside (`aside.rs`), and all others go on. A record that is as it
+//! was written and says what this program does not understand is treated the same. Only where nothing says whose the
+//! missing records are, a start is refused.
 //!
 //! **Failure.** After a write or fsync fails nobody knows what the disk holds behind the last durable record, and the
 //! page cache cannot be asked. So that tail is never appended to again: the next segment's header declares it void,
@@ -25,6 +31,9 @@
 //! What breaks if you change it: a reply before the fsync loses messages (tests `power`), appending behind a failed
 //! write resurrects or loses them (tests `faults`), unlinking before `syncfs` loses what the files did not keep.
 
+mod aside;
+mod damage;
+mod handle;
 mod keeper;
 mod ledger;
 mod record;
@@ -32,19 +41,26 @@ mod recover;
 mod segment;
 mod writer;
 
+pub use aside::Aside;
+pub use aside::AsideRecord;
+pub use aside::list as set_aside;
+pub use damage::Damage;
+pub use damage::DamagePolicy;
+pub use damage::Flaw;
+pub use handle::AppendError;
+pub use handle::Journal;
+pub use handle::Options;
 pub use keeper::Hooks;
 pub use ledger::Behind;
 pub use ledger::Ledger;
 pub use record::Encoded;
 pub use record::Entry;
 pub use record::Idempotent;
+pub use record::NotUnderstood;
 pub use record::Record;
 pub use record::chain;
-pub use recover::Damage;
-pub use recover::DamagePolicy;
-pub use writer::AppendError;
-pub use writer::Journal;
-pub use writer::Options;
+pub use recover::Checked;
+pub use recover::check;
 
 #[cfg(test)]
 mod tests;

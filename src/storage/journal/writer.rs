@@ -4,13 +4,11 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::TrySendError;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
@@ -19,26 +17,19 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::base::clock;
-use crate::base::ids::KeyHash;
 use crate::base::metric;
-use crate::storage::Error;
-use crate::storage::While;
-use crate::storage::error::At;
-use crate::storage::journal::Damage;
-use crate::storage::journal::DamagePolicy;
+use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Ledger;
-use crate::storage::journal::Record;
-use crate::storage::journal::keeper::Keeper;
 use crate::storage::journal::keeper::Prepared;
 use crate::storage::journal::keeper::Shared;
+use crate::storage::journal::ledger::Noted;
 use crate::storage::journal::ledger::Place;
-use crate::storage::journal::recover;
 use crate::storage::journal::segment;
-use crate::storage::journal::segment::FRAME_BYTES;
 use crate::storage::journal::segment::Frame;
 use crate::storage::journal::segment::HEADER_BYTES;
 use crate::storage::journal::segment::Header;
+use crate::storage::journal::segment::Owner;
 
 /// Submissions that wait for the writer; each shard has a few at most.
 const SUBMISSIONS_MAX: usize = 1_024;
@@ -49,189 +40,28 @@ const SEGMENT_WAIT: Duration = Duration::from_secs(2);
 /// After a failure nothing is tried for this long, so that a sick disk is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a journal is opened.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Folder of the segments.
-    pub dir: PathBuf,
-    /// Any folder on the file system of the session files.
-    pub files_dir: PathBuf,
-    /// Size of a segment.
-    pub segment_bytes: u64,
-    /// Size of all segments at which writers wait.
-    pub max_bytes: u64,
-    /// What to do about damage.
-    pub damage: DamagePolicy,
-}
-
-/// Why an append was not carried out, as far as one can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The disk failed in the middle: the records may or may not come back after a crash.
-    #[error("the journal could not be written; whether the change was kept is not known yet")]
-    Unknown,
-    /// The disk is full.
-    #[error("the disk is full")]
-    Full,
-    /// Too much waits, or the journal is closed.
-    #[error("the journal takes no more at the moment")]
-    Busy,
-}
-
-/// What an append comes to.
-pub(super) type Appended = oneshot::Receiver<Result<(), AppendError>>;
-
-enum Submission {
+/// What is asked of the writer.
+pub(super) enum Submission {
     Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
     Seal,
     Finish(oneshot::Sender<()>),
 }
 
-/// The journal of a node. Cheap to clone; the last clone to go ends its threads.
-#[derive(Clone)]
-pub struct Journal {
-    submissions: SyncSender<Submission>,
+/// Starts the thread with place and life of the next record; it ends when the sender goes.
+pub(super) fn start(
+    dir: PathBuf,
+    prepared: Receiver<Prepared>,
+    (next_lsn, epoch): (u64, u64),
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
-    dir: Arc<PathBuf>,
-    epoch: u64,
-    // Last, so that the threads end after the channel is closed.
-    keeper: Arc<Keeper>,
-}
-
-impl Journal {
-    /// Opens the journal in `options.dir`, reads what is there and starts its threads.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] when the folder cannot be read or written; [`Error::JournalDamaged`] when durable records are
-    /// missing and `options.damage` does not accept that. Nothing is changed then.
-    pub fn open(options: &Options) -> Result<(Self, Vec<Damage>), Error> {
-        let doing = |what| move |source| Error::Io { doing: what, source };
-        fs::create_dir_all(&options.dir).at(&options.dir, "cannot be made")?;
-        let found = recover::scan(&options.dir).at(&options.dir, "cannot be read")?;
-        for damage in &found.damage {
-            tracing::error!(
-                segment = %damage.segment.display(),
-                "durable journal records {} to {} cannot be read from byte {} on",
-                damage.missing.0, damage.missing.1 - 1, damage.offset
-            );
-            metric::counters().journal_damaged.inc();
-        }
-        if let (Some(first), DamagePolicy::Refuse) = (found.damage.first(), options.damage) {
-            return Err(Error::JournalDamaged(Box::new(first.clone())));
-        }
-        let ledger = Arc::new(Ledger::default());
-        for number in &found.segments {
-            ledger.open_segment(*number);
-        }
-        ledger.add(found.records.into_iter());
-        let shared = Arc::new(Shared::new(found.next_segment, found.segments.last().copied()));
-        let (keeper, prepared) =
-            Keeper::start(options, found.next_segment, Arc::clone(&ledger), Arc::clone(&shared));
-        let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
-        let mut writer = Writer {
-            dir: options.dir.clone(),
-            prepared,
-            current: None,
-            next_lsn: found.next_lsn,
-            epoch: found.epoch,
-            ledger: Arc::clone(&ledger),
-            shared: Arc::clone(&shared),
-            buffer: Vec::new(),
-            failed: None,
-        };
-        thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run(&receiver))
-            .map_err(doing("starting the journal thread"))?;
-        let dir = Arc::new(options.dir.clone());
-        let journal =
-            Self { submissions, ledger, shared, dir, epoch: found.epoch, keeper: Arc::new(keeper) };
-        Ok((journal, found.damage))
-    }
-
-    /// Appends `records` as a whole; resolves once all of them are durable.
-    ///
-    /// One append is in flight per session: the order between two appends of one session is the caller's to keep.
-    ///
-    /// # Errors
-    ///
-    /// [`AppendError::Busy`] at once, with nothing written.
-    pub fn append(&self, records: Vec<Encoded>) -> Result<Appended, AppendError> {
-        let (done, appended) = oneshot::channel();
-        match self.submissions.try_send(Submission::Append(records, done)) {
-            Ok(()) => Ok(appended),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(AppendError::Busy),
-        }
-    }
-
-    /// Ends the newest segment that holds records, so that what it holds can be retired soon; used after something was
-    /// deleted, and when the sessions of an earlier process are up to date.
-    pub fn seal(&self) {
-        // A full queue means that segments fill quickly anyway.
-        drop(self.submissions.try_send(Submission::Seal));
-    }
-
-    /// Ends the journal of a process that stops: takes nothing more, and retires what is in the session files. Of a
-    /// journal that nobody needs a header is left, so that places and lives are counted on.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] when that does not work; then more is left, and the next process reads it.
-    pub fn finish(&self) -> Result<(), Error> {
-        let (done, finished) = oneshot::channel();
-        if self.submissions.send(Submission::Finish(done)).is_ok() {
-            // Without an answer the disk fails, and the next process reads what there is.
-            drop(finished.blocking_recv());
-        }
-        self.keeper.retire().while_("retiring the journal")
-    }
-
-    /// The records of `hash` that its file may not hold, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] when a segment cannot be read; [`Error::JournalCorrupt`] when a record in it was damaged since.
-    pub fn pending(&self, hash: KeyHash) -> Result<Vec<Record>, Error> {
-        self.ledger.places(hash).into_iter().map(|place| read(&self.dir, place)).collect()
-    }
-
-    /// The books.
-    #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// The life of the node: grows with each start.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Sets what is called before segments go (`flush`) and when they cannot go because of sessions (`urge`).
-    pub fn set_hooks(&self, hooks: crate::storage::journal::Hooks) {
-        self.shared.set_hooks(hooks);
-    }
-}
-
-fn read(dir: &Path, place: Place) -> Result<Record, Error> {
-    let path = segment::path(dir, place.segment);
-    let io = |source| Error::Io { doing: "reading a journal record", source };
-    let file = File::open(&path).map_err(io)?;
-    let mut head = [0; FRAME_BYTES];
-    file.read_exact_at(&mut head, place.offset).map_err(io)?;
-    let length = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
-    let whole = file.metadata().map_err(io)?.len().saturating_sub(place.offset);
-    let corrupt = || Error::JournalCorrupt { segment: place.segment, offset: place.offset };
-    let bytes = FRAME_BYTES as u64 + u64::from(length);
-    if bytes > whole {
-        return Err(corrupt());
-    }
-    let mut buffer = vec![0; usize::try_from(bytes).map_err(|_| corrupt())?];
-    file.read_exact_at(&mut buffer, place.offset).map_err(io)?;
-    let (_, payload) = Frame::read(&buffer).ok_or_else(corrupt)?;
-    Record::decode(payload).ok_or_else(corrupt)
+) -> io::Result<SyncSender<Submission>> {
+    let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
+    let (current, buffer, failed) = (None, Vec::new(), None);
+    let mut writer =
+        Writer { dir, prepared, current, next_lsn, epoch, ledger, shared, buffer, failed };
+    let work = move || writer.run(&receiver);
+    thread::Builder::new().name("journal".to_owned()).spawn(work)?;
+    Ok(submissions)
 }
 
 struct Segment {
@@ -399,11 +229,16 @@ impl Writer {
                 lsn: self.next_lsn + places.len() as u64,
                 durable: self.next_lsn - 1,
                 segment: segment.number,
+                owner: Some(Owner {
+                    hash: record.key.hash(),
+                    first_seq: record.first_seq,
+                    last_seq: record.last_seq,
+                }),
             };
             frame.put(&record.payload, &mut self.buffer);
             let (last_seq, at_ms) = (record.last_seq, record.at_ms);
-            let place = Place { segment: segment.number, offset, last_seq, at_ms };
-            places.push((record.key.clone(), place));
+            let place = Place { segment: segment.number, offset, last_seq, at_ms, flaw: None };
+            places.push(Noted { hash: record.key.hash(), key: Some(record.key.clone()), place });
         }
         let started = clock::instant();
         segment.file.write_all_at(&self.buffer, segment.offset)?;
