@@ -18,6 +18,7 @@ use crate::actor::shard::Shard;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::limits::Limits;
+use crate::base::metric;
 use crate::storage;
 use crate::storage::Folder;
 use crate::storage::catalogue::Catalogue;
@@ -119,6 +120,8 @@ impl Node {
             catalogue.complete()?;
         }
         let complete = catalogue.is_complete()?;
+        let behind = journal.ledger().pending_count();
+        metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
         let full = disk::is_full(folder.root(), options.min_free_bytes)?;
         let shared = Arc::new(Shared {
             folder,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::storage::Error;
-use crate::storage::While;
+use crate::storage::error::At;
 
 /// Free space below which nothing is written, unless the operator says otherwise: 512 MiB or 3 % of the disk, whichever
 /// is less.
@@ -17,7 +17,7 @@ const RESERVE_PERCENT: u64 = 3;
 /// [`Error::Io`] when the system does not tell.
 pub fn is_full(path: &Path, reserve: Option<u64>) -> Result<bool, Error> {
     let stat = rustix::fs::statvfs(path).map_err(std::io::Error::from);
-    let stat = stat.while_("asking for free disk space")?;
+    let stat = stat.at(path, "does not say how much space is free")?;
     let size = stat.f_blocks.saturating_mul(stat.f_frsize);
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let reserve = reserve.unwrap_or_else(|| RESERVE_BYTES.min(size / 100 * RESERVE_PERCENT));
