@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { check, fail, finish, readArguments, run, same, until } from './harness.mjs';
 import { PROGRAM } from './ownserver.mjs';
@@ -69,14 +69,13 @@ const scenarios = {
       server.stdout.setEncoding('utf8').on('data', text => { said += text; });
       const address = await until(() => said.match(/http:\S+/)?.[0], 'the server to listen', 600_000);
       checkPrinted(first.command, first.prints, said);
-      environment.PATH = dirname(PROGRAM) + delimiter + process.env.PATH;
       for (const { command, prints } of others) {
         const [tool] = command.split(' ');
         if ((await shell(`command -v ${tool}`, environment)).status !== 0) {
           console.log(`skip readme \`${command}\`: no ${tool} on this machine`);
           continue;
         }
-        const typed = command.replaceAll(ADDRESS, address);
+        const typed = command.replaceAll(ADDRESS, address).replaceAll('target/release/sessile', PROGRAM);
         // A new session's file may take some seconds.
         const printed = await until(async () => {
           const { output } = await shell(typed, environment, data);
