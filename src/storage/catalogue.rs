@@ -23,6 +23,7 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::OptionalExtension;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
 use rusqlite_migration::M;
@@ -312,8 +313,8 @@ impl Catalogue {
     /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
     pub fn key(&self, hash: KeyHash) -> Result<Option<Key>, Error> {
         let reader = self.readers.get()?;
-        let sql = "SELECT workspace, name FROM session WHERE hash = ?1";
-        let key = reader.query_row(sql, [hash.0], key_at).optional();
+        let sql = "SELECT * FROM session WHERE hash = ?1";
+        let key = reader.query_row(sql, [hash.0], row::key_at).optional();
         let key = key.while_("looking for a session")?;
         Ok(key.filter(|key| key.hash() == hash))
     }

@@ -223,8 +223,8 @@ impl Folder {
         };
         let wal = path.with_extension("db-wal");
         // The folder that names it, and the one that names the folder.
-        let all = [path, &wal].into_iter().chain(path.ancestors().skip(1).take(2));
-        all.map(sync).collect::<io::Result<()>>().while_("making a session file durable")
+        let mut all = [path, &wal].into_iter().chain(path.ancestors().skip(1).take(2));
+        all.try_for_each(sync).while_("making a session file durable")
     }
 
     /// The folders that session files are in.

@@ -90,7 +90,9 @@ proptest! {
         let folder = Folder::open(dir.path()).expect("a folder");
         let (journal, catalogue) = open(&folder);
         let (mut listed, mut behind) = (Vec::new(), None);
-        while let Some(card) = catalogue.list(&workspace, behind, 1).expect("readable").pop() {
+        loop {
+            let page = catalogue.at_once(|moment| moment.list(&workspace, behind, 1));
+            let Some(card) = page.expect("readable").pop() else { break };
             behind = Some((card.updated_at_ms, card.key.hash()));
             listed.push(card.key.name().clone());
         }

@@ -44,7 +44,7 @@ struct Reader {
 
 impl Reader {
     fn take(&mut self, frame: &Value) {
-        let from = frame["from"].as_u64().unwrap_or(seq(frame));
+        let from = frame["from"].as_u64().unwrap_or_else(|| seq(frame));
         assert!(from <= self.last + 1 && self.last < seq(frame), "after {}: {frame}", self.last);
         self.last = seq(frame);
         let parts = self.parts.entry(frame["messageId"].as_str().unwrap_or("").to_owned());
@@ -55,7 +55,7 @@ impl Reader {
                 let parts = message["parts"].as_array().unwrap().clone();
                 self.parts.insert(message["id"].as_str().unwrap().to_owned(), parts);
             }
-            "message-parts" => *parts.or_default() = frame["parts"].as_array().unwrap().clone(),
+            "message-parts" => parts.or_default().clone_from(frame["parts"].as_array().unwrap()),
             "part-update" => {
                 let parts = parts.or_default();
                 if parts.len() == at {

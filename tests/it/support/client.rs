@@ -94,7 +94,7 @@ impl Client {
             let page = self.get(&path).await.expect(200);
             let events = page["events"].as_array().unwrap();
             for frame in events {
-                let from = frame["from"].as_u64().unwrap_or(seq(frame));
+                let from = frame["from"].as_u64().unwrap_or_else(|| seq(frame));
                 assert!(from <= last + 1 && last < seq(frame), "behind {last} comes {frame}");
                 assert!(from == last + 1 || last == after, "twice: behind {last} comes {frame}");
                 last = seq(frame);
