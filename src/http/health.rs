@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use actix_web::web;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use serde::Serialize;
@@ -53,10 +54,17 @@ pub(super) async fn version() -> HttpResponse {
 
 /// What the server counts, in the OpenMetrics text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(metric::counters().encode())
+pub(super) async fn metrics(router: Data<Router>) -> HttpResponse {
+    let read = move || {
+        router.measure();
+        metric::counters().encode()
+    };
+    match web::block(read).await {
+        Ok(text) => HttpResponse::Ok()
+            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+            .body(text),
+        Err(_) => HttpResponse::from_error(ApiError::new("internal", "no thread for it")),
+    }
 }
 
 /// This document.

@@ -44,6 +44,7 @@ use crate::http::query::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::StartTurn;
+use crate::http::upgrade::Counted;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
@@ -164,6 +165,7 @@ impl Upgrade<'_> {
             controls: Throttle::new(limits.socket_controls_per_minute, now),
             strikes: 0,
             pending: FuturesOrdered::new(),
+            _counted: Counted::open(if absent_ok { "chat" } else { "native" }),
         };
         actix_web::rt::spawn(socket.run(stream, backlog));
         Ok(response)
@@ -191,6 +193,7 @@ struct Socket {
     strikes: u32,
     /// Commands on their way. Each is a task, so it goes on whatever becomes of the socket.
     pending: FuturesOrdered<JoinHandle<String>>,
+    _counted: Counted,
 }
 
 impl Socket {

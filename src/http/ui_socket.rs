@@ -28,6 +28,7 @@ use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::ui;
 use crate::http::ui::Begun;
+use crate::http::upgrade::Counted;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
 use crate::protocol::Encoder;
@@ -72,7 +73,9 @@ pub(super) async fn open(
         let rate = Throttle::new(router.limits().socket_messages_per_minute, now);
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
         let socket = Socket { session, router, caller, open: Rc::default(), frames, rate };
+        let counted = Counted::open("ui");
         socket.run(stream, waiting).await;
+        drop(counted);
     });
     Ok(response)
 }

@@ -172,6 +172,11 @@ impl Providers {
         self.by_name.insert(provider.name().to_owned(), provider);
     }
 
+    /// The names of those that can be asked.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
     /// Who answers if nobody says, as `provider/model`.
     #[must_use]
     pub fn default_address(&self) -> &str {

@@ -11,6 +11,7 @@ use crate::http::health;
 use crate::http::items;
 use crate::http::messages;
 use crate::http::openapi::finish::finish;
+use crate::http::pages;
 use crate::http::sessions;
 use crate::http::socket;
 use crate::http::turns;
@@ -40,6 +41,8 @@ use crate::wire::problem::Problem;
         error::OpenAiError<'static>,
     )),
     paths(
+        pages::index,
+        pages::read,
         health::live,
         health::ready,
         health::healthy,
