@@ -50,6 +50,8 @@ use crate::wire::feed::Queue;
 pub(super) struct Rules<'a> {
     pub limits: &'a Limits,
     pub epoch: u64,
+    /// Whether turns may begin; not when the process is about to end.
+    pub begins_turns: bool,
     /// Why nothing may be written now, if so.
     pub refuses: Option<Error>,
 }
@@ -184,8 +186,12 @@ impl Batch {
         }
         let name = command.name();
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
-        let context =
-            Context { now_ms: clock::now_ms(), new_id: &ids::fresh, limits: rules.limits };
+        let context = Context {
+            now_ms: clock::now_ms(),
+            new_id: &ids::fresh,
+            limits: rules.limits,
+            begins_turns: rules.begins_turns,
+        };
         let decision = match decide(file, command, &context) {
             Ok(decision) => decision,
             Err(Stop::Rejected(rejection)) => {
@@ -194,6 +200,10 @@ impl Batch {
             }
             Err(Stop::View(error)) => return Err(error),
         };
+        let begins = |event: &Event| matches!(event, Event::Turn(turn) if matches!(turn.state, TurnState::Running | TurnState::Queued));
+        if !rules.begins_turns && decision.events.iter().any(begins) {
+            return ready(Err(Error::ShuttingDown));
+        }
         if let Some(error) = &rules.refuses
             && !decision.events.is_empty()
             && !(frees && matches!(error, Error::SessionFull))

@@ -202,6 +202,22 @@ impl Cell {
         self.jobs.push_front(Job { request, reply, at: clock::instant(), bytes: 0 });
     }
 
+    /// Makes the rows true behind everything that waits already.
+    pub(super) fn reconcile_last(&mut self) {
+        let (reply, _) = oneshot::channel();
+        let request = Request::Command(Command::Reconcile, None);
+        self.jobs.push_back(Job { request, reply, at: clock::instant(), bytes: 0 });
+    }
+
+    /// Whether a turn runs in it, or is about to.
+    pub(super) fn runs_turn(&self) -> bool {
+        let begins = self.in_flight.as_ref().is_some_and(|batch| !batch.starts.is_empty());
+        let writes = |file: &SessionFile| {
+            file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active())
+        };
+        begins || matches!(&self.state, State::Awake(file) if writes(file))
+    }
+
     /// Whether the rows call a turn running that no task writes: it gave up while nothing could be stored.
     pub(super) fn is_forsaken(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };

@@ -54,7 +54,8 @@ impl Shard {
         let known = || -> Result<bool, storage::Error> {
             Ok(ledger.is_pending(hash)
                 || folder.has(&folder.session(hash))?
-                || folder.has(&folder.tombstone(hash))?)
+                || folder.has(&folder.tombstone(hash))?
+                || self.shared.catalogue.knows(hash) != Some(false))
         };
         if matches!(known(), Ok(false)) {
             self.woken(hash, Ok(Found::Absent), ctx);
@@ -94,8 +95,6 @@ impl Shard {
                 SessionFile::create(&cell.key).map(Box::new)
             }
             Ok(Found::Gone) => {
-                // A crash may have kept the list from hearing of it.
-                self.shared.catalogue.note(Card::gone(cell.key.clone()));
                 cell.state = State::Gone;
                 self.slept();
                 self.make_ready(hash, ctx);
@@ -112,11 +111,13 @@ impl Shard {
                 let now = clock::instant();
                 (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
-                note(&self.shared, &file, cell.next_timer_ms);
                 // Whatever the rows say: only a task of this process can be writing.
                 let active = file.head().active_turn.clone();
                 if active.is_some() {
                     cell.heed(active);
+                } else if file.is_unfinished() {
+                    // Turns wait and none runs: the process ended between them.
+                    cell.reconcile();
                 }
                 cell.state = State::Awake(file);
                 self.make_ready(hash, ctx);
@@ -179,10 +180,11 @@ impl Shard {
         cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
         cell.full =
             file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
+        // Before the books say so: segments may go then, and the catalogue must know what they said.
+        note(&self.shared, file, cell.next_timer_ms);
         if !file.is_in_memory() {
             self.shared.journal.ledger().applied(hash, file.head().last_seq);
         }
-        note(&self.shared, file, cell.next_timer_ms);
     }
 
     /// Takes the file to another thread; what comes meanwhile waits in the mailbox.
@@ -423,6 +425,7 @@ pub(super) fn note(shared: &Shared, file: &SessionFile, next_timer_ms: Option<i6
         created_at_ms: head.created_at_ms,
         updated_at_ms: head.updated_at_ms,
         next_timer_ms,
+        unfinished: file.is_unfinished(),
         deleted: head.deleted,
     });
 }

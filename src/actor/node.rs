@@ -15,19 +15,13 @@ use crate::actor::Engine;
 use crate::actor::shard::Commit;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
-use crate::actor::shard::Stop;
 use crate::base::Key;
 use crate::base::clock;
-use crate::base::json::Json;
 use crate::base::limits::Limits;
 use crate::base::metric;
-use crate::domain::session::Session;
-use crate::domain::session::TurnOptions;
 use crate::storage;
 use crate::storage::Folder;
-use crate::storage::catalogue::Card;
 use crate::storage::catalogue::Catalogue;
-use crate::storage::catalogue::ListCursor;
 use crate::storage::disk;
 use crate::storage::journal;
 use crate::storage::journal::Hooks;
@@ -77,20 +71,27 @@ pub(super) struct Shared {
     pub journal: Journal,
     pub catalogue: Catalogue,
     pub disk_full: AtomicBool,
+    /// Whether requests are answered; readiness ends first when the process stops.
+    pub ready: AtomicBool,
+    /// Whether no turn begins any more.
+    pub draining: AtomicBool,
+    /// Whether nothing is taken any more.
     pub stopping: AtomicBool,
+    /// Whether no session is behind what the journal held at the start.
+    pub caught_up: AtomicBool,
 }
 
 /// The actors of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
-    shards: Arc<[Sender]>,
-    shared: Arc<Shared>,
-    /// Whether every session is as the journal says; the list of sessions is not true before.
-    recovered: Arc<watch::Sender<bool>>,
+    pub(super) shards: Arc<[Sender]>,
+    pub(super) shared: Arc<Shared>,
+    /// Whether every session file is in the catalogue; there is no list of sessions before.
+    pub(super) complete: Arc<watch::Sender<bool>>,
 }
 
-/// Sessions that are brought up to date at once after a start.
-const RECOVER_AT_ONCE: usize = 64;
+/// Sessions that are urged at once to write their files.
+const URGE_AT_ONCE: usize = 64;
 /// Timers that are looked up at once.
 const DUE_AT_ONCE: usize = 200;
 
@@ -102,30 +103,35 @@ impl Node {
     /// [`storage::Error`] when the folder belongs to another process, cannot be read, or misses durable records.
     pub fn start(options: Options) -> Result<Self, storage::Error> {
         let folder = Folder::open(&options.data)?;
-        let damage = match options.accept_damage {
+        let policy = match options.accept_damage {
             true => journal::DamagePolicy::Accept,
             false => journal::DamagePolicy::Refuse,
         };
-        let (journal, _) = Journal::open(&journal::Options {
+        let (journal, damage) = Journal::open(&journal::Options {
             dir: folder.journal(),
             files_dir: folder.root().to_owned(),
             segment_bytes: options.segment_bytes,
             max_bytes: options.journal_bytes,
-            damage,
+            damage: policy,
         })?;
-        let (catalogue, empty) = Catalogue::open(&folder.catalogue())?;
+        // Without those records files may end before what the catalogue knows, and the files are right.
+        let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
+        if !catalogue.is_complete()? && !folder.has_sessions()? {
+            catalogue.complete()?;
+        }
+        let complete = catalogue.is_complete()?;
         let full = disk::is_full(folder.root(), options.min_free_bytes)?;
         let shared = Arc::new(Shared {
             folder,
             journal,
             catalogue,
             disk_full: AtomicBool::new(full),
+            ready: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
             options,
         });
-        if empty {
-            rebuild_catalogue(&shared)?;
-        }
         let shards = (0..shared.options.shards).map(|_| {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()
@@ -138,8 +144,8 @@ impl Node {
             let shared = Arc::clone(&shared);
             Sender::new(Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared)))
         });
-        let recovered = Arc::new(watch::Sender::new(false));
-        let node = Self { shards: shards.collect(), shared, recovered };
+        let complete = Arc::new(watch::Sender::new(complete));
+        let node = Self { shards: shards.collect(), shared, complete };
         node.set_hooks();
         Ok(node)
     }
@@ -156,7 +162,11 @@ impl Node {
                     .is_ok()
             }),
             urge: Box::new(move |keys| {
-                for key in keys.into_iter().take(RECOVER_AT_ONCE) {
+                // Until then all are under way, those first that keep the oldest segments.
+                if !urge.shared.caught_up.load(Ordering::Acquire) {
+                    return;
+                }
+                for key in keys.into_iter().take(URGE_AT_ONCE) {
                     urge.shard(&key).urge(key);
                 }
             }),
@@ -178,41 +188,6 @@ impl Node {
             return Err(Error::ShuttingDown);
         }
         self.shard(key).ask(key, request).await
-    }
-
-    /// A page of a workspace's sessions, newest activity first, with everything that was acknowledged before. After a
-    /// start it waits until every session is as the journal says.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Reset`] when the catalogue cannot be read.
-    pub async fn list(
-        &self,
-        workspace: String,
-        behind: Option<ListCursor>,
-        limit: usize,
-    ) -> Result<Vec<(Session, ListCursor)>, Error> {
-        if self.recovered.subscribe().wait_for(|recovered| *recovered).await.is_err() {
-            return Err(Error::ShuttingDown);
-        }
-        join_all(self.shards.iter().map(Sender::note_all)).await;
-        let shared = Arc::clone(&self.shared);
-        let list = move || {
-            shared.catalogue.flush()?;
-            shared.catalogue.list(&workspace, behind, limit)
-        };
-        let cards = match tokio::task::spawn_blocking(list).await {
-            Ok(Ok(cards)) => cards,
-            Ok(Err(error)) => {
-                tracing::error!(error = %error, "listing sessions");
-                return Err(Error::Reset);
-            }
-            Err(_) => return Err(Error::Reset),
-        };
-        Ok(cards
-            .iter()
-            .map(|card| (session(card), (card.updated_at_ms, card.key.hash())))
-            .collect())
     }
 
     /// The life of the node: grows with each start.
@@ -240,8 +215,7 @@ impl Node {
     /// Whether writes are possible.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.shared.stopping.load(Ordering::Acquire)
-            && !self.shared.disk_full.load(Ordering::Acquire)
+        self.shared.ready.load(Ordering::Acquire) && !self.shared.disk_full.load(Ordering::Acquire)
     }
 
     /// The bounds in force.
@@ -260,18 +234,6 @@ impl Node {
     #[must_use]
     pub fn chat_model(&self) -> Option<&str> {
         self.shared.options.chat_model.as_deref()
-    }
-
-    /// Brings every session up to date that the journal is ahead of; part of every start, beside the traffic.
-    pub async fn recover(&self) {
-        let keys = self.shared.journal.ledger().pending_keys(usize::MAX);
-        if !keys.is_empty() {
-            tracing::info!("bringing {} sessions up to date from the journal", keys.len());
-        }
-        for group in keys.chunks(RECOVER_AT_ONCE) {
-            join_all(group.iter().map(|key| self.ask(key, Request::Query(Query::Wake)))).await;
-        }
-        self.recovered.send_replace(true);
     }
 
     /// One round of what a node does every second: look at the disk, write the catalogue, wake who has a timer.
@@ -299,58 +261,8 @@ impl Node {
         join_all(due.iter().map(|key| self.ask(key, Request::Query(Query::Wake)))).await;
     }
 
-    /// Tells every subscriber, takes nothing new, and writes what is in memory to the files, for at most `patience`.
-    pub async fn stop(&self, patience: Duration) {
-        self.shared.stopping.store(true, Ordering::Release);
-        let stops = join_all(self.shards.iter().map(|shard| shard.send(Stop)));
-        if tokio::time::timeout(patience, stops).await.is_err() {
-            tracing::warn!(
-                "not every session was written to its file in time; the journal has the rest"
-            );
-        }
-        let shared = Arc::clone(&self.shared);
-        let flush = tokio::task::spawn_blocking(move || shared.catalogue.flush());
-        if let Ok(Err(error)) = flush.await {
-            tracing::warn!(error = %error, "writing the catalogue");
-        }
-    }
-
     /// Commits what waits for its commit, on all shards.
     pub async fn commit(&self) {
         join_all(self.shards.iter().map(|shard| shard.send(Commit))).await;
-    }
-}
-
-/// Fills an empty catalogue from the session files.
-fn rebuild_catalogue(shared: &Shared) -> Result<(), storage::Error> {
-    let files = shared.folder.sessions()?;
-    if !files.is_empty() {
-        tracing::info!("making the catalogue of {} sessions anew", files.len());
-    }
-    for path in files {
-        match storage::session::card(&path) {
-            Ok(card) => shared.catalogue.note(card),
-            Err(error) => {
-                tracing::warn!(file = %path.display(), error = %error, "a session file cannot be read")
-            }
-        }
-    }
-    shared.catalogue.flush()
-}
-
-/// A session as clients see it, from what the catalogue knows.
-fn session(card: &Card) -> Session {
-    Session {
-        id: card.key.id().to_owned(),
-        title: card.title.clone(),
-        project_id: card.project_id.clone(),
-        metadata: Json::parse(&card.metadata).unwrap_or_default(),
-        message_count: card.message_count,
-        item_count: card.item_count,
-        settings: TurnOptions::default(),
-        last_seq: card.last_seq,
-        active_turn: card.active_turn.clone(),
-        created_at: card.created_at_ms.div_euclid(1_000),
-        updated_at: card.updated_at_ms.div_euclid(1_000),
     }
 }

@@ -15,7 +15,6 @@ use actix::AsyncContext;
 use actix::Context;
 use actix::Handler;
 use actix::Message;
-use actix::ResponseActFuture;
 use actix::WrapFuture;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -47,7 +46,6 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
-use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 
 /// Requests that a shard holds beyond those in the mailboxes of its sessions.
@@ -92,6 +90,17 @@ impl Sender {
         self.send(NoteAll).await;
     }
 
+    /// Asks for a number; 0 if the shard is gone.
+    pub(super) async fn count<M: Message<Result = usize> + Send + 'static>(
+        &self,
+        message: M,
+    ) -> usize
+    where
+        Shard: Handler<M>,
+    {
+        self.0.send(message).await.unwrap_or(0)
+    }
+
     /// Sends `message` and waits until it is carried out.
     pub(super) async fn send<M: Message<Result = ()> + Send + 'static>(&self, message: M)
     where
@@ -128,11 +137,6 @@ struct TurnLeft(KeyHash);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Commit;
-
-/// Tell all subscribers, write everything to the files.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Stop;
 
 /// A thread's worth of actors.
 pub(super) struct Shard {
@@ -241,33 +245,6 @@ impl Handler<Commit> for Shard {
     }
 }
 
-impl Handler<Stop> for Shard {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
-        let mut files = Vec::new();
-        for cell in self.cells.values_mut() {
-            cell.hub.close(Close::Restarting);
-            cell.refuse_all(&Error::ShuttingDown);
-            if cell.in_flight.is_none()
-                && let State::Awake(file) = std::mem::replace(&mut cell.state, State::Away)
-            {
-                note(&self.shared, &file, cell.next_timer_ms);
-                files.push(file);
-            }
-        }
-        let shared = Arc::clone(&self.shared);
-        let close = move || {
-            for file in files {
-                if let Err(error) = file.close(&shared.folder) {
-                    tracing::warn!(error = %error, "closing a session file; the journal has what it lacks");
-                }
-            }
-        };
-        Box::pin(tokio::task::spawn_blocking(close).into_actor(self).map(|_, _, _| ()))
-    }
-}
-
 impl Shard {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let awake_max = (shared.options.awake_max / shared.options.shards).max(1);
@@ -342,6 +319,7 @@ impl Shard {
         let rules = Rules {
             limits: &self.shared.options.limits,
             epoch: self.shared.journal.epoch(),
+            begins_turns: !self.shared.draining.load(Ordering::Acquire),
             refuses: if self.shared.disk_full.load(Ordering::Relaxed) {
                 Some(Error::DiskFull)
             } else {

@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use crate::actor::life::note;
 use crate::actor::node::Shared;
 use crate::base::Key;
 use crate::storage::Error;
+use crate::storage::catalogue::Card;
 use crate::storage::journal::Record;
+use crate::storage::session;
 use crate::storage::session::SessionFile;
 
 /// What there is of a session.
@@ -29,8 +32,10 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     let path = folder.session(hash);
     let has_file = folder.has(&path)?;
     let whole_in_journal = pending.first().is_some_and(|record| record.first_seq == 1);
+    // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
+    let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     if !has_file && pending.is_empty() {
-        return Ok(Found::Absent);
+        return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
     let opened = match has_file {
         true => open_file(key, &path, !pending.is_empty()),
@@ -52,8 +57,45 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
+    let file_seq = file.head().last_seq;
+    if file_seq < known {
+        return Err(Error::Behind { file: file_seq, known });
+    }
+    // Before the books say so: segments may go then, and the catalogue must know what they said.
+    note(shared, &file, file.next_timer_ms().unwrap_or(None));
     shared.journal.ledger().applied(hash, committed(&file));
     Ok(Found::File(Box::new(file)))
+}
+
+/// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
+/// lacks something or cannot be used, so that the session must wake.
+///
+/// The file is checked as a whole, as [`open`] does, since the journal forgets then what could repair it.
+pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
+    let (folder, ledger, hash) = (&shared.folder, shared.journal.ledger(), key.hash());
+    let Some(last_seq) = ledger.last_seq(hash) else { return Ok(true) };
+    if folder.has(&folder.tombstone(hash))? {
+        finish_deletion(shared, key)?;
+        return Ok(true);
+    }
+    let path = folder.session(hash);
+    if !folder.has(&path)? {
+        return Ok(false);
+    }
+    SessionFile::check(&path)?;
+    let card = session::card(&path)?;
+    let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
+    if card.key != *key || card.last_seq < last_seq.max(known) || card.unfinished {
+        return Ok(false);
+    }
+    let file_seq = card.last_seq;
+    shared.catalogue.note_found(card);
+    if folder.has(&folder.tombstone(hash))? {
+        // It was deleted meanwhile.
+        shared.catalogue.note(Card::gone(key.clone()));
+    }
+    ledger.applied(hash, file_seq);
+    Ok(true)
 }
 
 fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
@@ -77,9 +119,11 @@ fn committed(file: &SessionFile) -> u64 {
     if file.is_in_memory() { 0 } else { file.head().last_seq - open }
 }
 
-/// Removes the file of a session that was deleted; safe to repeat.
+/// Removes the file of a session that was deleted, and it from the list; safe to repeat.
 pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.folder.remove_session(key.hash())?;
+    // Behind the mark: whoever reads the file meanwhile and notes it sees the mark afterwards, or this is noted later.
+    shared.catalogue.note(Card::gone(key.clone()));
     shared.journal.ledger().applied(key.hash(), u64::MAX);
     Ok(())
 }

@@ -26,7 +26,8 @@ use crate::tool::Tools;
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long files may be written when the server stops; the journal has what is not.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
-/// When the process ends whatever happens: before the 10 s after which containers are commonly killed.
+/// When the process ends after the turns ran out, whatever happens: with the default time for those, well within the
+/// 30 s that supervisors wait.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
 /// Serves until a signal says stop.
@@ -56,7 +57,13 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping: telling every socket, finishing what is in flight");
+    tracing::info!("stopping: no turn begins any more, those that run may end");
+    tokio::select! {
+        () = node.drain(Duration::from_millis(config.shutdown.drain_ms)) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: telling every reader, writing the files");
     keeper.abort();
     let stop = async {
         node.stop(STOP_PATIENCE).await;

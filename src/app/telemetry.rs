@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config;
 use crate::config::Log;
 use crate::config::LogFormat;
+use crate::config::environment;
 
 /// Starts logging; once per process.
 ///
@@ -15,7 +15,7 @@ use crate::config::LogFormat;
 /// out: such lines carry paths of the machine that built the program.
 pub fn init(log: &Log) {
     let filter = EnvFilter::try_new(log.directives()).unwrap_or_else(|_| EnvFilter::new("info"));
-    let plain = config::environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let plain = environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

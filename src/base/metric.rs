@@ -65,6 +65,12 @@ pub struct OutcomeLabel {
     outcome: Label,
 }
 
+/// `{how}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HowLabel {
+    how: Label,
+}
+
 /// `{provider, outcome}`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnLabel {
@@ -148,6 +154,9 @@ pub struct Counters {
     pub frames_sent: Family<TransportLabel, Counter>,
     /// Time from asking for a session to having it.
     pub activation: Histogram,
+    /// Sessions that the journal was ahead of at the start and that nobody has looked at yet.
+    pub catch_up: Gauge,
+    caught_up: Family<HowLabel, Counter>,
     limit_hits: Family<LimitLabel, Counter>,
     actors: Family<ActorLabel, Gauge>,
     activations: Family<CauseLabel, Counter>,
@@ -196,6 +205,8 @@ impl Counters {
             events_appended: Counter::default(),
             frames_sent: Family::default(),
             activation: fine(),
+            catch_up: Gauge::default(),
+            caught_up: Family::default(),
             limit_hits: Family::default(),
             actors: Family::default(),
             activations: Family::default(),
@@ -273,6 +284,16 @@ impl Counters {
             "Time to wake a session",
             self.activation.clone(),
         );
+        registry.register(
+            "catch_up_pending_sessions",
+            "Sessions that the journal was ahead of at the start and that nobody has looked at yet",
+            self.catch_up.clone(),
+        );
+        registry.register(
+            "caught_up_sessions",
+            "Sessions that were looked at because of a start: in their file, woken, for the list, for a new catalogue",
+            self.caught_up.clone(),
+        );
         registry.register("commands", "Commands by outcome", self.commands.clone());
         registry.register(
             "journal_sync_seconds",
@@ -329,6 +350,11 @@ impl Counters {
     /// Counts a request beyond `limit`.
     pub fn limit_hit(&self, limit: Limit) {
         self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() }).inc();
+    }
+
+    /// The counter of sessions that were looked at because of a start, by `how`.
+    pub fn caught_up(&self, how: Label) -> Counter {
+        self.caught_up.get_or_create(&HowLabel { how }).clone()
     }
 
     /// The number of sessions in `state`.

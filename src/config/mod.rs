@@ -13,6 +13,7 @@ pub use sections::Http;
 pub use sections::Journal;
 pub use sections::Log;
 pub use sections::LogFormat;
+pub use sections::Shutdown;
 pub use sections::Storage;
 
 #[cfg(test)]

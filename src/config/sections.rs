@@ -39,6 +39,8 @@ pub struct Config {
     pub tools: ToolSettings,
     /// What is bounded.
     pub limits: Limits,
+    /// How the server ends.
+    pub shutdown: Shutdown,
     /// What the server says about itself.
     pub log: Log,
 }
@@ -121,6 +123,22 @@ pub struct Actor {
 impl Default for Actor {
     fn default() -> Self {
         Self { sleep_after_ms: 10_000, shards_count: 0 }
+    }
+}
+
+/// How the server ends, when SIGTERM or SIGINT says so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long answers that are being written may go on, in milliseconds; 0: they are cut off at once. No turn begins
+    /// meanwhile, everything else goes on, and `/readyz` says 503. A second signal ends it. The files are written after
+    /// that, for some seconds: together it must be less than the supervisor waits before it kills.
+    pub drain_ms: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_ms: 10_000 }
     }
 }
 

@@ -1,10 +1,16 @@
 //! The node's list of sessions: what `GET /v1/sessions` shows and which sleeping session must wake when.
 //!
 //! One file that many threads read, through a pool. It may lag behind what happened and it may be lost: what it says
-//! is in the session files and in the journal as well.
+//! is in the session files and in the journal as well. Of a session whose records are all in its file it is right,
+//! since it is written before the segments with those records go; of the others the journal tells how far they are.
+//!
+//! It is never ahead of file and journal together: what is noted is durable in the journal, and the journal keeps it
+//! until the file has it, on the disk. So a file that ends before [`Catalogue::last_seq`] when the journal holds no more
+//! of it has lost something, whether a process or a machine died in between.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -15,13 +21,16 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
 use rusqlite::types::Type;
 use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
+use crate::base::Classify;
 use crate::base::Key;
+use crate::base::Kind;
 use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::storage::Error;
@@ -30,6 +39,7 @@ use crate::storage::While;
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
     M::up(include_str!("../../schema/node/0002_item_count.sql")),
+    M::up(include_str!("../../schema/node/0003_unfinished_sessions.sql")),
 ];
 /// Readers at the same time; more wait.
 const READERS_MAX: u32 = 4;
@@ -61,6 +71,8 @@ pub struct Card {
     pub updated_at_ms: i64,
     /// When it must wake.
     pub next_timer_ms: Option<i64>,
+    /// Whether a turn runs or waits for its place: at a start somebody must see to it.
+    pub unfinished: bool,
     /// Whether it has ended and must go from the list.
     pub deleted: bool,
 }
@@ -81,6 +93,7 @@ impl Card {
             created_at_ms: 0,
             updated_at_ms: 0,
             next_timer_ms: None,
+            unfinished: false,
             deleted: true,
         }
     }
@@ -101,25 +114,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Catalogue {
-    /// Opens the catalogue at `path`, making it anew when it is missing or damaged; then the second value is true and
-    /// the caller must fill it from the session files.
+    /// Opens the catalogue at `path`, making it anew when it is missing or damaged, or must not be trusted (`anew`).
+    /// What it lacks then must be found in the session files: see [`Catalogue::is_complete`].
     ///
     /// # Errors
     ///
-    /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made.
-    pub fn open(path: &Path) -> Result<(Self, bool), Error> {
-        let mut empty = !path.try_exists().while_("looking for the catalogue")?;
+    /// [`Error::Sqlite`] or [`Error::Io`] when it cannot be made, or not be read for another reason than damage.
+    pub fn open(path: &Path, anew: bool) -> Result<Self, Error> {
+        if anew {
+            remove(path)?;
+        }
         let writer = match open_writer(path) {
-            Ok(writer) => writer,
-            Err(error) if !empty => {
-                tracing::warn!(error = %error, "the catalogue cannot be read and is made anew from the session files");
-                for extension in ["db", "db-wal", "db-shm"] {
-                    drop(fs::remove_file(path.with_extension(extension)));
-                }
-                empty = true;
+            Err(error) if error.kind() == Kind::Corrupt => {
+                tracing::warn!(error = %error, "{} is damaged and made anew from the session files", path.display());
+                remove(path)?;
                 open_writer(path)?
             }
-            Err(error) => return Err(error),
+            other => other?,
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = SqliteConnectionManager::file(path)
@@ -132,12 +143,59 @@ impl Catalogue {
             .test_on_check_out(false)
             .build(manager)?;
         let (writer, dirty) = (Mutex::new(writer), Mutex::default());
-        Ok((Self { readers, writer, dirty }, empty))
+        Ok(Self { readers, writer, dirty })
+    }
+
+    /// Whether every session file was noted since the catalogue was made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when it cannot be read.
+    pub fn is_complete(&self) -> Result<bool, Error> {
+        let sql = "SELECT complete FROM state";
+        locked(&self.writer).query_row(sql, [], |row| row.get(0)).while_("reading the catalogue")
+    }
+
+    /// Keeps that every session file was noted. What was noted is written first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when it cannot be written.
+    pub fn complete(&self) -> Result<(), Error> {
+        self.flush()?;
+        let sql = "UPDATE state SET complete = 1";
+        locked(&self.writer).execute(sql, []).while_("writing the catalogue").map(|_| ())
     }
 
     /// Notes what a session is like now; written with the next [`Catalogue::flush`].
     pub fn note(&self, card: Card) {
         locked(&self.dirty).insert(card.key.hash(), card);
+    }
+
+    /// Notes what was found in a file, unless something newer is known.
+    pub fn note_found(&self, card: Card) {
+        locked(&self.dirty).entry(card.key.hash()).or_insert(card);
+    }
+
+    /// Seq of the last event of the session `hash`, as far as the catalogue knows; `None` if it knows no such session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
+        if let Some(card) = locked(&self.dirty).get(&hash) {
+            return Ok((!card.deleted).then_some(card.last_seq));
+        }
+        last_seq(&*self.readers.get()?, hash)
+    }
+
+    /// Whether the catalogue knows the session `hash`; `None` when that cannot be told without waiting.
+    #[must_use]
+    pub fn knows(&self, hash: KeyHash) -> Option<bool> {
+        if locked(&self.dirty).get(&hash).is_some_and(|card| !card.deleted) {
+            return Some(true);
+        }
+        last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
     }
 
     /// Writes what was noted.
@@ -178,7 +236,7 @@ impl Catalogue {
         let mut statement = reader
             .prepare_cached(
                 "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms, item_count
+                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
                    FROM session
                   WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
                   ORDER BY updated_at_ms DESC, hash LIMIT ?4",
@@ -204,6 +262,40 @@ impl Catalogue {
         let keys = statement.query_map(params![now_ms, limit], key_at);
         keys.and_then(Iterator::collect).while_(doing)
     }
+
+    /// Sessions that somebody must see to at a start, since a turn ran in them or waited for its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<Key>, Error> {
+        let reader = self.readers.get()?;
+        let doing = "looking for sessions whose turns were cut off";
+        let sql = "SELECT workspace, name FROM session WHERE unfinished = 1";
+        let mut statement = reader.prepare(sql).while_(doing)?;
+        let keys = statement.query_map([], key_at);
+        keys.and_then(Iterator::collect).while_(doing)
+    }
+}
+
+fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
+    let seq: Option<i64> = reader
+        .prepare_cached("SELECT last_seq FROM session WHERE hash = ?1")
+        .and_then(|mut statement| statement.query_row([hash.0], |row| row.get(0)).optional())
+        .while_("looking for a session in the catalogue")?;
+    Ok(seq.map(|seq| u64::try_from(seq).unwrap_or(0)))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    for extension in ["db", "db-wal", "db-shm"] {
+        match fs::remove_file(path.with_extension(extension)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).while_("removing the catalogue");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn open_writer(path: &Path) -> Result<Connection, Error> {
@@ -239,10 +331,17 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
         }
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO session (hash, workspace, name, title, project_id, metadata, message_count,
-                                                 last_seq, active_turn, created_at_ms, updated_at_ms, next_timer_ms,
-                                                 item_count)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                // Never older than it is: a file may have been looked at before the last event.
+                "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
+                                      active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                 ON CONFLICT (hash) DO UPDATE
+                    SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
+                        message_count = excluded.message_count, last_seq = excluded.last_seq,
+                        active_turn = excluded.active_turn, updated_at_ms = excluded.updated_at_ms,
+                        next_timer_ms = excluded.next_timer_ms, item_count = excluded.item_count,
+                        unfinished = excluded.unfinished
+                  WHERE excluded.last_seq >= session.last_seq",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -259,6 +358,7 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
                     card.updated_at_ms,
                     card.next_timer_ms,
                     i64::try_from(card.item_count).unwrap_or(i64::MAX),
+                    card.unfinished,
                 ])
             })
             .while_(doing)?;
@@ -291,6 +391,7 @@ fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
         updated_at_ms: row.get(9)?,
         next_timer_ms: row.get(10)?,
         item_count: count(11)?,
+        unfinished: row.get(12)?,
         deleted: false,
     })
 }

@@ -56,6 +56,17 @@ pub enum Error {
         /// First event in the journal.
         journal: u64,
     },
+    /// The file has less than was once stored.
+    #[error(
+        "{}, event {known} was stored once: restore the file from a copy; if the folder was restored on purpose, stop \
+         the server and remove node.db, and it is made anew from the files", short(*file)
+    )]
+    Behind {
+        /// Last event in file and journal; 0 if there is no file.
+        file: u64,
+        /// Last event that the catalogue knows of.
+        known: u64,
+    },
     /// The file is not a whole database.
     #[error("the file is damaged: {problem}")]
     FileCorrupt {
@@ -89,6 +100,13 @@ pub enum Error {
     /// A connection of the pool could not be had.
     #[error("waiting for a connection to the catalogue")]
     Pool(#[from] r2d2::Error),
+}
+
+fn short(file: u64) -> String {
+    match file {
+        0 => "the session has no file".to_owned(),
+        file => format!("the file ends at event {file}"),
+    }
 }
 
 impl Error {
@@ -127,6 +145,7 @@ impl Classify for Error {
             | Self::EventCorrupt { .. }
             | Self::Undecodable(_)
             | Self::Gap { .. }
+            | Self::Behind { .. }
             | Self::FileCorrupt { .. }
             | Self::WrongFile
             | Self::JournalCorrupt { .. }

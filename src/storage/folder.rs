@@ -132,22 +132,46 @@ impl Folder {
         Ok(())
     }
 
-    /// Every session file in the folder.
+    /// The folders that session files are in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when they cannot be listed.
+    pub fn session_folders(&self) -> Result<Vec<PathBuf>, Error> {
+        list(&self.root.join("sessions"))
+    }
+
+    /// The session files in one of those folders.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be read.
+    pub fn sessions_in(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut found = list(folder)?;
+        found.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
+        Ok(found)
+    }
+
+    /// Whether there is any session file.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when a folder cannot be read.
-    pub fn sessions(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut found = Vec::new();
-        let doing = "listing the session files";
-        for folder in fs::read_dir(self.root.join("sessions")).while_(doing)? {
-            for file in fs::read_dir(folder.while_(doing)?.path()).while_(doing)? {
-                let path = file.while_(doing)?.path();
-                if path.extension().is_some_and(|extension| extension == "db") {
-                    found.push(path);
-                }
+    pub fn has_sessions(&self) -> Result<bool, Error> {
+        for folder in self.session_folders()? {
+            if !self.sessions_in(&folder)?.is_empty() {
+                return Ok(true);
             }
         }
-        Ok(found)
+        Ok(false)
     }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let doing = "listing the session files";
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).while_(doing)? {
+        found.push(entry.while_(doing)?.path());
+    }
+    Ok(found)
 }

@@ -281,6 +281,9 @@ pub enum Error {
     /// The process ends.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The process began a short while ago.
+    #[error("the server has just started and is still looking through its sessions: try again")]
+    Starting,
 }
 
 impl From<Rejection> for Error {
@@ -303,7 +306,8 @@ impl Classify for Error {
             | Self::DiskFull
             | Self::SessionFull
             | Self::Reset
-            | Self::ShuttingDown => Kind::Unavailable,
+            | Self::ShuttingDown
+            | Self::Starting => Kind::Unavailable,
         }
     }
 
@@ -318,6 +322,7 @@ impl Classify for Error {
             Self::Quarantined(_) => "quarantined",
             Self::Reset => "actor.reset",
             Self::ShuttingDown => "shutting_down",
+            Self::Starting => "starting",
         }
     }
 }

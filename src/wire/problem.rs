@@ -180,6 +180,12 @@ pub const CODES: &[Code] = &[
         "The session cannot be opened",
         "An operator must look at the log; the file is untouched.",
     ),
+    wait(
+        "starting",
+        503,
+        "The server is still looking through its sessions",
+        "Wait as long as Retry-After says; sessions can be used meanwhile.",
+    ),
     wait("shutting_down", 503, "The server is shutting down", "Retry, it may be back soon."),
     wait("storage_full", 507, "The disk is full", "Free space; nothing has to be restarted."),
     code(

@@ -200,7 +200,9 @@ async fn everything_is_there_after_a_restart() {
 async fn a_running_turn_is_interrupted_by_a_restart_and_keeps_its_text() {
     for signal in ["TERM", "KILL"] {
         let dir = tempfile::tempdir().unwrap();
-        let mut server = Options::default().start_in(dir.path());
+        // How long an answer may go on is tested in `drains.rs`.
+        let mut server =
+            Options::default().set("SESSILE__SHUTDOWN__DRAIN_MS", 100).start_in(dir.path());
         let client = Client::new(&server);
         client.say("s", "first").await;
         let (mut socket, _) = Socket::live(&server, "s").await;

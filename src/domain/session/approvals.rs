@@ -141,6 +141,6 @@ pub(super) fn expire<V: View>(view: &V, turn_id: &str, ctx: &Context<'_>) -> Dec
     events.push(Event::Message(message));
     let error = Some("nobody answered the approval in time".to_owned());
     events.push(Event::Turn(Turn { state: TurnState::Stopped, error, ..turn }));
-    events.extend(next(view)?);
+    events.extend(next(view, ctx)?);
     Ok(Decision { events, outcome: Outcome::Done })
 }

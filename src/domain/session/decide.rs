@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub new_id: &'a dyn Fn() -> String,
     /// The bounds in force.
     pub limits: &'a Limits,
+    /// Whether turns may begin; those that wait stay where they are if not.
+    pub begins_turns: bool,
 }
 
 /// What a command leads to.

@@ -367,7 +367,7 @@ pub(super) fn end<V: View>(
         Turn { state, finish_reason, expires_at_ms, usage, error, error_status, resume, ..turn };
     let mut events = finish(view, turn, ctx)?;
     if !waits {
-        events.extend(next(view)?);
+        events.extend(next(view, ctx)?);
     }
     Ok(Decision { events, outcome: Outcome::Done })
 }
@@ -403,6 +403,9 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
         let again = turn.state == TurnState::Running
             && nothing_said
             && turn.attempt <= ctx.limits.turn_retries_count;
+        if again && !ctx.begins_turns {
+            return Ok(nothing(Outcome::Done));
+        }
         if again {
             // Nothing came of it yet, so nothing was paid for that could be paid for twice.
             events.push(Event::Turn(Turn { attempt: turn.attempt + 1, ..turn }));
@@ -414,7 +417,7 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
         };
         events = finish(view, Turn { state, ..turn }, ctx)?;
     }
-    events.extend(next(view)?);
+    events.extend(next(view, ctx)?);
     Ok(Decision { events, outcome: Outcome::Done })
 }
 
@@ -462,7 +465,10 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
 }
 
 /// The turn whose place has come.
-pub(super) fn next<V: View>(view: &V) -> Result<Option<Event>, Stop<V::Error>> {
+pub(super) fn next<V: View>(view: &V, ctx: &Context<'_>) -> Result<Option<Event>, Stop<V::Error>> {
+    if !ctx.begins_turns {
+        return Ok(None);
+    }
     let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
     Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
 }

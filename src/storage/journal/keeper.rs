@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -56,10 +57,16 @@ pub struct Hooks {
 pub(super) struct Shared {
     /// Segments below this are sealed.
     pub active: AtomicU64,
+    /// The newest segment with a durable header; it stays, for what its header counts. 0: there is none.
+    pub headed: AtomicU64,
+    /// Whether no segment is needed any more.
+    pub finished: AtomicBool,
     /// Grows with each write.
     pub writes: AtomicU64,
-    /// Segments below this hold something that was deleted, and go soon.
+    /// Segments below this go as soon as they can: they hold something that was deleted, or are an earlier process's.
     pub urgent: AtomicU64,
+    /// Held by who retires segments.
+    retiring: Mutex<()>,
     failing: Mutex<Option<io::ErrorKind>>,
     hooks: Mutex<Option<Hooks>>,
     wake: (Mutex<Signal>, Condvar),
@@ -72,11 +79,14 @@ struct Signal {
 }
 
 impl Shared {
-    pub(super) fn new(next: u64) -> Self {
+    pub(super) fn new(next: u64, headed: Option<u64>) -> Self {
         Self {
             active: AtomicU64::new(next),
+            headed: AtomicU64::new(headed.unwrap_or(0)),
+            finished: AtomicBool::new(false),
             writes: AtomicU64::new(0),
-            urgent: AtomicU64::new(0),
+            urgent: AtomicU64::new(next),
+            retiring: Mutex::default(),
             failing: Mutex::default(),
             hooks: Mutex::default(),
             wake: Default::default(),
@@ -119,6 +129,7 @@ impl Shared {
 /// The threads; they end when this goes.
 pub(super) struct Keeper {
     shared: Arc<Shared>,
+    retirer: Arc<Retirer>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -138,22 +149,26 @@ impl Keeper {
             ledger: Arc::clone(&ledger),
             shared: Arc::clone(&shared),
         };
-        let retirer = Retirer {
+        let retirer = Arc::new(Retirer {
             dir: options.dir.clone(),
             files_dir: options.files_dir.clone(),
             ledger,
             shared: Arc::clone(&shared),
-            idle_looks: 0,
-            writes: 0,
-        };
+        });
+        let retire = Arc::clone(&retirer);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.to_owned()).spawn(work).ok()
         };
         let threads = [
             spawn("journal-prepare", Box::new(move || preparer.run(next, &prepared))),
-            spawn("journal-retire", Box::new(move || retirer.run())),
+            spawn("journal-retire", Box::new(move || retire.run())),
         ];
-        (Self { shared, threads: threads.into_iter().flatten().collect() }, segments)
+        (Self { shared, retirer, threads: threads.into_iter().flatten().collect() }, segments)
+    }
+
+    /// Retires every segment that nobody needs any more.
+    pub(super) fn retire(&self) -> io::Result<()> {
+        self.retirer.retire()
     }
 }
 
@@ -180,14 +195,15 @@ struct Preparer {
 impl Preparer {
     fn run(&self, mut number: u64, prepared: &SyncSender<Prepared>) {
         let mut bytes = self.bytes.min(FIRST_BYTES_MAX);
-        loop {
-            while self.ledger.segment_count() as u64 >= self.segments_max {
+        while !self.shared.finished.load(Ordering::Acquire) {
+            if self.ledger.segment_count() as u64 >= self.segments_max {
                 self.shared.wake();
                 if self.shared.wait(Duration::from_millis(50)) {
                     return;
                 }
+                continue;
             }
-            match prepare(&self.dir, number, bytes) {
+            match prepare(&self.dir, number, bytes, &self.shared.finished) {
                 Ok(file) => {
                     self.shared.failed(None);
                     if prepared.send(Prepared { number, file, bytes }).is_err() {
@@ -196,6 +212,7 @@ impl Preparer {
                     number += 1;
                     bytes = (bytes * GROWTH).min(self.bytes);
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.shared.failed(Some(error.kind()));
                     tracing::warn!(error = %error, "preparing a journal segment failed, trying again");
@@ -209,7 +226,7 @@ impl Preparer {
 }
 
 /// Makes the file of segment `number`: zeros, so that later writes change no metadata, with a durable name.
-fn prepare(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
+fn prepare(dir: &Path, number: u64, bytes: u64, finished: &AtomicBool) -> io::Result<File> {
     let path = segment::path(dir, number);
     let write = || {
         let mut options = OpenOptions::new();
@@ -218,6 +235,9 @@ fn prepare(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
         let zeros = vec![0; 1 << 20];
         let mut at = 0;
         while at < bytes {
+            if finished.load(Ordering::Acquire) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let length = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(zeros.len());
             file.write_all_at(&zeros[..length], at)?;
             at += length as u64;
@@ -241,31 +261,36 @@ struct Retirer {
     files_dir: PathBuf,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
-    idle_looks: u32,
-    writes: u64,
 }
 
 impl Retirer {
-    fn run(mut self) {
+    fn run(&self) {
+        let (mut idle_looks, mut seen) = (0, 0);
         while !self.shared.wait(LOOK_EVERY) {
-            let idle = self.ledger.idle_segments(self.shared.active.load(Ordering::Acquire));
+            let idle = self.idle();
             if idle.is_empty() {
-                self.idle_looks = 0;
+                idle_looks = 0;
                 self.urge();
                 continue;
             }
             let writes = self.shared.writes.load(Ordering::Acquire);
-            self.idle_looks = if writes == self.writes { self.idle_looks + 1 } else { 0 };
-            self.writes = writes;
+            idle_looks = if writes == seen { idle_looks + 1 } else { 0 };
+            seen = writes;
             let urgent = idle[0] < self.shared.urgent.load(Ordering::Acquire);
-            if idle.len() < GROUP && self.idle_looks < IDLE_LOOKS_MAX && !urgent {
+            if idle.len() < GROUP && idle_looks < IDLE_LOOKS_MAX && !urgent {
                 continue;
             }
-            self.idle_looks = 0;
-            if let Err(error) = self.retire(&idle) {
+            idle_looks = 0;
+            if let Err(error) = self.retire() {
                 tracing::warn!(error = %error, "retiring journal segments failed, trying again");
             }
         }
+    }
+
+    /// Segments that nobody needs any more, oldest first.
+    fn idle(&self) -> Vec<u64> {
+        let active = self.shared.active.load(Ordering::Acquire);
+        self.ledger.idle_segments(active.min(self.shared.headed.load(Ordering::Acquire)))
     }
 
     /// Asks for the files of those sessions that keep old segments alive.
@@ -280,7 +305,13 @@ impl Retirer {
         }
     }
 
-    fn retire(&self, numbers: &[u64]) -> io::Result<()> {
+    fn retire(&self) -> io::Result<()> {
+        let _alone = self.shared.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the flush: what is noted of these sessions is written by it.
+        let numbers = self.idle();
+        if numbers.is_empty() {
+            return Ok(());
+        }
         {
             let hooks = self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(hooks) = &*hooks else { return Ok(()) };
@@ -290,10 +321,14 @@ impl Retirer {
         }
         // One call makes every session file durable; syncing thousands of them one by one takes many times as long.
         rustix::fs::syncfs(File::open(&self.files_dir)?)?;
-        for number in numbers {
-            fs::remove_file(segment::path(&self.dir, *number))?;
+        for number in &numbers {
+            match fs::remove_file(segment::path(&self.dir, *number)) {
+                // Who fails in the middle comes here again.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        self.ledger.close_segments(numbers);
+        self.ledger.close_segments(&numbers);
         Ok(())
     }
 }

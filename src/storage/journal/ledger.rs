@@ -1,5 +1,6 @@
 //! Which records are durable in the journal but not yet in their session's file. What decides when a segment may go.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -18,6 +19,19 @@ pub(super) struct Place {
     pub offset: u64,
     /// Seq of its last event.
     pub last_seq: u64,
+    /// Unix time of its last event, in milliseconds.
+    pub at_ms: i64,
+}
+
+/// A session with records that its file may lack, as far as the journal alone tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Which.
+    pub key: Key,
+    /// Seq of its last event.
+    pub last_seq: u64,
+    /// Unix time of its last event, in milliseconds: its place in lists by activity.
+    pub at_ms: i64,
 }
 
 #[derive(Default)]
@@ -88,10 +102,65 @@ impl Ledger {
         self.books().pending.contains_key(&hash)
     }
 
-    /// Sessions with such records; at most `max`.
+    /// Seq of the last event of `hash` that its file may not hold; `None` if the file holds all.
     #[must_use]
-    pub fn pending_keys(&self, max: usize) -> Vec<Key> {
-        self.books().pending.values().filter_map(|p| p.key.clone()).take(max).collect()
+    pub fn last_seq(&self, hash: KeyHash) -> Option<u64> {
+        Some(self.books().pending.get(&hash)?.places.last()?.last_seq)
+    }
+
+    /// Sessions with such records, those first that keep the oldest segments.
+    #[must_use]
+    pub fn oldest(&self) -> Vec<Key> {
+        let books = self.books();
+        let place = |pending: &Pending| {
+            let first = pending.places.first()?;
+            Some((first.segment, first.offset, pending.key.clone()?))
+        };
+        let mut found: Vec<_> = books.pending.values().filter_map(place).collect();
+        drop(books);
+        found.sort_unstable_by_key(|(segment, offset, _)| (*segment, *offset));
+        found.into_iter().map(|(_, _, key)| key).collect()
+    }
+
+    /// Sessions of `workspace` with such records, by the time of their last event, newest first, and then by hash:
+    /// those behind the place `after`, at most `max`.
+    #[must_use]
+    pub fn newest(&self, workspace: &str, after: (i64, KeyHash), max: usize) -> Vec<Behind> {
+        let order = |at_ms: i64, hash: KeyHash| (Reverse(at_ms), hash);
+        let after = order(after.0, after.1);
+        let books = self.books();
+        let mut found: Vec<(i64, KeyHash, u64, &Key)> = books
+            .pending
+            .iter()
+            .filter_map(|(hash, pending)| {
+                let (last, key) = (pending.places.last()?, pending.key.as_ref()?);
+                let behind = order(last.at_ms, *hash) > after;
+                (behind && key.workspace() == workspace).then_some((
+                    last.at_ms,
+                    *hash,
+                    last.last_seq,
+                    key,
+                ))
+            })
+            .collect();
+        let place = |(at_ms, hash, ..): &(i64, KeyHash, u64, &Key)| order(*at_ms, *hash);
+        if found.len() > max {
+            found.select_nth_unstable_by_key(max, place);
+            found.truncate(max);
+        }
+        found.sort_unstable_by_key(place);
+        let behind = |(at_ms, _, last_seq, key): (i64, KeyHash, u64, &Key)| Behind {
+            key: key.clone(),
+            last_seq,
+            at_ms,
+        };
+        found.into_iter().map(behind).collect()
+    }
+
+    /// How many sessions have such records.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        self.books().pending.len()
     }
 
     /// Sessions that keep the oldest segment alive.

@@ -33,6 +33,7 @@ mod segment;
 mod writer;
 
 pub use keeper::Hooks;
+pub use ledger::Behind;
 pub use ledger::Ledger;
 pub use record::Encoded;
 pub use record::Entry;

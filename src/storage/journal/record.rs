@@ -52,6 +52,8 @@ pub struct Encoded {
     pub key: Key,
     /// Seq of the last event.
     pub last_seq: u64,
+    /// Unix time of the last event, in milliseconds.
+    pub at_ms: i64,
     /// The bytes.
     pub payload: Vec<u8>,
     /// CRC-32 of the bytes.
@@ -108,7 +110,8 @@ impl Record {
         }
         let last_seq = self.first_seq + self.entries.len() as u64 - 1;
         let crc = crc32fast::hash(&out);
-        Encoded { key: self.key.clone(), last_seq, payload: out, crc }
+        let at_ms = self.entries.last().map_or(0, |entry| entry.recorded_at_ms);
+        Encoded { key: self.key.clone(), last_seq, at_ms, payload: out, crc }
     }
 
     /// Reads what [`Record::encode`] wrote; `None` if it did not.

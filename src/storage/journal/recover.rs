@@ -112,7 +112,8 @@ fn scan_segment(current: &Found, limit: Option<u64>, recovered: &mut Recovered) 
         }
         let Some(record) = Record::decode(payload) else { break };
         let last_seq = record.first_seq + record.entries.len() as u64 - 1;
-        let place = Place { segment: header.number, offset: offset as u64, last_seq };
+        let at_ms = record.entries.last().map_or(0, |entry| entry.recorded_at_ms);
+        let place = Place { segment: header.number, offset: offset as u64, last_seq, at_ms };
         recovered.records.push((record.key, place));
         offset += frame.stride();
         lsn += 1;

@@ -22,6 +22,7 @@ use crate::base::clock;
 use crate::base::ids::KeyHash;
 use crate::base::metric;
 use crate::storage::Error;
+use crate::storage::While;
 use crate::storage::journal::Damage;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Encoded;
@@ -35,6 +36,7 @@ use crate::storage::journal::recover;
 use crate::storage::journal::segment;
 use crate::storage::journal::segment::FRAME_BYTES;
 use crate::storage::journal::segment::Frame;
+use crate::storage::journal::segment::HEADER_BYTES;
 use crate::storage::journal::segment::Header;
 
 /// Submissions that wait for the writer; each shard has a few at most.
@@ -81,6 +83,7 @@ pub(super) type Appended = oneshot::Receiver<Result<(), AppendError>>;
 enum Submission {
     Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
     Seal,
+    Finish(oneshot::Sender<()>),
 }
 
 /// The journal of a node. Cheap to clone; the last clone to go ends its threads.
@@ -92,7 +95,7 @@ pub struct Journal {
     dir: Arc<PathBuf>,
     epoch: u64,
     // Last, so that the threads end after the channel is closed.
-    _keeper: Arc<Keeper>,
+    keeper: Arc<Keeper>,
 }
 
 impl Journal {
@@ -122,11 +125,12 @@ impl Journal {
             ledger.open_segment(*number);
         }
         ledger.add(found.records.into_iter());
-        let shared = Arc::new(Shared::new(found.next_segment));
+        let shared = Arc::new(Shared::new(found.next_segment, found.segments.last().copied()));
         let (keeper, prepared) =
             Keeper::start(options, found.next_segment, Arc::clone(&ledger), Arc::clone(&shared));
         let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
         let mut writer = Writer {
+            dir: options.dir.clone(),
             prepared,
             current: None,
             next_lsn: found.next_lsn,
@@ -141,14 +145,8 @@ impl Journal {
             .spawn(move || writer.run(&receiver))
             .map_err(doing("starting the journal thread"))?;
         let dir = Arc::new(options.dir.clone());
-        let journal = Self {
-            submissions,
-            ledger,
-            shared,
-            dir,
-            epoch: found.epoch,
-            _keeper: Arc::new(keeper),
-        };
+        let journal =
+            Self { submissions, ledger, shared, dir, epoch: found.epoch, keeper: Arc::new(keeper) };
         Ok((journal, found.damage))
     }
 
@@ -167,10 +165,26 @@ impl Journal {
         }
     }
 
-    /// Ends the current segment, so that what it holds can be retired; used after something was deleted.
+    /// Ends the newest segment that holds records, so that what it holds can be retired soon; used after something was
+    /// deleted, and when the sessions of an earlier process are up to date.
     pub fn seal(&self) {
         // A full queue means that segments fill quickly anyway.
         drop(self.submissions.try_send(Submission::Seal));
+    }
+
+    /// Ends the journal of a process that stops: takes nothing more, and retires what is in the session files. Of a
+    /// journal that nobody needs a header is left, so that places and lives are counted on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when that does not work; then more is left, and the next process reads it.
+    pub fn finish(&self) -> Result<(), Error> {
+        let (done, finished) = oneshot::channel();
+        if self.submissions.send(Submission::Finish(done)).is_ok() {
+            // Without an answer the disk fails, and the next process reads what there is.
+            drop(finished.blocking_recv());
+        }
+        self.keeper.retire().while_("retiring the journal")
     }
 
     /// The records of `hash` that its file may not hold, oldest first.
@@ -228,6 +242,7 @@ struct Segment {
 }
 
 struct Writer {
+    dir: PathBuf,
     prepared: Receiver<Prepared>,
     current: Option<Segment>,
     next_lsn: u64,
@@ -242,10 +257,11 @@ impl Writer {
     fn run(&mut self, submissions: &Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
             let (mut records, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
-            let (mut next, mut seal) = (Some(first), false);
+            let (mut next, mut seal, mut finish) = (Some(first), false, None);
             while let Some(submission) = next.take() {
                 match submission {
                     Submission::Seal => seal = true,
+                    Submission::Finish(done) => finish = Some(done),
                     Submission::Append(new, done) => {
                         bytes +=
                             new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
@@ -263,11 +279,56 @@ impl Writer {
                 // A caller that went away does not care.
                 let _gone = done.send(result);
             }
-            if seal {
-                self.seal();
-                let sealed = self.shared.active.load(Ordering::Acquire);
-                self.shared.urgent.store(sealed, Ordering::Release);
+            if (seal || finish.is_some())
+                && self.holds_records()
+                && let Err(error) = self.roll()
+            {
+                tracing::warn!(error = %error, "a journal segment could not be ended");
             }
+            if let Some(done) = finish {
+                self.finish();
+                // Who waits may have given up.
+                let _gone = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Whether the newest segment with a durable header may hold records.
+    fn holds_records(&self) -> bool {
+        let headed = self.shared.headed.load(Ordering::Acquire) > 0;
+        self.current.as_ref().map_or(headed, |segment| segment.offset > HEADER_BYTES as u64)
+    }
+
+    /// Ends the newest segment and begins the next with a header alone: that counts places and lives on when all before
+    /// it are gone.
+    fn roll(&mut self) -> io::Result<()> {
+        self.abandon();
+        let segment = self.next_segment()?;
+        let current = self.current.insert(segment);
+        let (number, epoch, first_lsn) = (current.number, self.epoch, self.next_lsn);
+        let header = Header { number, epoch, first_lsn }.encode();
+        let written = current.file.write_all_at(&header, 0).and_then(|()| current.file.sync_data());
+        if written.is_err() {
+            self.abandon();
+            return written;
+        }
+        current.offset = HEADER_BYTES as u64;
+        self.shared.headed.store(number, Ordering::Release);
+        self.shared.urgent.store(number, Ordering::Release);
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Leaves nothing behind that the next process would only read through: zeros.
+    fn finish(&mut self) {
+        self.shared.finished.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(segment) = self.current.take() {
+            drop(segment.file.set_len(segment.offset.max(HEADER_BYTES as u64)));
+        }
+        while let Ok(prepared) = self.prepared.recv_timeout(SEGMENT_WAIT) {
+            drop(fs::remove_file(segment::path(&self.dir, prepared.number)));
         }
     }
 
@@ -309,8 +370,10 @@ impl Writer {
     /// Writes as many of `records` as the segment takes, at least one, and syncs; returns how many.
     fn write_some(&mut self, records: &[Encoded]) -> io::Result<usize> {
         let first = segment::stride(records[0].payload.len()) as u64;
-        if self.current.as_ref().is_some_and(|s| s.offset > 0 && s.offset + first > s.bytes) {
-            self.seal();
+        let full = |s: &Segment| s.offset > HEADER_BYTES as u64 && s.offset + first > s.bytes;
+        if self.current.as_ref().is_some_and(full) {
+            self.abandon();
+            self.shared.wake();
         }
         if self.current.is_none() {
             self.current = Some(self.next_segment()?);
@@ -337,7 +400,8 @@ impl Writer {
                 segment: segment.number,
             };
             frame.put(&record.payload, &mut self.buffer);
-            let place = Place { segment: segment.number, offset, last_seq: record.last_seq };
+            let (last_seq, at_ms) = (record.last_seq, record.at_ms);
+            let place = Place { segment: segment.number, offset, last_seq, at_ms };
             places.push((record.key.clone(), place));
         }
         let started = clock::instant();
@@ -345,6 +409,7 @@ impl Writer {
         segment.file.sync_data()?;
         metric::counters().journal_sync.observe(started.elapsed().as_secs_f64());
         segment.offset += self.buffer.len() as u64;
+        self.shared.headed.store(segment.number, Ordering::Release);
         let written = places.len();
         self.next_lsn += written as u64;
         self.shared.writes.fetch_add(1, Ordering::Release);
@@ -369,13 +434,6 @@ impl Writer {
         self.ledger.open_segment(number);
         self.shared.active.store(number, Ordering::Release);
         Ok(Segment { number, file, bytes, offset: 0 })
-    }
-
-    fn seal(&mut self) {
-        if self.current.as_ref().is_some_and(|segment| segment.offset > 0) {
-            self.abandon();
-            self.shared.wake();
-        }
     }
 
     fn abandon(&mut self) {

@@ -25,6 +25,7 @@ use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
 use crate::storage::session::template;
+use crate::storage::session::turn;
 
 /// What holds for every connection to a session file.
 ///
@@ -134,6 +135,18 @@ impl SessionFile {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Whether a turn runs or waits for its place; also when that cannot be told.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        let active = self.head.active_turn.as_ref();
+        match active.map(|turn| turn.state.is_active()) {
+            Some(true) => true,
+            // What waits behind an approval goes on with it.
+            Some(false) => false,
+            None => turn::any_queued(&self.connection).unwrap_or(true),
+        }
     }
 
     /// Whether there is no file yet.

@@ -20,6 +20,7 @@ mod turn;
 pub use file::OpenTransaction;
 pub use file::SessionFile;
 pub use read::card;
+pub use read::owner;
 pub use timer::Timer;
 
 #[cfg(test)]

@@ -113,7 +113,8 @@ pub fn card(path: &Path) -> Result<Card, Error> {
     let connection = Connection::open_with_flags(path, flags).while_(doing)?;
     let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, created_at_ms,
                       updated_at_ms, (SELECT min(fire_at_ms) FROM timer),
-                      (SELECT id FROM turn WHERE state IN ('running', 'stopping')), item_count FROM meta";
+                      (SELECT id FROM turn WHERE state IN ('running', 'waiting_approval', 'stopping')), item_count,
+                      EXISTS (SELECT 1 FROM turn WHERE state IN ('queued', 'running', 'stopping')) FROM meta";
     let card = connection.query_row(sql, [], |row| {
         Ok(Card {
             key: key_at(row)?,
@@ -127,10 +128,25 @@ pub fn card(path: &Path) -> Result<Card, Error> {
             next_timer_ms: row.get(9)?,
             active_turn: row.get(10)?,
             item_count: seq_at(row, 11)?,
+            unfinished: row.get(12)?,
             deleted: false,
         })
     });
     card.while_(doing)
+}
+
+/// Whose file is at `path`; less is needed for that than for the rest.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when it is no session file.
+pub fn owner(path: &Path) -> Result<Key, Error> {
+    let doing = "reading whose a session file is";
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).while_(doing)?;
+    connection.query_row("SELECT workspace, name FROM meta", [], key_at).while_(doing)
 }
 
 fn last_hash(connection: &Connection, head: &Head) -> Result<[u8; 16], Error> {

@@ -182,7 +182,8 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
         count.set(count.get() + 1);
         format!("made-{base}-{}", count.get())
     };
-    let context = Context { now_ms: at_ms, new_id: &new_id, limits: &Limits::default() };
+    let limits = Limits::default();
+    let context = Context { now_ms: at_ms, new_id: &new_id, limits: &limits, begins_turns: true };
     let decision = match decide(file, command, &context) {
         Ok(decision) => decision,
         Err(Stop::Rejected(_)) => return Ok(Vec::new()),

@@ -52,6 +52,17 @@ pub(super) fn queued(connection: &Connection) -> Result<Vec<Turn>, Error> {
         .while_("reading the turns that wait")
 }
 
+/// Whether turns wait.
+pub(super) fn any_queued(connection: &Connection) -> Result<bool, Error> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM turn
+              WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping') AND state = 'queued')",
+        )
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .while_("looking for turns that wait")
+}
+
 /// Brings the rows up to event `seq`: `turn` as it is from now on.
 pub(super) fn project(
     connection: &Connection,

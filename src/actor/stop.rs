@@ -1,0 +1,181 @@
+//! How a node ends: turns run out, what still runs is cut off, everything is written to the files.
+//!
+//! In this order, so that whoever looks on misses nothing: no turn begins any more, while messages and reads go on as
+//! ever (`drain`); turns that are not over in time become `interrupted`, with the text they had, and readers see that as
+//! they see every event; then nothing is taken any more, readers are told, files are closed, and the journal keeps only
+//! what did not get into its file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use actix::ActorFutureExt;
+use actix::Context;
+use actix::Handler;
+use actix::Message;
+use actix::ResponseActFuture;
+use actix::WrapFuture;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use crate::actor::cell::State;
+use crate::actor::life::note;
+use crate::actor::node::Node;
+use crate::actor::shard::Shard;
+use crate::base::clock;
+use crate::wire::envelope::Error;
+use crate::wire::feed::Close;
+
+/// How often is asked whether what is waited for is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long the ends of turns, and then what is with the journal, may take to become durable.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
+/// What a stop waits for.
+#[derive(Clone, Copy)]
+enum Work {
+    /// Turns that run.
+    Turns,
+    /// Commands that were taken and are not durable.
+    Commands,
+}
+
+/// How many sessions of a shard do `Work`.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub(super) struct Busy(Work);
+
+/// Cut off the turns that run.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Interrupt;
+
+/// Tell all subscribers, write everything to the files, until this time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop(Instant);
+
+impl Node {
+    /// Begins no more turns and lets those that run come to their end, for at most `patience`. Everything else goes on.
+    pub async fn drain(&self, patience: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.shared.ready.store(false, Ordering::Release);
+        self.wait_for(Work::Turns, patience).await;
+    }
+
+    /// Cuts off the turns that still run, tells every subscriber, takes nothing new, and writes what is in memory to the
+    /// files, for at most `patience`.
+    pub async fn stop(&self, patience: Duration) {
+        let deadline = clock::instant() + patience;
+        self.shared.draining.store(true, Ordering::Release);
+        join_all(self.shards.iter().map(|shard| shard.send(Interrupt))).await;
+        self.wait_for(Work::Turns, SETTLE_MAX).await;
+        self.shared.stopping.store(true, Ordering::Release);
+        self.wait_for(Work::Commands, SETTLE_MAX).await;
+        let stops = join_all(self.shards.iter().map(|shard| shard.send(Stop(deadline))));
+        if tokio::time::timeout(patience, stops).await.is_err() {
+            tracing::warn!("not every session was written to its file in time");
+        }
+        let (done, finished) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        // A thread that the process does not wait for: whatever it does not come to is in the journal.
+        let finish = move || {
+            let flushed = shared.catalogue.flush().and_then(|()| shared.journal.finish());
+            if let Err(error) = flushed {
+                tracing::warn!(error = %error, "writing the catalogue and retiring the journal");
+            }
+            // Who waits may have given up.
+            let _gone = done.send(());
+        };
+        let begun = thread::Builder::new().name("finish".to_owned()).spawn(finish);
+        if begun.is_ok() {
+            drop(tokio::time::timeout(patience, finished).await);
+        }
+        match self.shared.journal.ledger().pending_count() {
+            0 => tracing::info!("every session is in its file"),
+            count => tracing::warn!(
+                "{count} sessions are not whole in their files; the journal has the rest, and the next start goes on with it"
+            ),
+        }
+    }
+
+    async fn wait_for(&self, work: Work, patience: Duration) {
+        let over = async {
+            let mut every = tokio::time::interval(LOOK_EVERY);
+            loop {
+                every.tick().await;
+                let busy = join_all(self.shards.iter().map(|shard| shard.count(Busy(work)))).await;
+                if busy.iter().sum::<usize>() == 0 {
+                    return;
+                }
+            }
+        };
+        // What is not over by then is cut off.
+        drop(tokio::time::timeout(patience, over).await);
+    }
+}
+
+impl Handler<Busy> for Shard {
+    type Result = usize;
+
+    fn handle(&mut self, Busy(work): Busy, _: &mut Self::Context) -> usize {
+        let cells = self.cells.values();
+        match work {
+            Work::Turns => cells.filter(|cell| cell.runs_turn()).count(),
+            Work::Commands => cells.filter(|cell| cell.in_flight.is_some()).count(),
+        }
+    }
+}
+
+impl Handler<Interrupt> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: Interrupt, ctx: &mut Context<Self>) {
+        let running: Vec<_> =
+            self.cells.iter().filter(|(_, cell)| cell.runs_turn()).map(|(hash, _)| *hash).collect();
+        for hash in running {
+            if let Some(cell) = self.cells.get_mut(&hash) {
+                // Its task ends with this. Behind what it posted already.
+                cell.writing = None;
+                cell.reconcile_last();
+            }
+            self.make_ready(hash, ctx);
+        }
+    }
+}
+
+impl Handler<Stop> for Shard {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Stop(deadline): Stop, _: &mut Self::Context) -> Self::Result {
+        let mut files = Vec::new();
+        for (hash, cell) in &mut self.cells {
+            cell.hub.close(Close::Restarting);
+            cell.refuse_all(&Error::ShuttingDown);
+            if cell.in_flight.is_none()
+                && let State::Awake(file) = std::mem::replace(&mut cell.state, State::Away)
+            {
+                note(&self.shared, &file, cell.next_timer_ms);
+                files.push((*hash, file));
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let close = move || {
+            for (hash, file) in files {
+                if clock::instant() >= deadline {
+                    return;
+                }
+                let last_seq = file.head().last_seq;
+                match file.close(&shared.folder) {
+                    Ok(()) => shared.journal.ledger().applied(hash, last_seq),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "closing a session file; the journal has what it lacks");
+                    }
+                }
+            }
+        };
+        Box::pin(tokio::task::spawn_blocking(close).into_actor(self).map(|_, _, _| ()))
+    }
+}
