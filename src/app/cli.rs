@@ -1,6 +1,5 @@
-//! The command line: `serve`, which is also what no verb means, and `bench`.
+//! The command line: `serve`, which is also what no verb means, and what can be done beside it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -28,6 +27,18 @@ enum Verb {
     Serve(Serve),
     /// Measure this build on this machine: bounded, on loopback, with a server of its own.
     Bench(bench::Options),
+    /// Ask a running server whether it is ready; exit code 0 or 1.
+    Health(Health),
+}
+
+#[derive(Args, Debug)]
+struct Health {
+    /// Where it accepts [default: `http.listen` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// Every setting is also a key of the file and an environment variable, as `SESSILE__HTTP__LISTEN`. Flags win over the
@@ -36,7 +47,7 @@ enum Verb {
 struct Serve {
     /// Address to accept on; port 0 takes a free one [default: 127.0.0.1:8080] [env: `SESSILE__HTTP__LISTEN`]
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
     /// The data folder, made if it is new [default: ./data] [env: `SESSILE__STORAGE__DATA`]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -60,6 +71,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let system = actix_web::rt::System::new();
     match cli.verb {
         Some(Verb::Bench(options)) => system.block_on(bench::run(&options)),
+        Some(Verb::Health(health)) => {
+            let flags = [("http.listen", health.listen)];
+            let config = load(health.config.as_deref(), &flags).context("reading the settings")?;
+            system.block_on(app::health::check(config.http.listen))
+        }
         Some(Verb::Serve(serve)) => system.block_on(start(serve)),
         None => system.block_on(start(cli.serve)),
     }
@@ -68,7 +84,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 async fn start(serve: Serve) -> anyhow::Result<()> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let flags = [
-        ("http.listen", serve.listen.map(|address| address.to_string())),
+        ("http.listen", serve.listen),
         ("storage.data", serve.data.map(text)),
         ("journal.accept_damage", serve.accept_journal_damage.then(|| "true".to_owned())),
     ];

@@ -18,7 +18,6 @@ use crate::router::Router;
 /// The documents, as they are in the repository.
 pub(super) const DOCUMENTS: &[(&str, &str)] = &[
     ("README.md", include_str!("../../README.md")),
-    ("configuration.md", include_str!("../../docs/configuration.md")),
     ("errors.md", include_str!("../../docs/errors.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
 ];
@@ -103,7 +102,7 @@ pub(super) async fn read(name: Path<String>) -> Result<HttpResponse, ApiError> {
     let Some((_, text)) = DOCUMENTS.iter().find(|(known, _)| *known == name.as_str()) else {
         let known: Vec<&str> = DOCUMENTS.iter().map(|(name, _)| *name).collect();
         let detail = format!("there is no document `{name}`; there are {}", known.join(", "));
-        return Err(ApiError::new("route_not_found", detail));
+        return Err(ApiError::new("document_not_found", detail));
     };
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
