@@ -227,10 +227,10 @@ impl Counters {
     fn begin(&self) {
         self.actors("active");
         for (limit, ..) in TABLE {
-            self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() });
+            drop(self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() }));
         }
         for cause in CAUSES {
-            self.activations.get_or_create(&CauseLabel { kind: "session", cause });
+            drop(self.activations.get_or_create(&CauseLabel { kind: "session", cause }));
         }
         for command in COMMANDS {
             self.commands(command, "rejected");
@@ -242,10 +242,10 @@ impl Counters {
             self.frames(transport);
         }
         for action in SLOW {
-            self.slow_consumers.get_or_create(&ActionLabel { action });
+            drop(self.slow_consumers.get_or_create(&ActionLabel { action }));
         }
         for outcome in TIMERS {
-            self.timers.get_or_create(&OutcomeLabel { outcome });
+            drop(self.timers.get_or_create(&OutcomeLabel { outcome }));
         }
         for dialect in DIALECTS {
             self.sockets(dialect);
@@ -255,7 +255,7 @@ impl Counters {
     /// Makes the series of a provider that can be asked.
     pub fn provider(&self, name: &str) {
         for outcome in TURNS {
-            self.turns.get_or_create(&TurnLabel { provider: name.to_owned(), outcome });
+            drop(self.turns.get_or_create(&TurnLabel { provider: name.to_owned(), outcome }));
         }
         self.tokens(name, 0, 0);
     }

@@ -25,10 +25,7 @@ pub fn is_full(path: &Path, reserve: Option<u64>) -> Result<bool, Error> {
 fn space(path: &Path) -> Result<(u64, u64), Error> {
     let stat = rustix::fs::statvfs(path).map_err(std::io::Error::from);
     let stat = stat.while_("asking for free disk space")?;
-    Ok((
-        stat.f_blocks.saturating_mul(stat.f_frsize),
-        stat.f_bavail.saturating_mul(stat.f_frsize),
-    ))
+    Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
 /// What the data takes of its disk.

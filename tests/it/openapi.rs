@@ -212,7 +212,9 @@ async fn the_first_page_loads_nothing_and_leads_on() {
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     let page = reply.text(200);
     let address = server.base.strip_prefix("http://").unwrap();
-    for word in [env!("CARGO_PKG_VERSION"), "echo", "dev mode", &format!("curl -N http://{address}/chat")] {
+    for word in
+        [env!("CARGO_PKG_VERSION"), "echo", "dev mode", &format!("curl -N http://{address}/chat")]
+    {
         assert!(page.contains(word), "{word}: {page}");
     }
     for foreign in ["<script", "src=", "@import", "url(", "https://"] {

@@ -106,7 +106,8 @@ fn every_event_of_the_log_has_a_schema() {
         "id": "m", "seq": 1, "version": 1, "role": "user", "content": "x", "parts": [], "status": "complete",
         "createdAt": 1, "createdAtMs": 1, "updatedAtMs": 1,
     });
-    let turn = json!({ "id": "t", "state": "running", "inputId": "m", "messageId": "n", "attempt": 1 });
+    let turn =
+        json!({ "id": "t", "state": "running", "inputId": "m", "messageId": "n", "attempt": 1 });
     let frames = [
         json!({ "type": "message", "seq": 1, "message": message }),
         json!({ "type": "message-parts", "seq": 2, "messageId": "m", "version": 2, "parts": [{ "type": "text" }] }),
@@ -116,7 +117,7 @@ fn every_event_of_the_log_has_a_schema() {
         json!({ "type": "turn", "seq": 6, "turn": turn }),
         json!({ "type": "part-update", "seq": 7, "messageId": "m", "part": 0, "fields": {} }),
         json!({ "type": "branch", "seq": 8, "from": 2 }),
-        json!({ "type": "items", "seq": 9, "change": { "cutFrom": 1, "items": [{ "sequence": 1, "body": {} }] } }),
+        json!({ "type": "items", "seq": 9, "change": { "cutFrom": 1, "items": [{ "id": "i", "sequence": 1, "body": {}, "createdAtMs": 1 }] } }),
     ];
     let mut seen = BTreeSet::new();
     for frame in frames {
