@@ -25,7 +25,7 @@ pub(super) const DOCUMENTS: &[(&str, &str)] = &[
 const STYLE: &str = ":root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:CanvasText;background:Canvas}\
 h1{margin:0;font-size:1.8rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.5rem 0}\
-pre{padding:.8rem 1rem;overflow-x:auto;border:1px solid color-mix(in srgb,CanvasText 25%,Canvas);border-radius:.4rem;\
+pre{padding:.8rem 1rem;white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid color-mix(in srgb,CanvasText 25%,Canvas);border-radius:.4rem;\
 background:color-mix(in srgb,CanvasText 6%,Canvas)}code{font:14px/1.5 ui-monospace,monospace}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.5rem;margin:0}dt{opacity:.7}dd{margin:0}\
 ul{margin:0;padding-left:1.2rem}a{color:LinkText}.ok::before,.no::before{content:'';display:inline-block;width:.6rem;\
@@ -50,7 +50,7 @@ fn page(host: &str, router: &Router) -> String {
     let mut documents = String::new();
     for (name, text) in DOCUMENTS {
         let title = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let title = escape(title);
+        let title = if *name == "README.md" { "README".to_owned() } else { escape(title) };
         write!(documents, "<li><a href=\"/docs/{name}\">{title}</a></li>")
             .expect("writing to a string");
     }
