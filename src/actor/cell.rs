@@ -163,6 +163,14 @@ impl Cell {
         self.job_bytes = 0;
     }
 
+    /// Takes out the requests for its deletion: the only ones that need no file.
+    pub(super) fn take_deletions(&mut self) -> Vec<Job> {
+        let deletes = |job: &Job| matches!(job.request, Request::Command(Command::Delete, _));
+        let (deletions, others): (Vec<_>, _) = self.jobs.drain(..).partition(deletes);
+        self.jobs = others.into();
+        deletions
+    }
+
     /// Takes the session out of use for a while.
     pub(super) fn quarantine(&mut self, why: Arc<str>) {
         let pause =

@@ -25,7 +25,10 @@ use crate::base::metric;
 use crate::domain::session::Rejection;
 use crate::storage;
 use crate::storage::catalogue::Card;
+use crate::storage::describe;
 use crate::storage::session::SessionFile;
+use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
@@ -123,11 +126,48 @@ impl Shard {
                 self.make_ready(hash, ctx);
             }
             Err(error) => {
-                cell.quarantine(describe(&error).into());
+                let why: Arc<str> = describe(&error).into();
+                let deletions = cell.take_deletions();
+                cell.quarantine(Arc::clone(&why));
+                self.delete_unreadable(hash, deletions, why, ctx);
                 self.slept();
                 self.let_in(ctx);
             }
         }
+    }
+
+    /// Carries out the `deletions` of a session whose file cannot be used.
+    pub(super) fn delete_unreadable(
+        &mut self,
+        hash: KeyHash,
+        deletions: Vec<Job>,
+        why: Arc<str>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(cell) = self.cells.get_mut(&hash).filter(|_| !deletions.is_empty()) else {
+            return;
+        };
+        cell.hub.close(Close::Deleted);
+        cell.state = State::Away;
+        let (shared, key) = (Arc::clone(&self.shared), cell.key.clone());
+        let task = tokio::task::spawn_blocking(move || wake::delete_unreadable(&shared, &key));
+        ctx.spawn(task.into_actor(self).map(move |result, shard, ctx| {
+            let Some(cell) = shard.cells.get_mut(&hash) else { return };
+            match result {
+                Ok(Ok(())) => {
+                    tracing::warn!(session.id = %cell.key.id(), "session {:?} was deleted without being read", cell.key);
+                    shard.shared.catalogue.note(Card::gone(cell.key.clone()));
+                    cell.state = State::Gone;
+                    deletions.into_iter().for_each(|job| job.answer(Ok(Answer::Done { seq: 0 })));
+                }
+                _ => {
+                    cell.quarantine(Arc::clone(&why));
+                    let error = Error::Quarantined(why);
+                    deletions.into_iter().for_each(|job| job.answer(Err(error.clone())));
+                }
+            }
+            shard.make_ready(hash, ctx);
+        }));
     }
 
     pub(super) fn forget_if_empty(&mut self, hash: KeyHash) {
@@ -394,17 +434,6 @@ fn may_create(request: &Request) -> bool {
         Request::Command(command, _) => command.may_create(),
         Request::Query(query) => matches!(query, Query::Subscribe { absent_ok: true, .. }),
     }
-}
-
-pub(super) fn describe(error: &storage::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Notes in the catalogue what a session is like, if it exists.

@@ -27,7 +27,6 @@ use crate::actor::cell::Cell;
 use crate::actor::cell::State;
 use crate::actor::cell::Writing;
 use crate::actor::job::Job;
-use crate::actor::life::describe;
 use crate::actor::life::note;
 use crate::actor::node::Shared;
 use crate::actor::turn;
@@ -40,6 +39,7 @@ use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::domain::session::Rejection;
 use crate::storage;
+use crate::storage::describe;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::wire::envelope::Answer;
@@ -294,8 +294,10 @@ impl Shard {
                 State::Asleep => self.wake(hash, ctx),
                 State::Quarantined { until, why, .. } => {
                     if clock::instant() < *until {
-                        let error = Error::Quarantined(Arc::clone(why));
-                        cell.refuse_all(&error);
+                        let why = Arc::clone(why);
+                        let deletions = cell.take_deletions();
+                        cell.refuse_all(&Error::Quarantined(Arc::clone(&why)));
+                        self.delete_unreadable(hash, deletions, why, ctx);
                     } else {
                         self.wake(hash, ctx);
                     }

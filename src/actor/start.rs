@@ -17,7 +17,6 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use crate::actor::life::describe;
 use crate::actor::node::Node;
 use crate::actor::node::Shared;
 use crate::actor::wake;
@@ -26,6 +25,7 @@ use crate::base::clock;
 use crate::base::metric;
 use crate::storage;
 use crate::storage::catalogue::Card;
+use crate::storage::describe;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;

@@ -1,12 +1,11 @@
 //! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
 
-use std::fs;
-
 use crate::actor::life::note;
 use crate::actor::node::Shared;
 use crate::base::Key;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
+use crate::storage::describe;
 use crate::storage::journal::Record;
 use crate::storage::session;
 use crate::storage::session::SessionFile;
@@ -29,27 +28,20 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
+    folder.finish_rebuild(hash)?;
     let path = folder.session(hash);
     let has_file = folder.has(&path)?;
-    let whole_in_journal = pending.first().is_some_and(|record| record.first_seq == 1);
     // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     if !has_file && pending.is_empty() {
         return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
     let opened = match has_file {
-        true => open_file(key, &path, !pending.is_empty()),
+        true => SessionFile::open(key, &path),
         false => SessionFile::create(key),
     };
     let mut file = match opened {
-        // A new file that a power cut left half written: the journal has everything that should be in it.
-        Err(error) if whole_in_journal && error.is_half_written() => {
-            tracing::warn!(session.id = %key.id(), error = %error, "session {key:?} is rebuilt from the journal");
-            for extension in ["db", "db-wal", "db-shm"] {
-                drop(fs::remove_file(path.with_extension(extension)));
-            }
-            SessionFile::create(key)?
-        }
+        Err(error) if error.is_damage() => repair(shared, key, error, &pending, known)?,
         other => other?,
     };
     if replay(&mut file, &pending)? {
@@ -65,6 +57,25 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     note(shared, &file, file.next_timer_ms().unwrap_or(None));
     shared.journal.ledger().applied(hash, committed(&file));
     Ok(Found::File(Box::new(file)))
+}
+
+/// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
+fn repair(
+    shared: &Shared,
+    key: &Key,
+    damage: Error,
+    pending: &[Record],
+    known: u64,
+) -> Result<SessionFile, Error> {
+    // As after a power cut in the middle of the first write.
+    if pending.first().is_some_and(|record| record.first_seq == 1) {
+        tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
+        shared.folder.remove_damaged(key.hash())?;
+        return SessionFile::create(key);
+    }
+    // What the file must have, if the journal is to go on from there.
+    let least = pending.first().map_or(known, |record| known.min(record.first_seq - 1));
+    SessionFile::repair(key, &shared.folder, damage, least)
 }
 
 /// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
@@ -98,13 +109,6 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn open_file(key: &Key, path: &std::path::Path, after_crash: bool) -> Result<SessionFile, Error> {
-    if after_crash {
-        SessionFile::check(path)?;
-    }
-    SessionFile::open(key, path)
-}
-
 /// Applies what the file lacks; true if the session ended in it.
 fn replay(file: &mut SessionFile, pending: &[Record]) -> Result<bool, Error> {
     for record in pending {
@@ -126,4 +130,10 @@ pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
     shared.catalogue.note(Card::gone(key.clone()));
     shared.journal.ledger().applied(key.hash(), u64::MAX);
     Ok(())
+}
+
+/// Deletes a session that cannot be opened. No event can say so, so the mark that it is gone must be durable.
+pub(super) fn delete_unreadable(shared: &Shared, key: &Key) -> Result<(), Error> {
+    finish_deletion(shared, key)?;
+    shared.folder.sync(&shared.folder.tombstone(key.hash()))
 }

@@ -16,6 +16,7 @@ use crate::actor::Options;
 use crate::base::metric;
 use crate::config::Config;
 use crate::http;
+use crate::model::FailureKind;
 use crate::model::Providers;
 use crate::model::claude_cli::ClaudeCli;
 use crate::model::opencode::OpenCode;
@@ -109,7 +110,16 @@ fn engine(config: &Config) -> anyhow::Result<Engine> {
         providers = providers.with(Arc::new(opencode));
     }
     let tools = Tools::new(&config.tools, &environment).map_err(problem("tools"))?;
-    providers.get(providers.default_address()).context("models.default")?;
+    let (default, model) =
+        providers.get(providers.default_address()).context("models.default cannot be used")?;
+    if let Err(error) = default.check(&model, "")
+        && error.kind == FailureKind::Request
+    {
+        return Err(error).context("models.default cannot be used");
+    }
+    for warning in providers.warnings(&config.models) {
+        tracing::warn!("{warning}");
+    }
     for name in providers.names() {
         metric::counters().provider(name);
     }

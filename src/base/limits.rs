@@ -17,6 +17,8 @@ pub const PAGE_DEFAULT: usize = 25;
 pub const BATCH_COMMANDS_MAX: usize = 256;
 /// Bytes of commands that one batch takes.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Size of a session file up to which it is read whole whenever it is opened, and made anew when it is damaged.
+pub const WHOLE_CHECK_BYTES_MAX: u64 = 512 << 20;
 /// Events that one read of the log gives.
 pub const REPLAY_EVENTS_MAX: usize = 1_000;
 /// Bytes of events that one read of the log gives, but for a single larger event.

@@ -239,6 +239,8 @@ impl From<ModelError> for ApiError {
     fn from(error: ModelError) -> Self {
         let code = match error.kind {
             FailureKind::Configuration => "model_not_configured",
+            // Nobody was asked: the request names a model that cannot be.
+            FailureKind::Request if error.status.is_none() => "invalid",
             _ => "model_failed",
         };
         Self { status: error.status, ..Self::new(code, error.message) }

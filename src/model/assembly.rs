@@ -6,17 +6,25 @@ use std::collections::HashSet;
 use std::collections::VecDeque;
 
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::model::BadInput;
 use crate::model::FailureKind;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelEvent;
 use crate::model::Usage;
+use crate::model::loose::Loose;
 
 /// Most blocks of one answer.
 pub(super) const BLOCKS_COUNT_MAX: usize = 1_024;
-/// Longest id or name that is taken from a provider, in bytes.
+/// Longest name that is taken from a provider, in bytes.
 const NAME_BYTES_MAX: usize = 256;
+/// Longest id of a call, in bytes: some servers put what they want to know again into it.
+const ID_BYTES_MAX: usize = 4 << 10;
+/// Sources of one answer; further ones are left out.
+const SOURCES_COUNT_MAX: usize = 128;
+/// Longest address or title of a source, in bytes.
+const SOURCE_BYTES_MAX: usize = 4 << 10;
 /// Most tokens that are believed: what JavaScript can still count.
 const TOKENS_COUNT_MAX: u64 = (1 << 53) - 1;
 
@@ -34,13 +42,28 @@ pub(super) enum Kind {
     Tool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Block {
     index: u32,
-    /// Of a thought.
-    signature: Option<String>,
+    /// What must be sent back with it.
+    seal: Object,
     /// Of a tool: the text of its input.
     json: String,
+    /// The half of a character that it ends with.
+    half: Option<u16>,
+}
+
+/// Tokens as a provider tells them: what is absent has not changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tokens {
+    /// Read, cached ones included.
+    pub(super) input: Option<u64>,
+    /// Written, thoughts included.
+    pub(super) output: Option<u64>,
+    /// Read from a cache.
+    pub(super) cached: Option<u64>,
+    /// Thoughts.
+    pub(super) reasoning: Option<u64>,
 }
 
 /// The answer so far, and the events that nobody has taken yet.
@@ -53,6 +76,8 @@ pub(super) struct Assembly {
     events: VecDeque<ModelEvent>,
     open: BTreeMap<BlockKey, Block>,
     tool_ids: HashSet<String>,
+    sources: HashSet<String>,
+    usage: Usage,
     count: u32,
     started: bool,
     finished: bool,
@@ -69,8 +94,8 @@ pub(super) fn interrupted() -> ModelError {
 }
 
 /// Refuses names that no honest provider gives.
-fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), ModelError> {
+    if name.is_empty() || name.len() > bytes_max || name.chars().any(char::is_control) {
         return Err(protocol(format!("a tool call without a usable {what}")));
     }
     Ok(())
@@ -78,8 +103,14 @@ fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
 
 /// The input of a tool: `text` as it is, or why it cannot be used. Nothing is ever repaired.
 ///
-/// No text at all is an input without fields, but only if the call is known to be `whole`.
-fn input(text: String, whole: bool) -> Result<Json, BadInput> {
+/// No text at all is an input without fields, but only if the call is known to be `whole`. Some servers say `{}` first and
+/// then the input; the first is nothing that anybody meant.
+pub(super) fn input(text: String, whole: bool) -> Result<Json, BadInput> {
+    let behind = text.trim_start().strip_prefix("{}").map(str::trim_start);
+    let text = match behind.filter(|rest| rest.starts_with('{')) {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    };
     if text.trim().is_empty() && whole {
         return Ok(Json::default());
     }
@@ -136,7 +167,7 @@ impl Assembly {
             return Err(protocol("a block was opened twice"));
         }
         let index = self.next_index()?;
-        self.open.insert(key, Block { index, signature: None, json: String::new() });
+        self.open.insert(key, Block { index, ..Block::default() });
         Ok(index)
     }
 
@@ -158,19 +189,24 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// As [`Self::open`]; [`FailureKind::Protocol`] as well if `id` or `name` cannot be used, or another call has the `id`.
+    /// As [`Self::open`]; [`FailureKind::Protocol`] as well if `id` or `name` cannot be used. Of two calls with one id, the
+    /// second gets another one.
     pub(super) fn open_tool(
         &mut self,
         key: BlockKey,
         id: String,
         name: String,
     ) -> Result<(), ModelError> {
-        check_name("id", &id)?;
-        check_name("name", &name)?;
-        if !self.tool_ids.insert(id.clone()) {
-            return Err(protocol("two tool calls have the same id"));
-        }
+        check_name("id", &id, ID_BYTES_MAX)?;
+        check_name("name", &name, NAME_BYTES_MAX)?;
         let index = self.insert(key)?;
+        let mut id = id;
+        if self.tool_ids.contains(&id) {
+            id = format!("{}-{index}", id.chars().take(NAME_BYTES_MAX).collect::<String>());
+        }
+        while !self.tool_ids.insert(id.clone()) {
+            id.push('x');
+        }
         self.events.push_back(ModelEvent::ToolStart { index, id, name });
         Ok(())
     }
@@ -191,9 +227,10 @@ impl Assembly {
     /// # Errors
     ///
     /// [`FailureKind::Protocol`] if `key` is not open.
-    pub(super) fn grow(&mut self, key: BlockKey, text: String) -> Result<(), ModelError> {
+    pub(super) fn grow(&mut self, key: BlockKey, text: impl Into<Loose>) -> Result<(), ModelError> {
         let block = self.open.get_mut(&key).ok_or_else(not_open)?;
         let index = block.index;
+        let text = text.into().join(&mut block.half);
         if !text.is_empty() {
             self.events.push_back(match key.2 {
                 Kind::Text => ModelEvent::TextDelta { index, text },
@@ -212,15 +249,59 @@ impl Assembly {
         self.open.get(&key).is_some_and(|block| !block.json.is_empty())
     }
 
-    /// Puts the provider's seal on a thought, in place of an earlier one.
+    /// Puts `value` into what must be sent back with a block, in place of an earlier one of the same name.
     ///
     /// # Errors
     ///
     /// [`FailureKind::Protocol`] if `key` is not open.
-    pub(super) fn sign(&mut self, key: BlockKey, signature: String) -> Result<(), ModelError> {
+    pub(super) fn seal(
+        &mut self,
+        key: BlockKey,
+        name: &str,
+        value: Json,
+    ) -> Result<(), ModelError> {
         let block = self.open.get_mut(&key).ok_or_else(not_open)?;
-        block.signature = Some(signature).filter(|signature| !signature.is_empty());
+        block.seal.set(name, value);
         Ok(())
+    }
+
+    /// A thought that shows nothing, but must be sent back.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Limit`] if there are too many blocks.
+    pub(super) fn sealed(&mut self, seal: Object) -> Result<(), ModelError> {
+        let index = self.next_index()?;
+        self.events.push_back(ModelEvent::ReasoningStart { index });
+        self.events.push_back(ModelEvent::ReasoningEnd { index, seal });
+        Ok(())
+    }
+
+    /// Where the model read something. The same address counts once, and what is no address not at all.
+    pub(super) fn source(&mut self, url: Option<String>, title: Option<String>) {
+        let Some(url) = url else { return };
+        let web = url.starts_with("https://") || url.starts_with("http://");
+        let usable = web && url.len() <= SOURCE_BYTES_MAX && !url.chars().any(char::is_control);
+        let room = self.sources.len() < SOURCES_COUNT_MAX;
+        if usable && room && self.sources.insert(url.clone()) {
+            self.start(None, None);
+            let title = title.filter(|title| !title.is_empty() && title.len() <= SOURCE_BYTES_MAX);
+            self.events.push_back(ModelEvent::Source { id: String::new(), url, title });
+        }
+    }
+
+    /// A picture that the model made: a `data:` URL or an address. Anything else is left out.
+    pub(super) fn image(&mut self, url: Option<String>) {
+        let Some(url) = url else { return };
+        let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+        let media_type = match inline {
+            Some((kind, _)) if kind.starts_with("image/") => kind,
+            None if url.starts_with("https://") && url.len() <= SOURCE_BYTES_MAX => "image/*",
+            _ => return,
+        };
+        let media_type = media_type.to_owned();
+        self.start(None, None);
+        self.events.push_back(ModelEvent::File { media_type, url });
     }
 
     /// Closes a block that the provider says is whole.
@@ -235,12 +316,30 @@ impl Assembly {
     }
 
     fn end_block(&mut self, kind: Kind, block: Block, whole: bool) {
-        let index = block.index;
+        let Block { index, seal, mut json, half } = block;
+        if half.is_some() {
+            let text = char::REPLACEMENT_CHARACTER.to_string();
+            self.events.push_back(match kind {
+                Kind::Text => ModelEvent::TextDelta { index, text },
+                Kind::Reasoning => ModelEvent::ReasoningDelta { index, text },
+                Kind::Tool => {
+                    json.push_str(&text);
+                    ModelEvent::ToolDelta { index, json: text }
+                }
+            });
+        }
         self.events.push_back(match kind {
             Kind::Text => ModelEvent::TextEnd { index },
-            Kind::Reasoning => ModelEvent::ReasoningEnd { index, signature: block.signature },
-            Kind::Tool => ModelEvent::ToolEnd { index, input: input(block.json, whole) },
+            Kind::Reasoning => ModelEvent::ReasoningEnd { index, seal },
+            Kind::Tool => ModelEvent::ToolEnd { index, input: input(json, whole), seal },
         });
+    }
+
+    /// Whether the input of the tool call `key` is an object that nothing can follow, and not the `{}` that some servers
+    /// begin with.
+    pub(super) fn is_input_whole(&self, key: BlockKey) -> bool {
+        let json = self.open.get(&key).map(|block| block.json.trim()).unwrap_or_default();
+        json != "{}" && json.ends_with('}') && Json::parse(json).is_ok()
     }
 
     /// Closes all open blocks, oldest first. `whole`: whether the provider says that nothing is missing from them.
@@ -252,15 +351,21 @@ impl Assembly {
         }
     }
 
-    /// Tokens so far.
-    pub(super) fn usage(&mut self, usage: Usage) {
-        self.start(None, None);
-        self.events.push_back(ModelEvent::Usage(Usage {
-            input_tokens: usage.input_tokens.min(TOKENS_COUNT_MAX),
-            output_tokens: usage.output_tokens.min(TOKENS_COUNT_MAX),
-            cached_input_tokens: usage.cached_input_tokens.min(TOKENS_COUNT_MAX),
-            reasoning_tokens: usage.reasoning_tokens.min(TOKENS_COUNT_MAX),
-        }));
+    /// Tokens so far. What is absent stays as it was, and so does what is 0: servers say that for what they do not know.
+    pub(super) fn usage(&mut self, tokens: Tokens) {
+        let newer = |new: Option<u64>, old: u64| {
+            new.filter(|count| *count > 0).map_or(old, |count| count.min(TOKENS_COUNT_MAX))
+        };
+        self.usage = Usage {
+            input_tokens: newer(tokens.input, self.usage.input_tokens),
+            output_tokens: newer(tokens.output, self.usage.output_tokens),
+            cached_input_tokens: newer(tokens.cached, self.usage.cached_input_tokens),
+            reasoning_tokens: newer(tokens.reasoning, self.usage.reasoning_tokens),
+        };
+        if tokens.input.or(tokens.output).is_some() {
+            self.start(None, None);
+            self.events.push_back(ModelEvent::Usage(self.usage));
+        }
     }
 
     /// A sign of life.
@@ -299,7 +404,9 @@ mod tests {
         check(r#"{"a": 12345678901234567890}"#, true, Ok(r#"{"a":12345678901234567890}"#));
         check("", true, Ok("{}"));
         check("", false, Err(""));
-        for text in [r#"{"a":1,"b":"unfin"#, "[1]", "null", "5", "{}{}", "{'a':1}", "{\"a\":1,}"] {
+        check(r#"{} {"a":1}"#, true, Ok(r#"{"a":1}"#));
+        check("{}{}", true, Ok("{}"));
+        for text in [r#"{"a":1,"b":"unfin"#, "[1]", "null", "5", "{} 1", "{'a':1}", "{\"a\":1,}"] {
             check(text, true, Err(text));
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));

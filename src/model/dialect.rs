@@ -21,6 +21,13 @@ pub(super) trait Dialect: Send {
     /// What the provider says went wrong, or [`FailureKind::Protocol`] if it makes no sense.
     fn take(&mut self, event: &Event) -> Result<(), ModelError>;
 
+    /// Takes a whole answer in one piece of JSON, from a server that was asked for a stream and sends none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`].
+    fn whole(&mut self, body: &str) -> Result<(), ModelError>;
+
     /// The stream ends here.
     ///
     /// # Errors
@@ -72,6 +79,16 @@ pub(super) enum Code {
 
 /// What went wrong when nobody says it.
 const UNKNOWN: &str = "the provider reports an error";
+/// The event with which some dialects end a stream.
+pub(super) const DONE: &str = "[DONE]";
+
+/// What came in place of an answer.
+pub(super) fn no_answer(body: &str) -> ModelError {
+    match Complaint::read(body) {
+        Some(complaint) => complaint.into_error(),
+        None => ModelError::new(FailureKind::Protocol, "what came is JSON, but no answer"),
+    }
+}
 
 impl Complaint {
     /// Reads `text`; `None` if it is no object, or says nothing about an error.

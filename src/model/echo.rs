@@ -274,7 +274,7 @@ impl Script {
             self.tokens += 1;
             self.push(ModelEvent::ReasoningDelta { index, text });
         }
-        self.push(ModelEvent::ReasoningEnd { index, signature: None });
+        self.push(ModelEvent::ReasoningEnd { index, seal: Object::default() });
     }
 
     fn tool(&mut self, kind: OwnTool, name: &str, input: &Json) {
@@ -294,7 +294,8 @@ impl Script {
         for json in [&text[..half], &text[half..]] {
             self.push(ModelEvent::ToolDelta { index, json: json.to_owned() });
         }
-        self.push(ModelEvent::ToolEnd { index, input: Ok(input.clone()) });
+        let seal = Object::default();
+        self.push(ModelEvent::ToolEnd { index, input: Ok(input.clone()), seal });
     }
 
     fn end(mut self, reason: FinishReason) -> Vec<Step> {

@@ -1,16 +1,21 @@
 //! Where a provider is asked: its address, its key and its headers, the same for all dialects.
 
-use std::path::Path;
+use std::fmt;
 
+use reqwest::Url;
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::model::Answer;
 use crate::model::Bounds;
 use crate::model::FailureKind;
 use crate::model::ModelError;
+use crate::model::access::Access;
+use crate::model::access::Given;
 use crate::model::flow;
 use crate::model::flow::Manner;
 use crate::model::http::Call;
@@ -19,53 +24,113 @@ use crate::model::http::check_base_url;
 use crate::model::key;
 use crate::model::key::Key;
 
-/// Where and as whom a provider is asked. `Debug` shows no key.
-#[derive(Debug)]
+/// Where and as whom a provider is asked. `Debug` shows no key and no address, which may hold one.
 pub(super) struct Endpoint {
     name: String,
     url: String,
     headers: HeaderMap,
-    key: Option<Key>,
+    keys: Vec<Key>,
     /// Why it cannot be asked at all.
     problem: Option<ModelError>,
     client: Client,
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Endpoint {
-    /// The provider `name` at `url`, without a key.
-    pub(super) fn new(name: &str, url: String, client: Client) -> Self {
-        let (name, headers) = (name.to_owned(), HeaderMap::new());
-        Self { name, url, headers, key: None, problem: None, client }
+    /// The provider `name` at `path` of the address in `access`. Keys are read here, once; the key is sent in a header with a
+    /// prefix.
+    pub(super) fn new(
+        name: &str,
+        path: &str,
+        access: &Access<'_>,
+        (header, prefix): (&'static str, &str),
+        client: Client,
+    ) -> Self {
+        let mut endpoint = Self {
+            name: name.to_owned(),
+            url: format!("{}{path}", access.base_url.trim_end_matches('/')),
+            headers: HeaderMap::new(),
+            keys: Vec::new(),
+            problem: None,
+            client,
+        };
+        if let Err(problem) = endpoint.open(access, (header, prefix)) {
+            endpoint.problem = Some(problem);
+        }
+        if let Err(problem) = check_base_url(access.base_url, access.is_secret()) {
+            endpoint.fail(&format!("the base_url of `{name}` {problem}"));
+        }
+        endpoint
     }
 
-    /// The same with one more header in every request.
+    fn open(
+        &mut self,
+        access: &Access<'_>,
+        (header, prefix): (&'static str, &str),
+    ) -> Result<(), ModelError> {
+        let env = access.key_env().unwrap_or_default();
+        if let Some(key) = key::find(&self.name, env, access.key_file)? {
+            let value = key.header(prefix);
+            self.headers.extend(value.map(|value| (HeaderName::from_static(header), value)));
+            self.keys.push(key);
+        }
+        for (name, given) in access.headers {
+            let value = self.read(&format!("headers.{name}"), given)?;
+            let header = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes());
+            let value = HeaderValue::from_str(value.expose_secret());
+            let (Ok(header), Ok(mut value)) = (header, value) else {
+                return Err(self.unusable(&format!("headers.{name}")));
+            };
+            value.set_sensitive(true);
+            self.headers.insert(header, value);
+        }
+        if !access.query.is_empty() {
+            let unusable = self.unusable("base_url");
+            let mut url = Url::parse(&self.url).map_err(|_| unusable)?;
+            for (name, given) in access.query {
+                let value = self.read(&format!("query.{name}"), given)?;
+                url.query_pairs_mut().append_pair(name, value.expose_secret());
+            }
+            self.url = url.into();
+        }
+        Ok(())
+    }
+
+    /// The value that the setting `what` gives or names. A secret one is taken out of all that is said.
+    fn read(&mut self, what: &str, given: &Given) -> Result<SecretString, ModelError> {
+        let place = match given {
+            Given::Text(text) => return Ok(SecretString::from(text.as_str())),
+            Given::Secret(place) => place,
+        };
+        let value = place.read(&key::environment).map_err(|problem| {
+            let message = format!("{what} of `{}` has no value: {problem}", self.name);
+            ModelError::new(FailureKind::Configuration, message)
+        })?;
+        let value = value.ok_or_else(|| self.unusable(what))?;
+        self.keys.extend(Key::new(value.expose_secret()));
+        Ok(value)
+    }
+
+    fn unusable(&self, what: &str) -> ModelError {
+        let message = format!("{what} of `{}` cannot be used", self.name);
+        ModelError::new(FailureKind::Configuration, message)
+    }
+
+    fn fail(&mut self, message: &str) {
+        self.problem = Some(ModelError::new(FailureKind::Configuration, message));
+    }
+
+    /// The same with one more header in every request, unless the settings give it.
     pub(super) fn with_header(mut self, header: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(header), value);
+            self.headers.entry(HeaderName::from_static(header)).or_insert(value);
         } else {
-            let message = format!("{header} of `{}` holds what no header holds", self.name);
-            self.problem = Some(ModelError::new(FailureKind::Configuration, message));
-        }
-        self
-    }
-
-    /// The same with the key that `env` or `file` name, which is sent in a header with a prefix.
-    pub(super) fn with_key(
-        mut self,
-        env: &str,
-        file: Option<&Path>,
-        (header, prefix): (&'static str, &str),
-    ) -> Self {
-        match key::find(&self.name, env, file) {
-            Ok(key) => self.key = key,
-            Err(problem) => self.problem = Some(problem),
-        }
-        if let Some(value) = self.key.as_ref().and_then(|key| key.header(prefix)) {
-            self.headers.insert(HeaderName::from_static(header), value);
-        }
-        if let Err(problem) = check_base_url(&self.url, self.key.is_some()) {
-            let message = format!("the base_url of `{}` {problem}", self.name);
-            self.problem = Some(ModelError::new(FailureKind::Configuration, message));
+            self.fail(&format!("{header} of `{}` holds what no header holds", self.name));
         }
         self
     }
@@ -114,7 +179,7 @@ impl Endpoint {
             url: self.url.clone(),
             headers: self.headers.clone(),
             body,
-            key: self.key.clone(),
+            keys: self.keys.clone(),
             bounds,
         };
         flow::answer(self.client.clone(), call, manner)

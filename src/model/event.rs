@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::base::json::Json;
+use crate::base::json::Object;
 
 /// A piece of what a model says, in the order in which it says it.
 ///
@@ -53,8 +54,8 @@ pub enum ModelEvent {
     ReasoningEnd {
         /// Which block.
         index: u32,
-        /// The provider's seal, which must be sent back unchanged with the text.
-        signature: Option<String>,
+        /// What only the provider reads, and must be sent back unchanged with the text; empty if there is nothing.
+        seal: Object,
     },
     /// A thought that only the provider can read; it must be sent back unchanged.
     RedactedReasoning {
@@ -67,7 +68,7 @@ pub enum ModelEvent {
     ToolStart {
         /// Which block.
         index: u32,
-        /// The provider's id of the call; unique in the answer.
+        /// The provider's id of the call; unique in the answer, and as strange as the provider likes.
         id: String,
         /// The tool.
         name: String,
@@ -85,6 +86,8 @@ pub enum ModelEvent {
         index: u32,
         /// The input, or why its text is not JSON: such a call is never executed.
         input: Result<Json, BadInput>,
+        /// What only the provider reads, and must be sent back unchanged with the call; empty if there is nothing.
+        seal: Object,
     },
     /// The provider ran the tool itself, as a command line agent does.
     ToolResult {
@@ -108,12 +111,19 @@ pub enum ModelEvent {
     },
     /// Where the model read something.
     Source {
-        /// The provider's id of it.
+        /// The provider's id of it; empty if it gives none.
         id: String,
         /// Its address.
         url: String,
         /// Its title.
         title: Option<String>,
+    },
+    /// A file that the model made, as a picture.
+    File {
+        /// Its type, as `image/png`.
+        media_type: String,
+        /// A `data:` URL, or an address.
+        url: String,
     },
     /// Tokens so far, of the whole answer: replaces what was said before.
     Usage(Usage),
@@ -140,6 +150,7 @@ impl ModelEvent {
             Self::ToolResult { output, .. } => output.as_str().len(),
             Self::RedactedReasoning { data, .. } => data.len(),
             Self::Data { data, .. } => data.as_str().len(),
+            Self::File { url, .. } | Self::Source { url, .. } => url.len(),
             _ => 0,
         }
     }

@@ -1,22 +1,92 @@
-//! Files and results as the bodies of requests want them.
+//! Files and results of tools as models can read them: what a file is, its data says, not its name.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::GeneralPurpose;
+use base64::engine::GeneralPurposeConfig;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
 
 use crate::base::json::Json;
 
-/// A `data:` URL whose data is base64.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct DataUrl<'a> {
-    /// The type that it names.
-    pub(super) media_type: &'a str,
-    /// The data, not decoded.
-    pub(super) base64: &'a str,
+/// Most of a text file that a model is given, in bytes.
+const TEXT_BYTES_MAX: usize = 256 << 10;
+/// Largest picture, in bytes of base64. No provider takes larger ones.
+const IMAGE_BYTES_MAX: usize = 5 << 20;
+/// Most blocks of one result that are told apart.
+const BLOCKS_COUNT_MAX: usize = 64;
+/// What a model hears of a tool that said nothing: not every provider takes an empty result.
+const NOTHING: &str = "(no output)";
+
+/// Reads base64 with and without padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Where a model finds a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Base64.
+    Data(String),
+    /// An address that the provider can read.
+    Url(String),
 }
 
-impl<'a> DataUrl<'a> {
-    /// Reads `url`; `None` if it is something else.
-    pub(super) fn parse(url: &'a str) -> Option<Self> {
-        let (head, base64) = url.strip_prefix("data:")?.split_once(',')?;
-        let media_type = head.strip_suffix(";base64")?.split(';').next()?;
-        Some(Self { media_type, base64 })
+/// A file as models take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// A picture of one of the four types that all providers take.
+    Image(&'static str, Place),
+    /// A PDF.
+    Pdf(Place),
+    /// Its text, or a sentence in its place.
+    Text(String),
+}
+
+impl Place {
+    /// As a URL.
+    pub(super) fn url(&self, media_type: &str) -> String {
+        match self {
+            Self::Data(data) => format!("data:{media_type};base64,{data}"),
+            Self::Url(url) => url.clone(),
+        }
+    }
+}
+
+impl Readable {
+    /// What the file at `url` is: a `data:` URL, or an address. `media_type` is believed of addresses only.
+    pub(super) fn of(media_type: &str, url: &str, name: Option<&str>) -> Self {
+        let media_type = essence(media_type);
+        let sentence = || Self::Text(unreadable(&media_type, name));
+        if !url.starts_with("data:") {
+            let place = || Place::Url(url.to_owned());
+            let address = url.starts_with("https://") || url.starts_with("http://");
+            return match (media_type.as_str(), image_type(&media_type)) {
+                _ if !address => sentence(),
+                ("application/pdf", _) => Self::Pdf(place()),
+                (_, Some(image)) => Self::Image(image, place()),
+                _ => sentence(),
+            };
+        }
+        let Some((inner, data)) = parse(url) else { return sentence() };
+        let media_type = if media_type.is_empty() { inner } else { media_type.clone() };
+        let place = || Place::Data(BASE64_STANDARD.encode(&data));
+        if let Some(image) = sniff(&data) {
+            return if data.len() / 3 * 4 > IMAGE_BYTES_MAX {
+                sentence()
+            } else {
+                Self::Image(image, place())
+            };
+        }
+        if data.starts_with(b"%PDF-") {
+            return Self::Pdf(place());
+        }
+        match text(&media_type, name, &data) {
+            Some(text) => Self::Text(text),
+            None => sentence(),
+        }
     }
 }
 
@@ -25,26 +95,218 @@ pub(super) fn unreadable(media_type: &str, name: Option<&str>) -> String {
     format!("[A file that cannot be shown: {}, {media_type}]", name.unwrap_or("without a name"))
 }
 
-/// What came of a call, as text: a string as it is, everything else as JSON.
-pub(super) fn result_text(output: &Json) -> String {
-    serde_json::from_str(output.as_str()).unwrap_or_else(|_| output.as_str().to_owned())
+fn essence(media_type: &str) -> String {
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn image_type(media_type: &str) -> Option<&'static str> {
+    match media_type {
+        "image/png" => Some("image/png"),
+        "image/jpeg" | "image/jpg" => Some("image/jpeg"),
+        "image/gif" => Some("image/gif"),
+        "image/webp" => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// What kind of picture data is, by its first bytes.
+fn sniff(data: &[u8]) -> Option<&'static str> {
+    match data {
+        [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some("image/png"),
+        [0xFF, 0xD8, 0xFF, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// The type and the data of a `data:` URL.
+fn parse(url: &str) -> Option<(String, Vec<u8>)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let is_base64 = head.to_ascii_lowercase().ends_with(";base64");
+    let data = if is_base64 {
+        let plain: String = data.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        LENIENT.decode(plain).ok()?
+    } else {
+        percent_decoded(data)
+    };
+    Some((essence(head), data))
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&byte, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) if byte == b'%' => {
+                out.push(decoded);
+                rest = &behind[2..];
+            }
+            _ => {
+                out.push(byte);
+                rest = behind;
+            }
+        }
+    }
+    out
+}
+
+/// The text of a file that is one.
+fn text(media_type: &str, name: Option<&str>, data: &[u8]) -> Option<String> {
+    const TYPES: &[&str] = &["json", "xml", "yaml", "toml", "csv", "javascript", "markdown", "sql"];
+    const ENDINGS: &[&str] = &[".csv", ".json", ".log", ".md", ".toml", ".txt", ".xml", ".yaml"];
+    let name = name.unwrap_or("without a name");
+    let (_, subtype) = media_type.split_once('/').unwrap_or_default();
+    let is_text = media_type.starts_with("text/")
+        || media_type.starts_with("application/")
+            && TYPES.iter().any(|kind| subtype.contains(kind))
+        || matches!(media_type, "" | "application/octet-stream")
+            && ENDINGS.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
+    if !is_text || data.contains(&0) {
+        return None;
+    }
+    let text = str::from_utf8(data).ok()?;
+    let text = text.trim_start_matches('\u{FEFF}');
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let cut = if end < text.len() { "\n[The rest is left out.]" } else { "" };
+    Some(format!("[File: {name}, {media_type}]\n{}{cut}\n[End of file]", &text[..end]))
+}
+
+/// A block of what an MCP tool says.
+#[derive(Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    data: Option<String>,
+    #[serde(rename = "mimeType")]
+    media_type: Option<String>,
+}
+
+/// What came of a call: its text, and the pictures in it. A string is taken as it is, blocks of MCP one by one, everything
+/// else as JSON.
+pub(super) fn result(output: &Json) -> (String, Vec<(&'static str, String)>) {
+    if let Some(text) = output.as_string() {
+        return (said(text), Vec::new());
+    }
+    let blocks: Option<Vec<Block>> = serde_json::from_str(output.as_str()).ok();
+    let blocks = blocks.filter(|blocks| {
+        let known = |block: &Block| matches!(block.kind.as_str(), "text" | "image");
+        !blocks.is_empty() && blocks.len() <= BLOCKS_COUNT_MAX && blocks.iter().all(known)
+    });
+    let Some(blocks) = blocks else { return (said(output.as_str().to_owned()), Vec::new()) };
+    let (mut texts, mut images) = (Vec::new(), Vec::new());
+    for block in blocks {
+        match block.text {
+            Some(text) if block.kind == "text" => texts.push(text),
+            _ => {
+                let media_type = block.media_type.unwrap_or_default();
+                let url = format!("data:{media_type};base64,{}", block.data.unwrap_or_default());
+                match Readable::of(&media_type, &url, None) {
+                    Readable::Image(kind, Place::Data(data)) => images.push((kind, data)),
+                    _ => texts.push(unreadable(&media_type, None)),
+                }
+            }
+        }
+    }
+    let text = texts.join("\n");
+    (if images.is_empty() { said(text) } else { text }, images)
+}
+
+fn said(text: String) -> String {
+    if text.trim().is_empty() { NOTHING.to_owned() } else { text }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::samples::PNG;
 
-    #[test]
-    fn data_urls_are_taken_apart() {
-        let parsed = DataUrl::parse("data:image/png;x=y;base64,AA==").unwrap();
-        assert_eq!(parsed, DataUrl { media_type: "image/png", base64: "AA==" });
-        assert_eq!(DataUrl::parse("data:text/plain,hello"), None);
-        assert_eq!(DataUrl::parse("https://example.org/"), None);
+    fn data(media_type: &str, bytes: &[u8]) -> String {
+        format!("data:{media_type};base64,{}", BASE64_STANDARD.encode(bytes))
     }
 
     #[test]
-    fn results_are_text() {
-        assert_eq!(result_text(&Json::parse(r#""a\nb""#).unwrap()), "a\nb");
-        assert_eq!(result_text(&Json::parse(r#"{"a":1}"#).unwrap()), r#"{"a":1}"#);
+    fn a_file_is_what_its_data_says() {
+        let png = |kind: &str| format!("data:{kind};base64,{PNG}");
+        let image = Readable::Image("image/png", Place::Data(PNG.to_owned()));
+        for kind in ["image/png", "image/heic", "", "application/octet-stream;x=y"] {
+            assert_eq!(Readable::of(kind, &png(kind), None), image, "{kind}");
+        }
+        let loose =
+            format!("data:image/png;base64,{}\n", PNG.replace('=', "").replace("AAA", "A AA"));
+        assert_eq!(Readable::of("image/png", &loose, None), image);
+        for (kind, bytes) in [
+            ("image/heic", &b"\0\0\0\x18ftypheic"[..]),
+            ("image/svg+xml", b"<svg/>"),
+            ("image/bmp", b"BM"),
+            ("image/png", b"no picture"),
+            ("image/png", b""),
+            ("application/zip", b"PK"),
+            ("text/plain", b"a\0b"),
+            ("text/plain", b"\xFF"),
+        ] {
+            let then = Readable::Text(unreadable(kind, Some("f")));
+            assert_eq!(Readable::of(kind, &data(kind, bytes), Some("f")), then, "{kind}");
+        }
+        let broken = Readable::of("image/png", "data:image/png;base64,?!", None);
+        assert_eq!(broken, Readable::Text(unreadable("image/png", None)));
+    }
+
+    #[test]
+    fn addresses_are_taken_at_their_word() {
+        let url = "https://example.org/a";
+        let place = Place::Url(url.to_owned());
+        assert_eq!(
+            Readable::of("image/jpg", url, None),
+            Readable::Image("image/jpeg", place.clone())
+        );
+        assert_eq!(Readable::of("application/pdf", url, None), Readable::Pdf(place));
+        for (kind, url) in
+            [("image/heic", url), ("image/png", "file:///a"), ("image/png", "blob:x")]
+        {
+            assert_eq!(Readable::of(kind, url, None), Readable::Text(unreadable(kind, None)));
+        }
+    }
+
+    #[test]
+    fn texts_are_read() {
+        let check = |kind: &str, name: Option<&str>, url: &str, then: &str| match Readable::of(
+            kind, url, name,
+        ) {
+            Readable::Text(text) => assert!(text.contains(then), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        check(
+            "text/csv",
+            Some("a.csv"),
+            &data("text/csv", b"a,b\n1,2"),
+            "a.csv, text/csv]\na,b\n1,2\n[End",
+        );
+        check("application/json", None, &data("application/json", b"{}"), "\n{}\n");
+        check("", Some("README.md"), "data:text/markdown,%23%20hi", "\n# hi\n");
+        check("application/octet-stream", Some("README.md"), &data("", b"# hi"), "\n# hi\n");
+        let long = data("text/plain", "é".repeat(TEXT_BYTES_MAX).as_bytes());
+        check("text/plain", None, &long, "é\n[The rest is left out.]\n[End of file]");
+    }
+
+    #[test]
+    fn results_are_text_and_pictures() {
+        let read = |text: &str| result(&Json::parse(text).unwrap());
+        assert_eq!(read(r#""a\nb""#), ("a\nb".to_owned(), vec![]));
+        assert_eq!(read(r#"{"a":1}"#), (r#"{"a":1}"#.to_owned(), vec![]));
+        assert_eq!(read(r#"[]"#), ("[]".to_owned(), vec![]));
+        assert_eq!(read(r#""""#), (NOTHING.to_owned(), vec![]));
+        let both = format!(
+            r#"[{{"type":"text","text":"see"}},{{"type":"image","data":"{PNG}","mimeType":"image/png"}},{{"type":"image","data":"AA","mimeType":"image/bmp"}}]"#
+        );
+        let (text, images) = read(&both);
+        assert_eq!(text, "see\n[A file that cannot be shown: without a name, image/bmp]");
+        assert_eq!(images, [("image/png", PNG.to_owned())]);
+        let other = r#"[{"type":"row","text":"a"}]"#;
+        assert_eq!(read(other).0, other);
     }
 }

@@ -88,9 +88,29 @@ enum Phase {
 struct Reading {
     response: Response,
     parser: sse::Parser,
+    shape: Shape,
     /// What has come but is not looked at.
     chunk: Bytes,
     bytes_left: usize,
+}
+
+/// What comes, whatever the headers say.
+enum Shape {
+    /// Nothing but white space so far.
+    Unknown,
+    /// Events.
+    Stream,
+    /// A whole answer as JSON: the server does not stream. This is what came of it.
+    Whole(Vec<u8>),
+}
+
+/// What was read.
+enum Read {
+    Event(sse::Event),
+    /// The stream is over; an event that its end cut off.
+    End(Option<sse::Event>),
+    /// A whole answer.
+    Whole(String),
 }
 
 /// What went wrong, and whether asking again may help.
@@ -115,7 +135,7 @@ impl Flow {
             }
             if let Some(mut error) = self.failure.take() {
                 self.phase = Phase::Over;
-                error.message = clean(self.call.key.as_ref(), &error.message);
+                error.message = clean(&self.call.keys, &error.message);
                 return Some(Err(error));
             }
             let deadline =
@@ -134,15 +154,29 @@ impl Flow {
                 let response = asked.map_err(|failure| self.judge(failure))?;
                 let bytes_left = self.call.bounds.bytes;
                 let parser = sse::Parser::new(EVENT_BYTES_MAX.min(bytes_left));
-                let reading = Reading { response, parser, chunk: Bytes::new(), bytes_left };
+                let (chunk, shape) = (Bytes::new(), Shape::Unknown);
+                let reading = Reading { response, parser, shape, chunk, bytes_left };
                 self.phase = Phase::Read(Box::new(reading));
                 Ok(())
             }
             Phase::Read(reading) => {
                 let read = read(reading, &self.call, deadline).await;
                 match read {
-                    Ok(Some(event)) => self.dialect.take(&event),
-                    Ok(None) => self.dialect.end(),
+                    Ok(Read::Event(event)) => self.dialect.take(&event),
+                    Ok(Read::End(None)) => self.dialect.end(),
+                    Ok(Read::End(Some(event))) => match self.dialect.take(&event) {
+                        // It was cut off.
+                        Err(error) if error.kind == FailureKind::Protocol => self.dialect.end(),
+                        Err(error) => Err(error),
+                        Ok(()) => self.dialect.end(),
+                    },
+                    Ok(Read::Whole(body)) => self.dialect.whole(&body).map_err(|error| {
+                        let kind = match error.kind {
+                            FailureKind::Other => FailureKind::Protocol,
+                            kind => kind,
+                        };
+                        ModelError { kind, ..error }
+                    }),
                     // An answer that is whole stays so, even if the connection does not end as it should.
                     Err(error) => self.dialect.end().map_err(|_| error),
                 }
@@ -195,24 +229,11 @@ impl Flow {
     }
 }
 
-/// The next event; `None` at the end of the stream.
-async fn read(
-    reading: &mut Reading,
-    call: &Call,
-    deadline: Instant,
-) -> Result<Option<sse::Event>, ModelError> {
+/// What comes next.
+async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<Read, ModelError> {
     loop {
-        let mut rest: &[u8] = &reading.chunk;
-        let event = reading.parser.next(&mut rest);
-        let taken = reading.chunk.len() - rest.len();
-        drop(reading.chunk.split_to(taken));
-        match event {
-            Ok(Some(event)) => return Ok(Some(event)),
-            Ok(None) => {}
-            Err(error @ sse::Error::TooLarge(_)) => {
-                return Err(ModelError::new(FailureKind::Limit, error.to_string()));
-            }
-            Err(error @ sse::Error::NotText) => return Err(protocol(error.to_string())),
+        if let Some(event) = reading.event()? {
+            return Ok(Read::Event(event));
         }
         // A timeout alone does not end a stream that always has more.
         if Instant::now() >= deadline {
@@ -222,7 +243,7 @@ async fn read(
         let chunk = match timeout_at(patience, reading.response.chunk()).await {
             Err(_) => return Err(too_slow(call)),
             Ok(Err(_)) => return Err(interrupted()),
-            Ok(Ok(None)) => return Ok(None),
+            Ok(Ok(None)) => return reading.end(),
             Ok(Ok(Some(chunk))) => chunk,
         };
         let Some(left) = reading.bytes_left.checked_sub(chunk.len()) else {
@@ -231,6 +252,45 @@ async fn read(
         };
         reading.bytes_left = left;
         reading.chunk = chunk;
+    }
+}
+
+impl Reading {
+    /// The next event of what has come; `None` if more must come first.
+    fn event(&mut self) -> Result<Option<sse::Event>, ModelError> {
+        if let Shape::Unknown = self.shape {
+            let blank = self.chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            match self.chunk.get(blank) {
+                None => {}
+                Some(b'{') => self.shape = Shape::Whole(Vec::new()),
+                Some(_) => self.shape = Shape::Stream,
+            }
+        }
+        if let Shape::Whole(body) = &mut self.shape {
+            body.extend_from_slice(&std::mem::take(&mut self.chunk));
+            return Ok(None);
+        }
+        let mut rest: &[u8] = &self.chunk;
+        let event = self.parser.next(&mut rest);
+        let taken = self.chunk.len() - rest.len();
+        drop(self.chunk.split_to(taken));
+        event.map_err(unreadable)
+    }
+
+    /// What the end of the connection makes of what has come.
+    fn end(&mut self) -> Result<Read, ModelError> {
+        if let Shape::Whole(body) = &mut self.shape {
+            let body = String::from_utf8(std::mem::take(body));
+            return body.map(Read::Whole).map_err(|_| unreadable(sse::Error::NotText));
+        }
+        self.parser.finish().map(Read::End).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: sse::Error) -> ModelError {
+    match error {
+        sse::Error::TooLarge(_) => ModelError::new(FailureKind::Limit, error.to_string()),
+        sse::Error::NotText => protocol(error.to_string()),
     }
 }
 

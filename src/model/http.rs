@@ -8,6 +8,7 @@ use bytes::Bytes;
 use reqwest::Response;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
+use reqwest::header::ACCEPT_ENCODING;
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
@@ -35,6 +36,8 @@ const WORDS_MAX: usize = 500;
 const USER_AGENT: &str = concat!("sessile/", env!("CARGO_PKG_VERSION"));
 
 /// The client that all providers share. It follows no redirects, so keys stay where they were sent, and it does not unpack.
+/// What is asked on this machine is asked directly, whatever the environment says about proxies: without TLS a proxy would read
+/// the key.
 ///
 /// It speaks HTTP/1.1 only. Over HTTP/2 it would put all answers on one connection: the provider bounds their number there,
 /// and one that nobody reads would hold up the others.
@@ -42,12 +45,14 @@ const USER_AGENT: &str = concat!("sessile/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Client {
     /// `None` if not even the client without certificates can be made.
     client: Option<reqwest::Client>,
+    /// The same without a proxy.
+    direct: Option<reqwest::Client>,
     /// Whether it can check who answers over TLS.
     has_roots: bool,
 }
 
 /// A request that is ready to be sent, as often as needed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Call {
     /// Who is asked, for messages.
     pub(super) provider: String,
@@ -57,8 +62,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     /// JSON.
     pub(super) body: Bytes,
-    /// To take it out of messages.
-    pub(super) key: Option<Key>,
+    /// To take them out of messages.
+    pub(super) keys: Vec<Key>,
     /// How long and large the answer may be.
     pub(super) bounds: Bounds,
 }
@@ -78,7 +83,7 @@ impl Client {
     /// A client that trusts the certificates that the system trusts. `proxy`: whether `HTTPS_PROXY` and its like in the
     /// environment are obeyed.
     pub(super) fn new(proxy: bool) -> Self {
-        let builder = || {
+        let builder = |proxy: bool| {
             let builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT)
                 .redirect(reqwest::redirect::Policy::none())
@@ -88,20 +93,23 @@ impl Client {
         };
         // An error says that there is one already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        match builder().build() {
-            Ok(client) => Self { client: Some(client), has_roots: true },
-            Err(error) => {
+        match (builder(proxy).build(), builder(false).build()) {
+            (Ok(client), Ok(direct)) => {
+                Self { client: Some(client), direct: Some(direct), has_roots: true }
+            }
+            (Err(error), _) | (_, Err(error)) => {
                 // A minimal container. Providers on this machine can do without.
                 tracing::warn!("the system's certificates cannot be used: {error}");
-                let client = builder().tls_certs_only([]).build().ok();
-                Self { client, has_roots: false }
+                let client = |proxy| builder(proxy).tls_certs_only([]).build().ok();
+                Self { client: client(proxy), direct: client(false), has_roots: false }
             }
         }
     }
 
     fn get(&self, url: &str) -> Result<&reqwest::Client, ModelError> {
         let configuration = |problem: &str| ModelError::new(FailureKind::Configuration, problem);
-        let client = self.client.as_ref();
+        let is_local = Url::parse(url).is_ok_and(|url| is_local(&url));
+        let client = if is_local { self.direct.as_ref() } else { self.client.as_ref() };
         let client = client.ok_or_else(|| configuration("there is no HTTP client"))?;
         if !self.has_roots && !url.starts_with("http://") {
             return Err(configuration("the server has no root certificates to check providers by"));
@@ -121,6 +129,8 @@ impl Client {
             .headers(call.headers.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "text/event-stream")
+            // What is packed cannot be read as it comes.
+            .header(ACCEPT_ENCODING, "identity")
             .body(call.body.clone())
             .send();
         let patience = Instant::now() + call.bounds.connect + call.bounds.idle;
@@ -163,16 +173,21 @@ pub(super) fn check_base_url(base_url: &str, has_key: bool) -> Result<(), String
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not hold a query or fragment".to_owned());
     }
-    let local = url.host_str().is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-    });
+    let local = is_local(&url);
     match url.scheme() {
         "https" => Ok(()),
         "http" if local || !has_key => Ok(()),
         "http" => Err("must be https, because a key is sent there".to_owned()),
         _ => Err("must be http or https".to_owned()),
     }
+}
+
+/// Whether `url` is on this machine.
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    })
 }
 
 /// The answer took longer than it may.
@@ -182,8 +197,7 @@ pub(super) fn too_slow(call: &Call) -> ModelError {
 
 /// Why headers do not announce a stream of events; `None` if they may.
 fn not_a_stream(headers: &HeaderMap) -> Option<&'static str> {
-    let encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
-    if encoding.is_some_and(|encoding| encoding != b"identity") {
+    if is_packed(headers) {
         return Some("a packed body that nobody asked for");
     }
     let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
@@ -191,8 +205,15 @@ fn not_a_stream(headers: &HeaderMap) -> Option<&'static str> {
     match essence.as_str() {
         // Some compatible servers do not say what they send.
         "text/event-stream" | "text/plain" | "application/octet-stream" | "" => None,
+        // Others ignore that a stream was asked for.
+        "application/json" | "text/json" => None,
         _ => Some("something that is not a stream of events"),
     }
+}
+
+fn is_packed(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
+    encoding.is_some_and(|encoding| encoding != b"identity")
 }
 
 fn unreached(call: &Call, error: &reqwest::Error) -> Failure {
@@ -203,7 +224,7 @@ fn unreached(call: &Call, error: &reqwest::Error) -> Failure {
         causes = format!("{causes}: {cause}");
         next = cause.source();
     }
-    let causes = clean(call.key.as_ref(), &causes);
+    let causes = clean(&call.keys, &causes);
     tracing::warn!(model.provider = %call.provider, "a request to {} failed{causes}", call.provider);
     if error.is_builder() {
         let message = format!("the address of {} cannot be used", call.provider);
@@ -227,8 +248,11 @@ async fn refusal(call: &Call, response: Response, deadline: Instant) -> Refusal 
     Refusal { status, should_retry, is_spend_limit, error }
 }
 
-/// The beginning of a body, however it ends.
+/// The beginning of a body, however it ends; nothing if it is no text.
 async fn excerpt(call: &Call, response: Response, deadline: Instant) -> String {
+    if is_packed(response.headers()) {
+        return String::new();
+    }
     let (mut response, mut body) = (response, Vec::new());
     while body.len() < ERROR_BYTES_MAX && Instant::now() < deadline {
         let patience = Instant::now() + call.bounds.idle;
@@ -239,22 +263,31 @@ async fn excerpt(call: &Call, response: Response, deadline: Instant) -> String {
             Ok(Ok(None) | Err(_)) | Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&body).into_owned()
+    let text = str::from_utf8(&body).or_else(|error| match error.error_len() {
+        // Cut off inside of a character.
+        None => str::from_utf8(&body[..error.valid_up_to()]),
+        Some(_) => Err(error),
+    });
+    text.unwrap_or_default().to_owned()
 }
 
 /// What the body of an error says to people, if it says anything.
 fn describe(call: &Call, body: &str) -> Option<String> {
     let words = match Complaint::read(body) {
         Some(complaint) => complaint.words().to_owned(),
-        None if body.trim_start().starts_with('<') => return None,
         None => body.to_owned(),
     };
-    Some(clean(call.key.as_ref(), &words)).filter(|words| !words.is_empty())
+    // A page, alone or inside of JSON, says nothing to people.
+    let start: String = words.trim_start().chars().take(15).collect();
+    if start.starts_with('<') || words.to_ascii_lowercase().contains("<html") {
+        return None;
+    }
+    Some(clean(&call.keys, &words)).filter(|words| !words.is_empty())
 }
 
 /// A provider's words without keys and control characters, on one line of at most [`WORDS_MAX`] characters.
-pub(super) fn clean(key: Option<&Key>, words: &str) -> String {
-    let words = hide(key, words);
+pub(super) fn clean(keys: &[Key], words: &str) -> String {
+    let words = hide(keys, words);
     let printable = |c: &char| !c.is_control() && *c != '\u{FFFD}';
     let words: String =
         words.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(printable).collect();
@@ -298,8 +331,8 @@ mod tests {
     #[test]
     fn words_are_short_and_clean() {
         let key = Key::new("s3cret").unwrap();
-        assert_eq!(clean(Some(&key), " a\n\tb\u{0}\u{1b}[31m s3cret "), "a b[31m ***");
-        let long = clean(None, &"é".repeat(10_000));
+        assert_eq!(clean(&[key], " a\n\tb\u{0}\u{1b}[31m s3cret "), "a b[31m ***");
+        let long = clean(&[], &"é".repeat(10_000));
         assert_eq!(long.chars().count(), WORDS_MAX + 1);
     }
 
@@ -312,7 +345,7 @@ mod tests {
         };
         check("content-type", "text/event-stream; charset=utf-8", true);
         check("content-type", "Text/Event-Stream", true);
-        check("content-type", "application/json", false);
+        check("content-type", "application/json", true);
         check("content-type", "text/html", false);
         check("content-encoding", "gzip", false);
         check("content-encoding", "identity", true);

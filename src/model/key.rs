@@ -48,9 +48,9 @@ impl Key {
     }
 }
 
-/// Takes `key`, and whatever looks like a key, out of `text`.
-pub(super) fn hide(key: Option<&Key>, text: &str) -> String {
-    let text = key.map_or_else(|| text.to_owned(), |key| key.hide(text));
+/// Takes `keys`, and whatever looks like a key, out of `text`.
+pub(super) fn hide(keys: &[Key], text: &str) -> String {
+    let text = keys.iter().fold(text.to_owned(), |text, key| key.hide(&text));
     let in_key = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '*';
     let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());
     while let Some(at) = rest.find(KEY_START) {
@@ -71,10 +71,6 @@ pub(super) fn hide(key: Option<&Key>, text: &str) -> String {
 /// # Errors
 ///
 /// [`FailureKind::Configuration`], with what to set.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "keys are no settings: they must not be in a file of settings"
-)]
 pub(super) fn find(
     provider: &str,
     env: &str,
@@ -86,11 +82,20 @@ pub(super) fn find(
             missing(provider, "its key file cannot be read")
         })?,
         None if env.is_empty() => return Ok(None),
-        None => std::env::var(env).map_err(|_| missing(provider, &format!("set {env}")))?,
+        None => environment(env).ok_or_else(|| missing(provider, &format!("set {env}")))?,
     };
     let place = if file.is_some() { "its key file" } else { env };
     let unusable = || missing(provider, &format!("{place} is empty, or holds what no key holds"));
     Key::new(&text).ok_or_else(unusable).map(Some)
+}
+
+/// A variable of the environment that the settings name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are no settings: they must not be in a file of settings"
+)]
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn missing(provider: &str, what: &str) -> ModelError {
@@ -107,10 +112,10 @@ mod tests {
         let key = Key::new(" s3cret\n").unwrap();
         assert_eq!(format!("{key:?}"), "***");
         assert_eq!(format!("{:?}", key.header("Bearer ").unwrap()), "Sensitive");
-        assert_eq!(hide(Some(&key), "no s3cret, s3cret!"), "no ***, ***!");
-        assert_eq!(hide(None, "wrong: sk-ab-12**yz."), "wrong: ***.");
-        assert_eq!(hide(None, "risk-free"), "risk-free");
-        assert_eq!(hide(None, "sk-"), "***");
+        assert_eq!(hide(&[key], "no s3cret, s3cret!"), "no ***, ***!");
+        assert_eq!(hide(&[], "wrong: sk-ab-12**yz."), "wrong: ***.");
+        assert_eq!(hide(&[], "risk-free"), "risk-free");
+        assert_eq!(hide(&[], "sk-"), "***");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Two rules hold everywhere. What a model wants to do is never guessed: the input of a tool is JSON as it came, or
 //! [`BadInput`]. And what comes from a provider is as trusted as what comes from a client: not at all.
 
+mod access;
 mod assembly;
 mod channel;
 mod dialect;
@@ -18,9 +19,11 @@ mod file;
 mod flow;
 mod http;
 mod key;
+mod lawful;
 mod lax;
 mod lines;
 mod locks;
+mod loose;
 mod placeholder;
 mod prompt;
 mod provider;
@@ -38,12 +41,18 @@ pub mod openai_responses;
 pub mod opencode;
 
 #[cfg(test)]
+pub(crate) mod accepted;
+#[cfg(test)]
 mod chaos;
+#[cfg(test)]
+mod quirks;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod samples;
 
+pub use access::Given;
+pub use access::Givens;
 pub use event::BadInput;
 pub use event::FailureKind;
 pub use event::FinishReason;
@@ -51,6 +60,7 @@ pub use event::ModelError;
 pub use event::ModelEvent;
 pub use event::Usage;
 pub use extra::Extra;
+pub use lawful::is_plain_id;
 pub use provider::Answer;
 pub use provider::OwnTool;
 pub use provider::Provider;

@@ -5,25 +5,35 @@ use super::FailureKind;
 use super::ModelError;
 use super::ModelMessage;
 use super::Speaker;
+use super::file::Readable;
+use super::file::unreadable;
 
 /// The text of everything behind the last message of the assistant, paragraphs between the messages.
 ///
 /// # Errors
 ///
-/// There is no text, or there are files: these agents take text only.
+/// There is nothing to answer. Files are told by a sentence, or by their text: these agents take text only, and a file in a
+/// message that failed must not stand in the way of every later one.
 pub(super) fn latest(messages: &[ModelMessage]) -> Result<String, ModelError> {
-    let refuse = |message| Err(ModelError::new(FailureKind::Request, message));
     let last = messages.iter().rposition(|message| message.speaker == Speaker::Assistant);
     let mut texts = Vec::new();
     for content in messages[last.map_or(0, |at| at + 1)..].iter().flat_map(|m| &m.content) {
         match content {
-            Content::Text(text) => texts.push(text.as_str()),
-            Content::File { .. } => return refuse("this agent takes no files"),
+            Content::Text(text) => texts.push(text.clone()),
+            Content::File { media_type, url, name } => {
+                texts.push(match Readable::of(media_type, url, name.as_deref()) {
+                    Readable::Text(text) => text,
+                    _ => unreadable(media_type, name.as_deref()),
+                });
+            }
             _ => {}
         }
     }
     let text = texts.join("\n\n");
-    if text.trim().is_empty() { refuse("there is nothing to answer") } else { Ok(text) }
+    if text.trim().is_empty() {
+        return Err(ModelError::new(FailureKind::Request, "there is nothing to answer"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -46,5 +56,18 @@ mod tests {
         assert_eq!(latest(&messages[..1]).expect("text"), "old");
         assert_eq!(latest(&messages[..2]).expect_err("nothing").kind, FailureKind::Request);
         assert_eq!(latest(&[]).expect_err("nothing").kind, FailureKind::Request);
+        let file = |media_type: &str, url: &str| Content::File {
+            media_type: media_type.to_owned(),
+            url: url.to_owned(),
+            name: Some("f".to_owned()),
+        };
+        let files = vec![file("image/png", "https://example.org/f"), file("text/csv", "data:,1,2")];
+        let files = ModelMessage { speaker: Speaker::User, content: files };
+        let told = latest(&[files]).expect("sentences");
+        assert!(
+            told.starts_with("[A file that cannot be shown: f, image/png]\n\n[File: f"),
+            "{told}"
+        );
+        assert!(told.contains("\n1,2\n"), "{told}");
     }
 }

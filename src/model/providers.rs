@@ -11,6 +11,7 @@ use crate::model::Extra;
 use crate::model::FailureKind;
 use crate::model::ModelError;
 use crate::model::Provider;
+use crate::model::access::Access;
 use crate::model::anthropic;
 use crate::model::anthropic::Anthropic;
 use crate::model::echo::Echo;
@@ -77,12 +78,10 @@ impl Settings {
                 problems.push(format!("compatible.{name}: this name is taken"));
             }
         }
+        for (name, access, extra, own) in self.each() {
+            problems.extend(faults(&name, &access, (extra, own)));
+        }
         let anthropic = &self.anthropic;
-        problems.extend(faults(
-            "anthropic",
-            (&anthropic.base_url, &anthropic.key_env, anthropic.key_file.is_some()),
-            (&anthropic.extra, anthropic::OWN),
-        ));
         for field in ["temperature", "top_p", "top_k"] {
             // Versions of the API after 2023-06-01 refuse sampling parameters with a 400.
             if anthropic.version != "2023-06-01" && anthropic.extra.contains_key(field) {
@@ -90,36 +89,38 @@ impl Settings {
                 problems.push(format!("anthropic.extra must not hold `{field}` in {version}"));
             }
         }
-        let openai = &self.openai;
-        problems.extend(faults(
-            "openai",
-            (&openai.base_url, &openai.key_env, openai.key_file.is_some()),
-            (&openai.extra, openai_responses::OWN),
-        ));
-        let named = self.compatible.iter().map(|(name, chat)| (format!("compatible.{name}"), chat));
-        for (name, chat) in named.chain([("openai_chat".to_owned(), &self.openai_chat)]) {
-            problems.extend(faults(
-                &name,
-                (&chat.base_url, &chat.key_env, chat.key_file.is_some()),
-                (&chat.extra, openai_chat::OWN),
-            ));
-        }
         problems
+    }
+
+    /// The providers over HTTP: the name of the setting, how it is reached, its further fields and those it may not have.
+    fn each(&self) -> Vec<(String, Access<'_>, &Extra, &'static [&'static str])> {
+        let (anthropic, openai, chat) = (&self.anthropic, &self.openai, &self.openai_chat);
+        let mut each: Vec<(String, Access<'_>, &Extra, &'static [&'static str])> = vec![
+            ("anthropic".to_owned(), anthropic.access(), &anthropic.extra, anthropic::OWN),
+            ("openai".to_owned(), openai.access(), &openai.extra, openai_responses::OWN),
+            (
+                "openai_chat".to_owned(),
+                chat.access(openai_chat::NAME),
+                &chat.extra,
+                openai_chat::OWN,
+            ),
+        ];
+        for (name, chat) in &self.compatible {
+            let setting = format!("compatible.{name}");
+            each.push((setting, chat.access(name), &chat.extra, openai_chat::OWN));
+        }
+        each
     }
 }
 
 /// What is wrong with the settings of one provider.
-fn faults(
-    name: &str,
-    (base_url, key_env, has_file): (&str, &str, bool),
-    (extra, own): (&Extra, &[&str]),
-) -> Vec<String> {
-    let has_key = has_file || !key_env.is_empty();
-    let url = check_base_url(base_url, has_key).err();
-    let url = url.map(|problem| format!("{name}.base_url {problem}"));
+fn faults(name: &str, access: &Access<'_>, (extra, own): (&Extra, &[&str])) -> Vec<String> {
+    let url = check_base_url(access.base_url, access.is_secret()).err();
+    let url = url.map(|problem| format!("base_url {problem}"));
     let taken = extra.keys().filter(|field| own.contains(&field.as_str()));
-    let taken = taken.map(|field| format!("{name}.extra must not hold `{field}`"));
-    url.into_iter().chain(taken).collect()
+    let taken = taken.map(|field| format!("extra must not hold `{field}`"));
+    let all = url.into_iter().chain(taken).chain(access.problems());
+    all.map(|problem| format!("{name}.{problem}")).collect()
 }
 
 /// Everybody who can be asked.
@@ -153,7 +154,7 @@ impl Providers {
         for (name, settings) in &settings.compatible {
             providers.add(Arc::new(OpenAiChat::new(name, settings, client.clone())));
         }
-        let chat = OpenAiChat::new("openai-chat", &settings.openai_chat, client.clone());
+        let chat = OpenAiChat::new(openai_chat::NAME, &settings.openai_chat, client.clone());
         providers.add(Arc::new(chat));
         let responses = OpenAiResponses::new("openai", &settings.openai, client.clone());
         providers.add(Arc::new(responses));
@@ -177,6 +178,35 @@ impl Providers {
         self.by_name.keys().map(String::as_str)
     }
 
+    /// What will not work as the settings are, for the operator: the default, and every provider that is set up. Whoever has
+    /// its key elsewhere, or later, may start all the same.
+    #[must_use]
+    pub fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let reason = |address: &str| match self.get(address) {
+            Ok((provider, model)) => provider.check(&model, "").err(),
+            Err(error) => Some(error),
+        };
+        let default = reason(&self.default).map(|error| {
+            format!(
+                "models.default is {}, which cannot answer: {error}; turns that name no model will fail",
+                self.default
+            )
+        });
+        let plain = Settings::default();
+        let set_up = [
+            ("anthropic", settings.anthropic != plain.anthropic),
+            ("openai", settings.openai != plain.openai),
+            (openai_chat::NAME, settings.openai_chat != plain.openai_chat),
+        ];
+        let set_up = set_up.into_iter().filter_map(|(name, set_up)| set_up.then_some(name));
+        let compatible = settings.compatible.keys().map(String::as_str);
+        let others = set_up.chain(compatible).filter_map(|name| {
+            let error = reason(&format!("{name}/a-model"))?;
+            Some(format!("the provider {name} of the settings cannot answer: {error}"))
+        });
+        default.into_iter().chain(others).collect()
+    }
+
     /// Who answers if nobody says, as `provider/model`.
     #[must_use]
     pub fn default_address(&self) -> &str {
@@ -188,14 +218,14 @@ impl Providers {
     ///
     /// # Errors
     ///
-    /// [`FailureKind::Request`] if it is not `provider/model`, [`FailureKind::Configuration`] if there is no such provider.
+    /// [`FailureKind::Request`] if it is not `provider/model`, or there is no such provider.
     pub fn get(&self, address: &str) -> Result<(Arc<dyn Provider>, String), ModelError> {
         let address = if address.is_empty() { self.default_address() } else { address };
         let (name, model) = split(address)?;
         let Some(provider) = self.by_name.get(name) else {
             let known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
             let message = format!("there is no such provider; there are {}", known.join(", "));
-            return Err(ModelError::new(FailureKind::Configuration, message));
+            return Err(ModelError::new(FailureKind::Request, message));
         };
         Ok((Arc::clone(provider), model.to_owned()))
     }
@@ -204,7 +234,10 @@ impl Providers {
 fn split(address: &str) -> Result<(&str, &str), ModelError> {
     let (name, model) = address.split_once('/').unwrap_or((address, ""));
     let complete = !name.is_empty() && (!model.is_empty() || CHOOSES.contains(&name));
-    let error = || ModelError::new(FailureKind::Request, "a model is named as provider/model");
+    let error = || {
+        let message = "a model is named as provider/model, for example openai/gpt-5";
+        ModelError::new(FailureKind::Request, message)
+    };
     complete.then_some((name, model)).ok_or_else(error)
 }
 
@@ -227,16 +260,17 @@ mod tests {
         check(&providers, "openai/gpt-x", Ok(("openai", "gpt-x")));
         check(&providers, "router/maker/model:free", Ok(("router", "maker/model:free")));
         check(&providers, "", Ok(("anthropic", "x")));
-        check(&providers, "nobody/x", Err(FailureKind::Configuration));
-        for address in ["openai", "openai/", "/x", "/"] {
+        for address in ["nobody/x", "openai", "openai/", "/x", "/"] {
             check(&providers, address, Err(FailureKind::Request));
         }
     }
 
     #[test]
     fn an_absent_key_is_told_with_its_name() {
-        let anthropic =
-            anthropic::Settings { key_env: "SESSILE_TEST_NO_KEY".to_owned(), ..Default::default() };
+        let anthropic = anthropic::Settings {
+            key_env: Some("SESSILE_TEST_NO_KEY".to_owned()),
+            ..Default::default()
+        };
         let providers = Providers::new(&Settings { anthropic, ..Settings::default() });
         let (provider, model) = providers.get("anthropic/x").unwrap();
         let error = provider.check(&model, "hello").unwrap_err();
@@ -250,10 +284,16 @@ mod tests {
         let text = r#"{"default":"x","compatible":{"echo":{},"A b":{"key_env":""}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems().len(), 3);
-        let text =
-            r#"{"openai":{"base_url":"http://example.org"},"compatible":{"x":{"base_url":"?"}}}"#;
+        let text = r#"{"openai":{"base_url":"http://example.org","key_env":"K"},"compatible":{"x":{"base_url":"?"}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems().len(), 2);
+        let text = r#"{"compatible":{"x":{"base_url":"https://example.org",
+            "headers":{"Host":"a","b c":"d","api-key":{}},"query":{"v":"a\nb","w":"1"}}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        let problems = settings.problems();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        let all = |problem: &String| problem.starts_with("compatible.x.");
+        assert!(problems.iter().all(all), "{problems:?}");
         let text = r#"{"anthropic":{"extra":{"thinking":{"type":"adaptive"},"model":"x"}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems(), ["anthropic.extra must not hold `model`"]);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::base::json::Json;
 use crate::model::BadInput;
+use crate::model::FailureKind;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelEvent;
@@ -61,6 +62,11 @@ pub(super) fn replay(
             error = dialect.take(&event).err();
         }
         from = to;
+    }
+    if error.is_none()
+        && let Some(event) = parser.finish().unwrap()
+    {
+        error = dialect.take(&event).err().filter(|error| error.kind != FailureKind::Protocol);
     }
     let error = error.or_else(|| dialect.end().err());
     let events: Vec<_> = std::iter::from_fn(|| dialect.next()).collect();
@@ -178,12 +184,12 @@ impl Message {
                 }
                 Block::Redacted(_) => panic!("a sealed thought grows"),
             },
-            ModelEvent::ReasoningEnd { index, signature: sign } => {
+            ModelEvent::ReasoningEnd { index, seal: sealed } => {
                 if let Block::Reasoning(_, signature) = &mut self.blocks[at(index)] {
-                    *signature = sign;
+                    *signature = sealed.text("signature").filter(|sign| !sign.is_empty());
                 }
             }
-            ModelEvent::ToolEnd { index, input: whole } => {
+            ModelEvent::ToolEnd { index, input: whole, .. } => {
                 if let Block::Tool { input, .. } = &mut self.blocks[at(index)] {
                     *input = Some(whole);
                 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::json::Json;
+use crate::base::json::Object;
 
 /// A call of a model.
 #[derive(Clone, Debug)]
@@ -73,23 +74,19 @@ pub struct ModelMessage {
 
 /// A piece of a message.
 ///
-/// In an assistant message: reasoning, text and tool calls. The results of its calls are the content of the user message
-/// that follows it at once, one for every call, before anything else.
+/// In an assistant message: reasoning, text and tool calls. The results of its calls are in the user messages that follow it.
+/// What providers demand beyond that is made sure of where their requests are written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// Text.
     Text(String),
-    /// A thought with the provider's seal.
+    /// A thought.
     Reasoning {
         /// The thought.
         text: String,
-        /// The seal.
-        signature: Option<String>,
-    },
-    /// A thought that only the provider can read.
-    RedactedReasoning {
-        /// As it came.
-        data: String,
+        /// What the provider that is asked gave with it, to be sent back unchanged; `None` if somebody else thought it, or it
+        /// came without.
+        seal: Option<Object>,
     },
     /// A file.
     File {
@@ -102,12 +99,14 @@ pub enum Content {
     },
     /// The model calls a tool.
     ToolCall {
-        /// Unique in the conversation.
+        /// As its provider called it; the result has the same.
         id: String,
         /// The tool.
         name: String,
         /// Its input; an object.
         input: Json,
+        /// What the provider that is asked gave with it, to be sent back unchanged; empty if somebody else made the call.
+        seal: Object,
     },
     /// What came of a call.
     ToolResult {

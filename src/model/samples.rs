@@ -1,6 +1,7 @@
 //! For tests: a conversation that holds one of everything.
 
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::model::Bounds;
 use crate::model::Content;
 use crate::model::ModelMessage;
@@ -18,7 +19,8 @@ fn file(media_type: &str, url: &str, name: Option<&str>) -> Content {
 }
 
 fn call(id: &str, name: &str, input: &str) -> Content {
-    Content::ToolCall { id: id.to_owned(), name: name.to_owned(), input: json(input) }
+    let seal = Object::default();
+    Content::ToolCall { id: id.to_owned(), name: name.to_owned(), input: json(input), seal }
 }
 
 fn result(id: &str, name: &str, output: &str, is_error: bool) -> Content {
@@ -29,9 +31,13 @@ fn text(text: &str) -> Content {
     Content::Text(text.to_owned())
 }
 
-fn thought(text: &str, signature: Option<&str>) -> Content {
-    Content::Reasoning { text: text.to_owned(), signature: signature.map(str::to_owned) }
+fn thought(text: &str, seal: Option<(&str, &str)>) -> Content {
+    let seal = seal.map(|(name, value)| Object::default().with(name, &value));
+    Content::Reasoning { text: text.to_owned(), seal }
 }
+
+/// A picture of one point.
+pub(super) const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// Files, thoughts, tools and the application's words; the results of tools come in two messages.
 pub(super) fn conversation() -> ModelRequest {
@@ -46,7 +52,7 @@ pub(super) fn conversation() -> ModelRequest {
                 Speaker::User,
                 vec![
                     text("What is this?"),
-                    file("image/png", "data:image/png;base64,AA==", None),
+                    file("image/png", &format!("data:image/png;base64,{PNG}"), None),
                     file("application/pdf", "https://example.org/a.pdf", Some("a.pdf")),
                     file("application/zip", "https://example.org/b.zip", Some("b.zip")),
                 ],
@@ -54,8 +60,8 @@ pub(super) fn conversation() -> ModelRequest {
             message(
                 Speaker::Assistant,
                 vec![
-                    thought("Hm.", Some("c2ln")),
-                    Content::RedactedReasoning { data: "b3Bh".to_owned() },
+                    thought("Hm.", Some(("signature", "c2ln"))),
+                    thought("", Some(("redactedData", "b3Bh"))),
                     thought("Nobody's.", None),
                     text("Let me see."),
                     call("call_1", "look", r#"{"at":1}"#),

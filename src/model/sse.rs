@@ -25,8 +25,10 @@ pub(super) enum Error {
 /// Finds the events in bytes that come in pieces of any size.
 ///
 /// Holds at most one event and one line, both within the bound of [`Parser::new`], and looks at every byte a fixed number of
-/// times however the bytes are cut. Lines end with CR, LF or CRLF. An event without data, and one that the end of the
-/// stream cuts off, are no events. Comments, `id`, `retry` and unknown fields are skipped.
+/// times however the bytes are cut. Lines end with CR, LF or CRLF. An event without data is no event, also if it says so
+/// with an empty `data`, as some servers do to keep a connection alive. Comments, `id`, `retry` and unknown fields are
+/// skipped. The standard forgets an event that the end of the stream cuts off; here [`Parser::finish`] gives it, because some
+/// servers leave out the last blank line.
 #[derive(Debug)]
 pub(super) struct Parser {
     bytes_max: usize,
@@ -96,17 +98,33 @@ impl Parser {
         Ok(None)
     }
 
+    /// The event that the end of the stream cuts off, if it has data. It need not be whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next`].
+    pub(super) fn finish(&mut self) -> Result<Option<Event>, Error> {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.take_line(&line)?;
+        }
+        Ok(self.dispatch())
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        self.has_data = false;
+        let name = std::mem::take(&mut self.name);
+        let data = std::mem::take(&mut self.data);
+        (!data.trim().is_empty()).then_some(Event { name, data })
+    }
+
     fn take_line(&mut self, line: &[u8]) -> Result<Option<Event>, Error> {
         let mut line = line;
         if std::mem::take(&mut self.first_line) {
             line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
         }
         if line.is_empty() {
-            let event = Event {
-                name: std::mem::take(&mut self.name),
-                data: std::mem::take(&mut self.data),
-            };
-            return Ok(std::mem::take(&mut self.has_data).then_some(event));
+            return Ok(self.dispatch());
         }
         let (field, value) = match line.iter().position(|byte| *byte == b':') {
             Some(colon) => (&line[..colon], &line[colon + 1..]),

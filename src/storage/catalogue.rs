@@ -367,7 +367,7 @@ fn write<'a>(writer: &mut Connection, cards: impl Iterator<Item = &'a Card>) -> 
 }
 
 /// The session that the first two columns of `row` name: its workspace and its own name.
-pub(super) fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
+fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
     let name = |column| {
         let text = row.get_ref(column)?.as_str()?;
         Name::new(text).map_err(|error| {

@@ -45,6 +45,34 @@ pub enum Error {
         /// Which event.
         seq: u64,
     },
+    /// A row is not what it was when it was written.
+    #[error("row {row} of table `{table}` does not match its checksum")]
+    RowCorrupt {
+        /// Which table.
+        table: &'static str,
+        /// Its key.
+        row: String,
+    },
+    /// A row that must be there is not.
+    #[error("row {row} of table `{table}` is missing")]
+    RowMissing {
+        /// Which table.
+        table: &'static str,
+        /// Its key, or where it should be.
+        row: String,
+    },
+    /// A session's file is damaged and cannot be made anew.
+    #[error(
+        "its file {} is damaged and its log not whole; restore the file from a copy, with the one called -wal beside \
+         it if there is one, or delete the session; `sessile verify` says all that was found", file.display()
+    )]
+    Damaged {
+        /// Which file, in the data folder.
+        file: PathBuf,
+        /// What was found.
+        #[source]
+        source: Box<Error>,
+    },
     /// A stored event makes no sense.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
@@ -110,12 +138,10 @@ fn short(file: u64) -> String {
 }
 
 impl Error {
-    /// Whether the file is no whole database, as one is that a power cut stopped in the middle of its first write. A
-    /// file of another session or of a newer program is whole.
+    /// Whether a session's file is damaged. One of another session or of a newer program is not.
     #[must_use]
-    pub fn is_half_written(&self) -> bool {
-        matches!(self, Self::FileCorrupt { .. })
-            || (matches!(self, Self::Sqlite { .. }) && self.kind() == Kind::Corrupt)
+    pub fn is_damage(&self) -> bool {
+        self.kind() == Kind::Corrupt && !matches!(self, Self::WrongFile | Self::TooNew { .. })
     }
 
     /// Whether the disk is full.
@@ -138,11 +164,16 @@ impl Classify for Error {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                     Kind::Corrupt
                 }
-                _ => Kind::Unavailable,
+                // What was read is not of the type that the program wrote, or makes no sense to it.
+                None => Kind::Corrupt,
+                Some(_) => Kind::Unavailable,
             },
             Self::Io { .. } | Self::Pool(_) | Self::Locked { .. } => Kind::Unavailable,
             Self::TooNew { .. }
             | Self::EventCorrupt { .. }
+            | Self::RowCorrupt { .. }
+            | Self::RowMissing { .. }
+            | Self::Damaged { .. }
             | Self::Undecodable(_)
             | Self::Gap { .. }
             | Self::Behind { .. }
@@ -162,6 +193,19 @@ impl Classify for Error {
     }
 }
 
+/// `error` with its causes, in a line.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// Says what was being done when a driver failed.
 pub trait While<T> {
     /// Adds `doing`, as in "committing an append".
@@ -174,12 +218,34 @@ pub trait While<T> {
 
 impl<T> While<T> for Result<T, rusqlite::Error> {
     fn while_(self, doing: &'static str) -> Result<T, Error> {
-        self.map_err(|source| Error::Sqlite { doing, source })
+        self.map_err(|source| match RowDamage::of(&source) {
+            Some(RowDamage { table, row }) => Error::RowCorrupt { table, row: row.clone() },
+            None => Error::Sqlite { doing, source },
+        })
     }
 }
 
 impl<T> While<T> for Result<T, io::Error> {
     fn while_(self, doing: &'static str) -> Result<T, Error> {
         self.map_err(|source| Error::Io { doing, source })
+    }
+}
+
+/// How reading a row says, through the driver, that the row does not match its checksum.
+#[derive(Debug, thiserror::Error)]
+#[error("row {row} of table `{table}` does not match its checksum")]
+pub(super) struct RowDamage {
+    /// Which table.
+    pub table: &'static str,
+    /// Its key.
+    pub row: String,
+}
+
+impl RowDamage {
+    fn of(error: &rusqlite::Error) -> Option<&Self> {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, source) => source.downcast_ref(),
+            _ => None,
+        }
     }
 }

@@ -75,6 +75,55 @@ impl Folder {
         self.session(hash).with_extension("gone")
     }
 
+    /// The file that takes the place of a damaged one. When it is there it is whole.
+    #[must_use]
+    pub fn rebuilt(&self, hash: KeyHash) -> PathBuf {
+        self.session(hash).with_extension("rebuilt")
+    }
+
+    /// Puts the file that was made anew, if there is one, into the place of the damaged one; safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; calling it again goes on where it stopped.
+    pub fn finish_rebuild(&self, hash: KeyHash) -> Result<(), Error> {
+        let rebuilt = self.rebuilt(hash);
+        if !self.has(&rebuilt)? {
+            return Ok(());
+        }
+        let path = self.session(hash);
+        // The log first: beside the new file it would be taken for that one's.
+        remove(&path, &["db-wal", "db-shm"])?;
+        fs::rename(&rebuilt, &path).while_("replacing a damaged session file")
+    }
+
+    /// Removes the file of a session that is made anew from the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be removed.
+    pub fn remove_damaged(&self, hash: KeyHash) -> Result<(), Error> {
+        remove(&self.session(hash), &["db-wal", "db-shm", "db"])
+    }
+
+    /// Makes the file at `path`, and that it is there, durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; whether it is durable is not known then.
+    pub fn sync(&self, path: &Path) -> Result<(), Error> {
+        let doing = "syncing a file of a session";
+        File::open(path).and_then(|file| file.sync_all()).while_(doing)?;
+        let parent = path.parent().unwrap_or(path);
+        File::open(parent).and_then(|folder| folder.sync_all()).while_(doing)
+    }
+
+    /// Where `path` lies in the folder, for people who look for it.
+    #[must_use]
+    pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
     /// Whether there is a file at `path`.
     ///
     /// # Errors
@@ -120,16 +169,7 @@ impl Folder {
     /// [`Error::Io`]; calling it again goes on where it stopped.
     pub fn remove_session(&self, hash: KeyHash) -> Result<(), Error> {
         self.write_whole(&self.tombstone(hash), &[])?;
-        let path = self.session(hash);
-        for extension in ["db", "db-wal", "db-shm", "new"] {
-            match fs::remove_file(path.with_extension(extension)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).while_("removing a session file");
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(&self.session(hash), &["db", "db-wal", "db-shm", "new", "rebuilt"])
     }
 
     /// The folders that session files are in.
@@ -165,6 +205,20 @@ impl Folder {
         }
         Ok(false)
     }
+}
+
+/// Removes the files beside each other that differ in their `extensions`, whichever there are.
+fn remove(path: &Path, extensions: &[&str]) -> Result<(), Error> {
+    for extension in extensions {
+        let path = path.with_extension(extension);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => fs::remove_dir(&path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+        .while_("removing a session file")?;
+    }
+    Ok(())
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -12,4 +12,5 @@ pub mod session;
 
 pub use error::Error;
 pub use error::While;
+pub use error::describe;
 pub use folder::Folder;

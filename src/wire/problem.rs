@@ -179,7 +179,7 @@ pub const CODES: &[Code] = &[
         "quarantined",
         503,
         "The session cannot be opened",
-        "An operator must look at the log; the file is untouched.",
+        "Do what `detail` says, or delete it; no other session is touched.",
     ),
     wait(
         "starting",

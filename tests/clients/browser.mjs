@@ -1,10 +1,13 @@
-// The page of examples/react in a real browser.
+// The page of examples/react in a real browser, as its README says: built, and as `npm run dev` serves it; and the page
+// without a build, examples/browser.html.
 // usage: node browser.mjs <base-url> [--screenshot FILE] [scenario ...]
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
+import { finished, freshCopy, start } from './example.mjs';
 import { check, finish, newId, readArguments, run, same, sleep, until } from './harness.mjs';
+import { OwnServer } from './ownserver.mjs';
 import { servePage } from './pageserver.mjs';
 
 const FLAGS = [
@@ -12,13 +15,10 @@ const FLAGS = [
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
 const { base, only, options } = readArguments({ screenshot: { type: 'string' } });
-const counted = count => Array.from({ length: count }, (_, i) => `w${i} `).join('');
+// As the page shows it: Markdown drops the space at the end.
+const counted = count => Array.from({ length: count }, (_, i) => `w${i} `).join('').trimEnd();
+const DEV = 'npm run dev';
 
-const folder = fileURLToPath(new URL('../../examples/react/dist', import.meta.url));
-if (!existsSync(join(folder, 'index.html'))) {
-  console.log('FAIL browser: examples/react is not built');
-  process.exit(1);
-}
 const executablePath = process.env.PATH.split(delimiter)
   .flatMap(directory => ['chromium', 'chromium-browser', 'google-chrome'].map(name => join(directory, name)))
   .find(existsSync);
@@ -26,7 +26,17 @@ if (!executablePath) {
   console.log('FAIL browser: no Chromium in the PATH');
   process.exit(1);
 }
-const pages = await servePage(folder, base);
+const example = freshCopy('react');
+try {
+  check(example.commands.includes(DEV), `the README of examples/react does not say \`${DEV}\``);
+  for (const command of example.commands.filter(command => command !== DEV)) {
+    await finished(command, example.folder, base);
+  }
+} catch (error) {
+  console.log(`FAIL browser: ${error.message}`);
+  process.exit(1);
+}
+const pages = await servePage(join(example.folder, 'dist'), base);
 const browser = await chromium.launch({ executablePath, headless: true, args: FLAGS });
 
 /** Keeps every text that the answer ever showed. */
@@ -39,13 +49,13 @@ function watchAnswers() {
   }).observe(document, { subtree: true, childList: true, characterData: true });
 }
 
-async function openTab(id, context) {
+async function openTab(id, context, url = pages.url) {
   const own = context ?? await browser.newContext({ viewport: { width: 900, height: 820 } });
   const tab = await own.newPage();
   const complaints = [];
   tab.on('pageerror', error => complaints.push(String(error)));
   await tab.addInitScript(watchAnswers);
-  await tab.goto(`${pages.url}#${encodeURIComponent(id)}`);
+  await tab.goto(`${url}#${encodeURIComponent(id)}`);
   const input = tab.getByRole('textbox', { name: 'Message' });
   await input.waitFor();
   return {
@@ -96,7 +106,7 @@ const scenarios = {
   },
 
   async 'reload-in-mid-answer'() {
-    const id = newId('a/b ?');
+    const id = newId("a/b ?");
     const page = await openTab(id);
     await page.say('!slow 100 30');
     await page.reading(15);
@@ -110,6 +120,8 @@ const scenarios = {
     await page.tab.reload();
     await page.messages.nth(1).waitFor();
     same(await page.answer(), counted(100), 'answer from the history');
+    await page.tab.waitForLoadState('networkidle');
+    same(await page.alert.count(), 0, 'alerts where nothing runs');
     same(page.complaints, [], 'errors of the page');
     await page.context.close();
   },
@@ -130,7 +142,7 @@ const scenarios = {
     await sleep(200);
     const { messages, active } = await stored(id);
     same(active, false, 'active');
-    same(messages[1].parts.at(-1).text, text, 'stored text');
+    same(messages[1].parts.at(-1).text.trimEnd(), text, 'stored text');
     same(await first.alert.count() + await second.alert.count(), 0, 'alerts');
     await first.say('onward');
     await until(async () => (await first.answer()) === 'echo: onward', 'the next answer');
@@ -154,6 +166,22 @@ const scenarios = {
     await page.context.close();
   },
 
+  // What is said while nobody listens is said again, once.
+  async 'network-loss-before-sending'() {
+    const page = await openTab(newId());
+    await page.say('first');
+    await until(async () => (await page.answer()) === 'echo: first', 'the first answer');
+    pages.loseNetwork();
+    await page.say('second');
+    await page.tab.getByText('The connection was lost').waitFor();
+    pages.findNetwork();
+    await until(async () => (await page.answer()) === 'echo: second', 'the second answer');
+    await page.ready();
+    same(await page.messages.count(), 4, 'messages');
+    same(await page.alert.count(), 0, 'alerts');
+    await page.context.close();
+  },
+
   async 'network-loss-over-the-end'() {
     const id = newId();
     const page = await openTab(id);
@@ -173,7 +201,7 @@ const scenarios = {
     await page.say('!error the model is ill');
     await page.alert.waitFor();
     same((await page.alert.textContent()).replace('Try again', ''), 'the model is ill', 'alert');
-    same(await page.answer(), 'partial ', 'what came before the error');
+    same(await page.answer(), 'partial', 'what came before the error');
     await page.say('!http 503');
     await until(async () => !(await page.alert.textContent()).includes('ill'), 'the next alert');
     check(!(await page.alert.textContent()).includes('{'), 'the alert shows JSON');
@@ -194,6 +222,157 @@ const scenarios = {
     same(await page.tab.locator('.tool.output-available').count(), 2, 'tools that are done');
     same(page.complaints, [], 'errors of the page');
     await page.context.close();
+  },
+
+  async markdown() {
+    const page = await openTab(newId());
+    await page.say('**bold** <img src=x onerror=alert(1)> ![there](http://127.0.0.1:9/x.png) [go](javascript:alert(1)) `code`');
+    await page.ready();
+    const answer = page.tab.locator('.assistant .text').last();
+    same(await answer.locator('strong').textContent(), 'bold', 'bold');
+    same(await answer.locator('code').textContent(), 'code', 'code');
+    same(await answer.locator('img').count(), 0, 'pictures that nobody asked for');
+    check((await answer.textContent()).includes('<img src=x onerror=alert(1)>'), 'HTML is not shown as text');
+    same(await answer.locator('a').evaluateAll(links => links.map(link => link.getAttribute('href'))), ['http://127.0.0.1:9/x.png', ''], 'links');
+    same(page.complaints, [], 'errors of the page');
+    await page.context.close();
+  },
+
+  // What others say comes to a tab that rests, whoever they are.
+  async others() {
+    const id = newId();
+    const first = await openTab(id);
+    const second = await openTab(id, first.context);
+    await first.say('!slow 60 30');
+    await second.reading(5);
+    await first.ready();
+    await second.ready();
+    same([await first.answer(), await second.answer()], [counted(60), counted(60)], 'both tabs');
+    await fetch(`${base}/chat/${id}`, { method: 'POST', body: JSON.stringify({ content: 'from a terminal' }) });
+    for (const page of [first, second]) {
+      await until(async () => (await page.answer()) === 'echo: from a terminal', 'what a terminal said');
+      same(await page.messages.count(), 4, 'messages');
+      same(page.complaints, [], 'errors of the page');
+    }
+    await first.context.close();
+  },
+
+  // `npm run dev`, and a server that dies in mid-answer.
+  async 'dev-kill'() {
+    const server = new OwnServer();
+    await server.start();
+    const dev = start(DEV, example.folder, server.base);
+    try {
+      const url = await until(() => dev.output.match(/http:\/\/127\.0\.0\.1:\d+\//)?.[0], `an address of \`${DEV}\``, 20_000);
+      const id = newId();
+      const first = await openTab(id, undefined, url);
+      const second = await openTab(id, first.context, url);
+      await first.say('!slow 100 40');
+      await first.reading(15);
+      await second.reading(15);
+      await server.signal('SIGKILL');
+      await first.tab.getByText('The connection was lost').waitFor();
+      await server.start();
+      const kept = async () => (await (await fetch(`${server.base}/api/chat/${id}/messages`)).json()).messages.at(-1).parts.at(-1).text.trimEnd();
+      for (const page of [first, second]) {
+        await page.tab.getByText('The server stopped in the middle').waitFor();
+        await page.ready();
+        same(await page.answer(), await kept(), 'what had been said');
+        check((await page.answer()).includes('w14 '), 'shown text is gone');
+      }
+      if (options.screenshot) await first.tab.screenshot({ path: options.screenshot.replace(/(\.png)?$/, '-interrupted.png') });
+      await second.button('Answer again').click();
+      for (const page of [first, second]) {
+        await until(async () => (await page.answer()) === counted(100), 'the whole answer', 20_000);
+        await page.ready();
+        same(await page.messages.count(), 2, 'messages');
+        same(page.complaints, [], 'errors of the page');
+      }
+      await server.signal('SIGKILL');
+      await first.say('are you there?');
+      await first.alert.getByText('The server cannot be reached').waitFor();
+      await server.start();
+      await second.tab.getByText('The connection was lost').waitFor({ state: 'detached' });
+      await first.button('Try again').click();
+      for (const page of [first, second]) {
+        await until(async () => (await page.answer()) === 'echo: are you there?', 'the answer to what was said to nobody');
+        same(await page.messages.count(), 4, 'messages');
+      }
+      await first.context.close();
+    } finally {
+      await dev.end();
+      await server.end();
+    }
+  },
+
+  // A server that is there and says nothing: the page does not wait for ever.
+  async 'dev-stall'() {
+    const server = new OwnServer();
+    await server.start();
+    const dev = start(DEV, example.folder, server.base, { VITE_SILENCE_MS: '1500' });
+    try {
+      const url = await until(() => dev.output.match(/http:\/\/127\.0\.0\.1:\d+\//)?.[0], `an address of \`${DEV}\``, 20_000);
+      const page = await openTab(newId(), undefined, url);
+      await page.say('!slow 60 30');
+      await page.reading(10);
+      await server.signal('SIGSTOP');
+      await page.tab.getByText('The connection was lost').waitFor();
+      await server.signal('SIGCONT');
+      await until(async () => (await page.answer()) === counted(60), 'the whole answer', 20_000);
+      await page.ready();
+      same(await page.messages.count(), 2, 'messages');
+      await page.context.close();
+    } finally {
+      await server.signal('SIGCONT');
+      await dev.end();
+      await server.end();
+    }
+  },
+
+  // examples/browser.html: no build, the native socket.
+  async 'browser.html'() {
+    const server = new OwnServer();
+    await server.start();
+    const plain = await servePage(fileURLToPath(new URL('../../examples', import.meta.url)), server.base);
+    const context = await browser.newContext();
+    try {
+      const session = newId();
+      const address = `${plain.url}browser.html?server=${new URL(server.base).host}&session=${session}`;
+      const open = async () => {
+        const tab = await context.newPage();
+        const complaints = [];
+        tab.on('pageerror', error => complaints.push(String(error)));
+        await tab.goto(address);
+        await tab.getByText('connected', { exact: true }).waitFor();
+        const answer = () => tab.locator('#log .assistant').last().textContent();
+        return { tab, complaints, answer };
+      };
+      const first = await open();
+      const second = await open();
+      const said = fetch(`${server.base}/chat/${session}`, { method: 'POST', body: JSON.stringify({ content: '!reason hm\n!slow 60 30' }) })
+        .then(response => response.text()).catch(() => {});
+      await until(async () => (await second.tab.locator('#log .assistant').count()) > 0 && (await second.answer()).includes('w9 '), 'an answer');
+      await server.signal('SIGKILL');
+      await said;
+      await first.tab.getByText('reconnecting after').waitFor();
+      await server.start();
+      for (const page of [first, second]) await page.tab.getByText('connected', { exact: true }).waitFor();
+      const cut = await first.answer();
+      check(cut.startsWith('w0 ') && !cut.includes('hm'), `shown: ${cut}`);
+      await first.tab.locator('input').fill('hello');
+      await first.tab.locator('input').press('Enter');
+      for (const page of [first, second]) {
+        await until(async () => (await page.answer()) === 'echo: hello', 'the next answer');
+        same(await page.tab.locator('#log > div').count(), 4, 'messages');
+      }
+      await second.tab.reload();
+      await until(async () => (await second.tab.locator('#log > div').count()) === 4, 'the log after a reload');
+      same(await second.tab.locator('#log > div').allTextContents(), await first.tab.locator('#log > div').allTextContents(), 'both tabs');
+      same([...first.complaints, ...second.complaints], [], 'errors of the page');
+    } finally {
+      await context.close();
+      await server.end();
+    }
   },
 
   async keyboard() {
@@ -229,12 +408,18 @@ const scenarios = {
 };
 
 async function takePictures(path) {
-  const page = await openTab(newId());
+  const id = newId();
+  const page = await openTab(id);
   const shoot = async name => {
     await sleep(150);
     await page.tab.screenshot({ path: path.replace(/(\.png)?$/, `${name}.png`) });
   };
   await shoot('-empty');
+  const content = '## Markdown\n\nA *list*, a `word` of code, a [link](https://example.org):\n\n- one\n- two\n\n'
+    + '```\ncode { keeps: its, lines }\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> said before';
+  await fetch(`${base}/v1/sessions/${id}/messages`, { method: 'POST', body: JSON.stringify({ role: 'assistant', content }) });
+  await page.tab.locator('.written table').waitFor();
+  await shoot('-written');
   await page.say('!reason A sum is wanted; the tool is quicker than I am.\n!tool add {"a":19,"b":23}\nThat makes forty-two.');
   await page.ready();
   await page.say('And now take your time, please.\n!slow 400 15');
@@ -260,4 +445,5 @@ async function takePictures(path) {
 await run('browser', scenarios, only, 60_000);
 if (options.screenshot) await takePictures(options.screenshot);
 await browser.close();
+example.remove();
 finish();

@@ -1,6 +1,7 @@
 // Serves the built page and passes /api on to the server; it can lose the network.
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import { extname, join, normalize } from 'node:path';
 
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' };
@@ -29,7 +30,7 @@ export async function servePage(folder, target) {
   }
 
   const server = http.createServer((request, response) => {
-    if (request.url.startsWith('/api/')) return pass(request, response);
+    if (/^\/(api|v1)\//.test(request.url)) return pass(request, response);
     const path = normalize(new URL(request.url, 'http://page').pathname);
     const file = join(folder, path === '/' ? 'index.html' : path);
     if (!file.startsWith(folder) || !existsSync(file) || !statSync(file).isFile()) {
@@ -38,6 +39,25 @@ export async function servePage(folder, target) {
     }
     response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream' });
     createReadStream(file).pipe(response);
+  });
+  server.on('upgrade', (request, socket, first) => {
+    const { hostname, port } = new URL(target);
+    if (!reachable) return socket.destroy();
+    const upstream = net.connect(port, hostname);
+    const line = { request };
+    passing.add(line);
+    const lines = [`${request.method} ${request.url} HTTP/1.1`];
+    for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`);
+    upstream.write(`${lines.join('\r\n')}\r\n\r\n`);
+    upstream.write(first);
+    socket.pipe(upstream).pipe(socket);
+    for (const end of [socket, upstream]) {
+      end.on('error', () => {}).on('close', () => {
+        passing.delete(line);
+        socket.destroy();
+        upstream.destroy();
+      });
+    }
   });
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
 

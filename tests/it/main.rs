@@ -18,6 +18,7 @@ mod hostile;
 mod hostile_names;
 mod lifecycle;
 mod limits;
+mod model_servers;
 mod openapi;
 mod pages;
 mod power;

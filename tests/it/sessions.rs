@@ -106,9 +106,9 @@ async fn every_visible_ascii_character_may_stand_in_an_id() {
 }
 
 #[tokio::test]
-async fn other_characters_may_not_stand_in_an_id() {
+async fn control_characters_may_not_stand_in_an_id() {
     let (_server, client) = server();
-    for id in ["a b", " ", "a\tb", "a\nb", "\u{0}", "\u{7f}", "é", "ａ", "a\u{200b}b", "🙂"] {
+    for id in ["a\tb", "a\nb", "\u{0}", "\u{7f}", "\u{85}"] {
         let body = json!({ "role": "user", "content": "x" });
         client.post(&messages(id), &body).await.problem(400, "invalid");
         client.post("/v1/sessions", &json!({ "id": id })).await.problem(400, "invalid");

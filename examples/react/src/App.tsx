@@ -4,6 +4,8 @@ import { useEffect, useState } from 'react';
 import { Chat } from './Chat';
 import { explain, loadHistory, type History } from './server';
 
+const RETRY_MS = 2000;
+
 function useChatId(): string {
   const [chatId, setChatId] = useState(currentId);
   useEffect(() => {
@@ -39,12 +41,24 @@ function Loader({ chatId }: { chatId: string }) {
   const [error, setError] = useState<string>();
   useEffect(() => {
     let shown = true;
-    loadHistory(chatId)
+    let timer: ReturnType<typeof setTimeout>;
+    const load = () => loadHistory(chatId)
       .then(found => shown && setPast(found))
-      .catch(reason => shown && setError(explain(String(reason.message))));
-    return () => { shown = false; };
+      .catch(reason => {
+        if (!shown) return;
+        setError(explain(String(reason.message)));
+        timer = setTimeout(load, RETRY_MS);
+      });
+    void load();
+    return () => {
+      shown = false;
+      clearTimeout(timer);
+    };
   }, [chatId]);
-  if (error) return <main><p className="notice error" role="alert">The chat could not be loaded: {error}</p></main>;
-  if (!past) return <main aria-busy="true" />;
-  return <Chat chatId={chatId} past={past.messages} />;
+  if (past) return <Chat chatId={chatId} past={past.messages} />;
+  return (
+    <main aria-busy="true">
+      {error && <p className="notice error" role="alert">The chat could not be loaded yet: {error}</p>}
+    </main>
+  );
 }

@@ -3,10 +3,13 @@ import { lastAssistantMessageIsCompleteWithApprovalResponses, type UIMessage } f
 import { useEffect, useRef, useState } from 'react';
 import { Composer } from './Composer';
 import { Message } from './Message';
-import { explain, loadHistory, stopTurn } from './server';
+import { explain, loadHistory, stopTurn, transport, type History } from './server';
 import { useFollow } from './useFollow';
+import { useOthers } from './useOthers';
 
 const RECONNECT_MS = 1000;
+/** What comes together is taken over together. */
+const GATHER_MS = 50;
 const IDEAS = [
   ['A slow answer', '!slow 120 60'],
   ['Think first', '!reason The user wants to see me think.\nNow I answer.'],
@@ -20,6 +23,7 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
   const chat = useChat({
     id: chatId,
     messages: past,
+    transport,
     resume: true,
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
     onFinish: ({ isDisconnect }) => setLost(times => (isDisconnect ? times + 1 : 0)),
@@ -29,6 +33,15 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
   useFollow(messages);
   const typing = useRef<HTMLTextAreaElement>(null);
 
+  // What was said here last and did not reach the server. Its id makes it safe to say it again.
+  const shown = useRef(messages);
+  shown.current = messages;
+  const isUnsent = (now: History) => {
+    const last = shown.current.at(-1);
+    return last?.role === 'user' && !now.messages.some(message => message.id === last.id);
+  };
+  const retry = () => void (messages.at(-1)?.role === 'user' ? chat.sendMessage() : chat.regenerate());
+
   // The answer goes on without us: find it again, or its end in the history.
   useEffect(() => {
     if (lost === 0) return;
@@ -36,9 +49,10 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
       try {
         const now = await loadHistory(chatId);
         if (now.active) return await chat.resumeStream();
-        chat.setMessages(now.messages);
         chat.clearError();
         setLost(0);
+        if (isUnsent(now)) return void chat.sendMessage();
+        chat.setMessages(now.messages);
       } catch {
         setLost(times => times + 1);
       }
@@ -46,7 +60,24 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
     return () => clearTimeout(timer);
   }, [lost]);
 
+  // What others say, or what was said while nobody listened: take it over, unless an answer is being read here.
+  const [news, setNews] = useState(0);
+  const occupied = useRef(false);
+  occupied.current = busy || lost > 0;
+  useOthers(chatId, () => setNews(times => times + 1));
+  useEffect(() => {
+    if (news === 0 || busy || lost > 0) return;
+    const timer = setTimeout(async () => {
+      const now = await loadHistory(chatId).catch(() => undefined);
+      if (!now || occupied.current || isUnsent(now)) return;
+      chat.setMessages(now.messages);
+      if (now.active) await chat.resumeStream();
+    }, GATHER_MS);
+    return () => clearTimeout(timer);
+  }, [news, busy, lost]);
+
   const send = (text: string) => {
+    occupied.current = true;
     setStopError(undefined);
     void chat.sendMessage({ text });
     typing.current?.focus();
@@ -69,11 +100,17 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
           ))}
           {waiting && <li className="assistant" aria-label="Waiting for the answer"><span className="dots" /></li>}
         </ol>
-        {lost > 0 && <p className="notice" role="status">The connection was lost. The answer goes on; looking for it …</p>}
+        {lost === 0 && !busy && cutOff(messages.at(-1)) && (
+          <p className="notice" role="status">
+            <span>The server stopped in the middle of this answer.</span>
+            <button type="button" className="quiet" onClick={() => void chat.regenerate()}>Answer again</button>
+          </p>
+        )}
+        {lost > 0 && <p className="notice" role="status">The connection was lost. Looking for the conversation …</p>}
         {error && lost === 0 && (
           <p className="notice error" role="alert">
             <span>{explain(error.message)}</span>
-            <button type="button" className="quiet" onClick={() => void chat.regenerate()}>Try again</button>
+            <button type="button" className="quiet" onClick={retry}>Try again</button>
           </p>
         )}
         {stopError && <p className="notice error" role="alert">The answer could not be stopped: {stopError}</p>}
@@ -81,6 +118,11 @@ export function Chat({ chatId, past }: { chatId: string; past: UIMessage[] }) {
       <Composer inputRef={typing} busy={busy} send={send} stop={stop} />
     </>
   );
+}
+
+/** Whether the server died while it wrote the message; what it had said is kept. */
+function cutOff(message: UIMessage | undefined): boolean {
+  return (message?.metadata as { status?: string } | undefined)?.status === 'interrupted';
 }
 
 function Ideas({ send }: { send: (text: string) => void }) {

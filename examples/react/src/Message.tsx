@@ -1,4 +1,7 @@
 import { getToolName, isToolUIPart, type UIMessage } from 'ai';
+import { memo } from 'react';
+import Markdown, { type Components } from 'react-markdown';
+import remarkGfm from 'remark-gfm';
 
 type Part = UIMessage['parts'][number];
 type ToolPart = Extract<Part, { toolCallId: string }>;
@@ -12,7 +15,8 @@ interface Properties {
 }
 
 export function Message({ message, growing, approve }: Properties) {
-  const parts = message.parts.map((part, index) => shown(part, index, approve)).filter(Boolean);
+  const own = message.role === 'user';
+  const parts = message.parts.map((part, index) => shown(part, index, own, approve)).filter(Boolean);
   if (parts.length === 0 && !growing) return null;
   const className = growing ? `${message.role} growing` : message.role;
   return (
@@ -22,8 +26,18 @@ export function Message({ message, growing, approve }: Properties) {
   );
 }
 
-function shown(part: Part, index: number, approve: Approve) {
-  if (part.type === 'text') return part.text && <p key={index} className="text">{part.text}</p>;
+/** What models write. HTML in it stays text, and a picture is a link: it is not fetched before somebody asks for it. */
+const Written = memo(({ text }: { text: string }) => (
+  <div className="text written"><Markdown remarkPlugins={[remarkGfm]} components={COMPONENTS}>{text}</Markdown></div>
+));
+const COMPONENTS: Components = {
+  a: ({ href, children }) => <a href={href} rel="noreferrer" target="_blank">{children}</a>,
+  img: ({ src, alt }) => <a href={String(src)} rel="noreferrer" target="_blank">{alt || 'Picture'}</a>,
+};
+
+function shown(part: Part, index: number, own: boolean, approve: Approve) {
+  if (part.type === 'text' && own) return part.text && <p key={index} className="text">{part.text}</p>;
+  if (part.type === 'text') return part.text && <Written key={index} text={part.text} />;
   if (part.type === 'reasoning') {
     return (
       <details key={index} className="reasoning" open={part.state === 'streaming'}>

@@ -168,6 +168,10 @@ impl Run {
         let address = self.turn.model.clone().unwrap_or_default();
         let (provider, model) = self.shared.options.engine.providers.get(&address)?;
         let mut messages = self.transcript().await?;
+        let own = messages.iter().filter(|message| message.id == self.turn.message_id);
+        for id in own.flat_map(|own| &own.parts).filter_map(|p| p.members().text("toolCallId")) {
+            self.out.has_call(id);
+        }
         if self.run_allowed(&*provider, &messages).await? {
             messages = self.transcript().await?;
         }
@@ -175,7 +179,7 @@ impl Run {
             self.turn.options.max_steps.unwrap_or(self.shared.options.limits.turn_steps_count);
         let mut last = FinishReason::Stop;
         for _ in 0..steps.max(1) {
-            let request = self.request(&messages, &model).await?;
+            let request = self.request(&messages, provider.name(), &model).await?;
             let step = self.ask(&*provider, request).await?;
             last = step.finish.unwrap_or(FinishReason::Other);
             // Calls of an answer that broke off may not be what the model meant.
@@ -210,7 +214,12 @@ impl Run {
         }
     }
 
-    async fn request(&self, messages: &[Message], model: &str) -> Result<ModelRequest, Cut> {
+    async fn request(
+        &self,
+        messages: &[Message],
+        provider: &str,
+        model: &str,
+    ) -> Result<ModelRequest, Cut> {
         let limits = &self.shared.options.limits;
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -223,7 +232,7 @@ impl Run {
             session: self.key.id().to_owned(),
             model: model.to_owned(),
             system: self.turn.options.system.clone(),
-            messages: transcript::of(messages),
+            messages: transcript::of(messages, provider),
             tools,
             max_tokens: None,
             resume: self.resume.clone(),
@@ -231,14 +240,34 @@ impl Run {
         })
     }
 
-    /// Asks the model once and writes what it says.
+    /// Asks the model once and writes what it says. Its tokens count however it ends.
     async fn ask(&mut self, provider: &dyn Provider, request: ModelRequest) -> Result<Step, Cut> {
+        let mut step = Step::default();
+        let heard = self.listen(&mut step, provider, request).await;
+        self.add(step.usage);
+        heard?;
+        if let Some(resume) = step.resume.take() {
+            self.resume = Some(resume);
+        }
+        if step.finish.is_none() {
+            let text = "the answer of the model broke off";
+            return Err(ModelError::new(FailureKind::Interrupted, text).into());
+        }
+        self.out.flush().await?;
+        Ok(step)
+    }
+
+    async fn listen(
+        &mut self,
+        step: &mut Step,
+        provider: &dyn Provider,
+        request: ModelRequest,
+    ) -> Result<(), Cut> {
         let limits = &self.shared.options.limits;
         let no_progress = Duration::from_millis(limits.turn_no_progress_ms);
         let whole = Duration::from_millis(limits.turn_ms);
         let mut warn = Some(self.until - whole.mul_f64(1.0 - WARN_AT));
         let mut answer = provider.answer(request);
-        let mut step = Step::default();
         let mut progress = Instant::now();
         let mut silent = Some(progress);
         loop {
@@ -249,7 +278,6 @@ impl Run {
                 biased;
                 _ = self.stop.changed() => {
                     let asked = *self.stop.borrow();
-                    self.add(step.usage);
                     return Err(if asked { Cut::Stopped } else { Cut::Taken });
                 }
                 said = answer.next() => {
@@ -266,8 +294,7 @@ impl Run {
                             self.out.flush_at_once().await?;
                         }
                         Some(Err(error)) => {
-                            self.add(step.usage);
-                            return Err(error.into());
+                                    return Err(error.into());
                         }
                         None => break,
                     }
@@ -280,8 +307,7 @@ impl Run {
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if let Some(late) = self.late(now, progress + no_progress) {
-                        self.add(step.usage);
-                        return Err(late.into());
+                            return Err(late.into());
                     }
                     if warn.is_some_and(|at| now >= at) {
                         warn = None;
@@ -291,16 +317,7 @@ impl Run {
                 }
             }
         }
-        self.add(step.usage);
-        if let Some(resume) = step.resume.take() {
-            self.resume = Some(resume);
-        }
-        if step.finish.is_none() {
-            let text = "the answer of the model broke off";
-            return Err(ModelError::new(FailureKind::Interrupted, text).into());
-        }
-        self.out.flush().await?;
-        Ok(step)
+        Ok(())
     }
 
     /// Why the model has no more time, if so.
@@ -344,7 +361,8 @@ impl Run {
                 }
                 Who::Server => {
                     let (part, id) = (call.part, call.id.clone());
-                    let result = self.execute(provider, &call.id, &call.name, input.clone());
+                    let result =
+                        self.execute(provider, (&call.id, &call.theirs), &call.name, input.clone());
                     work.push(result.map(move |result| (part, id, result)));
                 }
             }
@@ -399,7 +417,7 @@ impl Run {
             };
             if approved && members.text("state").as_deref() == Some("running") {
                 let input = members.get("toolInput").cloned().unwrap_or_default();
-                let result = self.execute(provider, &id, &name, input);
+                let result = self.execute(provider, (&id, &id), &name, input);
                 work.push(result.map(move |result| (part, id, result)));
             }
         }
@@ -409,7 +427,7 @@ impl Run {
     }
 
     fn who(&self, provider: &dyn Provider, call: &Call) -> Who {
-        match provider.own_tool(&call.id) {
+        match provider.own_tool(&call.theirs) {
             Some(OwnTool::Server) => return Who::Server,
             Some(OwnTool::Client) => return Who::Client,
             Some(OwnTool::Asks) => return Who::Asks,
@@ -428,11 +446,11 @@ impl Run {
     fn execute(
         &self,
         provider: &dyn Provider,
-        call_id: &str,
+        (call_id, theirs): (&str, &str),
         name: &str,
         input: Json,
     ) -> BoxFuture<'static, Result<Json, String>> {
-        if provider.own_tool(call_id).is_some() {
+        if provider.own_tool(theirs).is_some() {
             return std::future::ready(provider.run_tool(name, &input)).boxed();
         }
         self.shared.options.engine.run(&self.key, &self.turn.id, call_id, name, input)

@@ -9,13 +9,17 @@ use crate::model::BadInput;
 use crate::model::FinishReason;
 use crate::model::ModelEvent;
 use crate::model::Usage;
+use crate::model::is_plain_id;
 
 /// A tool call that the model made in this step.
 #[derive(Debug)]
 pub(super) struct Call {
     /// The part that shows it.
     pub part: usize,
+    /// Unique in the message.
     pub id: String,
+    /// What the provider calls it.
+    pub theirs: String,
     pub name: String,
     /// Its input, or what is wrong with it.
     pub input: Result<Json, BadInput>,
@@ -26,7 +30,7 @@ pub(super) struct Call {
 enum Block {
     Text(usize),
     Reasoning(usize),
-    Tool { part: usize, id: String, name: String },
+    Tool { part: usize, id: String, theirs: String, name: String },
 }
 
 /// One call of the model.
@@ -35,6 +39,8 @@ pub(super) struct Step {
     blocks: HashMap<u32, Block>,
     data: HashMap<(String, String), usize>,
     begun: bool,
+    /// The part with which this call of the model began, which keeps its tokens.
+    start: Option<usize>,
     /// The calls, in order.
     pub calls: Vec<Call>,
     pub usage: Usage,
@@ -81,36 +87,45 @@ impl Step {
                     out.append(*part, &text);
                 }
             }
-            ModelEvent::ReasoningEnd { index, signature } => {
+            ModelEvent::ReasoningEnd { index, seal } => {
                 if let Some(Block::Reasoning(part)) = self.blocks.remove(&index) {
-                    out.update(part, sealed(provider, "signature", signature));
+                    let fields = named("complete");
+                    out.update(part, sealed(fields, "providerMetadata", provider, &seal));
                 }
             }
             ModelEvent::RedactedReasoning { data, .. } => {
                 self.begin(out);
                 let part = open_reasoning(out);
-                out.update(part, sealed(provider, "redactedData", Some(data)));
+                let seal = Object::default().with("redactedData", &data);
+                let fields = named("complete");
+                out.update(part, sealed(fields, "providerMetadata", provider, &seal));
             }
-            ModelEvent::ToolStart { index, id, name } => {
+            ModelEvent::ToolStart { index, id: theirs, name } => {
                 self.begin(out);
+                let id = out.call_id(&theirs);
                 let fields = part("tool-call")
                     .with("toolCallId", &id)
                     .with("toolName", &name)
                     .with("state", &"pending");
                 let part = out.open(fields);
-                self.blocks.insert(index, Block::Tool { part, id, name });
+                self.blocks.insert(index, Block::Tool { part, id, theirs, name });
             }
             ModelEvent::ToolDelta { index, json } => {
                 if let Some(Block::Tool { part, .. }) = self.blocks.get(&index) {
                     out.append(*part, &json);
                 }
             }
-            ModelEvent::ToolEnd { index, input } => self.tool_end(index, input, out),
+            ModelEvent::ToolEnd { index, input, seal } => {
+                self.tool_end(index, input, (provider, seal), out);
+            }
             ModelEvent::ToolResult { id, output, is_error } => {
-                if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
+                if let Some(call) = self.calls.iter_mut().rfind(|call| call.theirs == id) {
                     call.answered = true;
                     let result = if is_error { Err(plain(&output)) } else { Ok(output) };
-                    out.update(call.part, result_of(&id, result).with("providerExecuted", &true));
+                    out.update(
+                        call.part,
+                        result_of(&call.id, result).with("providerExecuted", &true),
+                    );
                 }
             }
             ModelEvent::StepEnd => self.begun = false,
@@ -120,13 +135,23 @@ impl Step {
             }
             ModelEvent::Source { id, url, title } => {
                 self.begin(out);
+                let id = if id.is_empty() { format!("source-{}", out.parts()) } else { id };
                 let mut fields = part("source-url").with("sourceId", &id).with("url", &url);
                 if let Some(title) = title {
                     fields = fields.with("title", &title);
                 }
                 out.open(fields);
             }
-            ModelEvent::Usage(usage) => self.usage = usage,
+            ModelEvent::File { media_type, url } => {
+                self.begin(out);
+                out.open(part("file").with("mediaType", &media_type).with("url", &url));
+            }
+            ModelEvent::Usage(usage) => {
+                self.usage = usage;
+                if let Some(start) = self.start {
+                    out.count(start, usage);
+                }
+            }
             ModelEvent::Resume(resume) => self.resume = Some(resume),
             ModelEvent::Finish { reason, .. } => self.finish = Some(reason),
         }
@@ -136,13 +161,28 @@ impl Step {
     fn begin(&mut self, out: &mut Writer) {
         if !self.begun {
             self.begun = true;
-            out.open(part("step-start"));
+            let start = out.open(part("step-start"));
+            if self.start.is_none() && self.usage != Usage::default() {
+                out.count(start, self.usage);
+            }
+            self.start.get_or_insert(start);
         }
     }
 
-    fn tool_end(&mut self, index: u32, input: Result<Json, BadInput>, out: &mut Writer) {
-        let Some(Block::Tool { part, id, name }) = self.blocks.remove(&index) else { return };
+    fn tool_end(
+        &mut self,
+        index: u32,
+        input: Result<Json, BadInput>,
+        (provider, seal): (&str, Object),
+        out: &mut Writer,
+    ) {
+        let Some(Block::Tool { part, id, theirs, name }) = self.blocks.remove(&index) else {
+            return;
+        };
         let fields = Object::default().with("toolCallId", &id).with("toolName", &name);
+        // Its own strange names go back to the provider that made them, and to nobody else.
+        let seal = if is_plain_id(&theirs) { seal } else { seal.with("callId", &theirs) };
+        let fields = sealed(fields, "callProviderMetadata", provider, &seal);
         match &input {
             Ok(json) => out.update(part, fields.with("toolInput", json).with("state", &"running")),
             Err(bad) => {
@@ -152,7 +192,7 @@ impl Step {
             }
         }
         let answered = input.is_err();
-        self.calls.push(Call { part, id, name, input, answered });
+        self.calls.push(Call { part, id, theirs, name, input, answered });
     }
 
     fn data(&mut self, name: &str, id: Option<String>, data: &Json, out: &mut Writer) {
@@ -177,15 +217,12 @@ fn open_reasoning(out: &mut Writer) -> usize {
     out.open(part("reasoning").with("id", &id).with("content", &"").with("state", &"running"))
 }
 
-fn sealed(provider: &str, key: &str, value: Option<String>) -> Object {
-    let fields = named("complete");
-    match value {
-        None => fields,
-        Some(value) => {
-            let seal = Object::default().with(key, &value);
-            fields.with("providerMetadata", &Object::default().with(provider, &seal))
-        }
+/// `fields` with what only `provider` reads.
+fn sealed(fields: Object, key: &str, provider: &str, seal: &Object) -> Object {
+    if seal.is_empty() {
+        return fields;
     }
+    fields.with(key, &Object::default().with(provider, seal))
 }
 
 fn plain(output: &Json) -> String {

@@ -12,8 +12,8 @@ use crate::model::Speaker;
 /// What the model hears of a call that was refused.
 pub(super) const DENIED: &str = "the user did not allow this call";
 
-/// The conversation as a model is given it. Calls without a result are left out: no provider takes them.
-pub(super) fn of(messages: &[Message]) -> Vec<ModelMessage> {
+/// The conversation as a model of `provider` is given it. Calls without a result are left out: no provider takes them.
+pub(super) fn of(messages: &[Message], provider: &str) -> Vec<ModelMessage> {
     let mut out = Vec::new();
     for message in messages {
         if message.status == Status::Deleted {
@@ -24,7 +24,7 @@ pub(super) fn of(messages: &[Message]) -> Vec<ModelMessage> {
             Role::System => {
                 push(&mut out, Speaker::System, vec![Content::Text(message.content.clone())]);
             }
-            Role::Assistant => assistant(message, &mut out),
+            Role::Assistant => assistant(message, provider, &mut out),
         }
     }
     out
@@ -60,7 +60,7 @@ fn user(message: &Message) -> Vec<Content> {
     content
 }
 
-fn assistant(message: &Message, out: &mut Vec<ModelMessage>) {
+fn assistant(message: &Message, provider: &str, out: &mut Vec<ModelMessage>) {
     if message.parts.is_empty() && !message.content.is_empty() {
         push(out, Speaker::Assistant, vec![Content::Text(message.content.clone())]);
         return;
@@ -78,9 +78,9 @@ fn assistant(message: &Message, out: &mut Vec<ModelMessage>) {
                     part.text("content").filter(|text| !text.is_empty()).map(Content::Text),
                 );
             }
-            Some("reasoning") => said.extend(reasoning(&part)),
+            Some("reasoning") => said.extend(reasoning(&part, provider)),
             Some("tool-call") => {
-                if let Some((call, result)) = call(&part) {
+                if let Some((call, result)) = call(&part, provider) {
                     said.push(call);
                     results.push(result);
                 }
@@ -92,17 +92,20 @@ fn assistant(message: &Message, out: &mut Vec<ModelMessage>) {
     push(out, Speaker::User, results);
 }
 
-fn reasoning(part: &Object) -> Option<Content> {
-    let metadata = part.get("providerMetadata").and_then(Object::read).unwrap_or_default();
-    let sealed = metadata.iter().find_map(|(_, sealed)| Object::read(sealed)).unwrap_or_default();
-    if let Some(data) = sealed.text("redactedData") {
-        return Some(Content::RedactedReasoning { data });
-    }
-    Some(Content::Reasoning { text: part.text("content")?, signature: sealed.text("signature") })
+/// What `provider` gave with a part, to be sent back to it.
+fn sealed(part: &Object, key: &str, provider: &str) -> Option<Object> {
+    let all = part.get(key).and_then(Object::read)?;
+    all.get(provider).and_then(Object::read)
+}
+
+fn reasoning(part: &Object, provider: &str) -> Option<Content> {
+    let text = part.text("content").unwrap_or_default();
+    let seal = sealed(part, "providerMetadata", provider);
+    (seal.is_some() || !text.is_empty()).then_some(Content::Reasoning { text, seal })
 }
 
 /// A call and its result; `None` while there is none.
-pub(super) fn call(part: &Object) -> Option<(Content, Content)> {
+fn call(part: &Object, provider: &str) -> Option<(Content, Content)> {
     let (id, name) = (part.text("toolCallId")?, part.text("toolName")?);
     let input = part.get("toolInput").cloned().filter(Json::is_object).unwrap_or_default();
     let approval = part.get("approval").and_then(Object::read);
@@ -117,6 +120,10 @@ pub(super) fn call(part: &Object) -> Option<(Content, Content)> {
         }
         _ => return None,
     };
-    let call = Content::ToolCall { id: id.clone(), name: name.clone(), input };
+    let seal = sealed(part, "callProviderMetadata", provider).unwrap_or_default();
+    let call = Content::ToolCall { id: id.clone(), name: name.clone(), input, seal };
     Some((call, Content::ToolResult { id, name, output, is_error }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Posts what a turn writes, some milliseconds' worth at a time.
 
+use std::collections::HashSet;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -8,9 +9,11 @@ use crate::base::Key;
 use crate::base::clock;
 use crate::base::json::Object;
 use crate::domain::session::Command;
+use crate::domain::session::Counted;
 use crate::domain::session::Ending;
 use crate::domain::session::Piece;
 use crate::domain::session::Rejection;
+use crate::model::Usage;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
@@ -21,6 +24,8 @@ pub const COALESCE: Duration = Duration::from_millis(25);
 const COALESCE_BYTES: usize = 8 << 10;
 /// Pieces at which they are not held back any longer.
 const COALESCE_COUNT: usize = 64;
+/// How often the tokens so far are stored while an answer comes: a server may count them with every word.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often a command is tried again while the journal is in trouble, and the pause between.
 const TRIES_MAX: u32 = 60;
 const TRY_PAUSE: Duration = Duration::from_millis(500);
@@ -44,6 +49,12 @@ pub(super) struct Writer {
     bytes: usize,
     /// Parts that the message has, with those that wait here.
     parts: usize,
+    /// Ids of the calls in the message.
+    calls: HashSet<String>,
+    /// Tokens that are not stored, and the part that keeps them.
+    count: Option<(usize, Usage)>,
+    /// When tokens were last stored.
+    counted: Option<Instant>,
     /// When the last post began.
     sent: Option<Instant>,
 }
@@ -56,7 +67,32 @@ impl Writer {
         attempt: u32,
         parts: usize,
     ) -> Self {
-        Self { sender, key, turn_id, attempt, pieces: Vec::new(), bytes: 0, parts, sent: None }
+        let (pieces, calls) = (Vec::new(), HashSet::new());
+        let (count, counted, sent) = (None, None, None);
+        let bytes = 0;
+        Self { sender, key, turn_id, attempt, pieces, bytes, parts, calls, count, counted, sent }
+    }
+
+    /// Keeps the tokens so far of a call of the model in `part`, so that they are known if the process ends before it does.
+    pub(super) fn count(&mut self, part: usize, usage: Usage) {
+        self.count = Some((part, usage));
+    }
+
+    /// The message has a call of this id already.
+    pub(super) fn has_call(&mut self, id: String) {
+        self.calls.insert(id);
+    }
+
+    /// What a call is called that its provider calls `theirs`: in one message no two calls are the same, though some models
+    /// count from 0 in every step.
+    pub(super) fn call_id(&mut self, theirs: &str) -> String {
+        let mut id = theirs.to_owned();
+        let mut count = self.parts;
+        while !self.calls.insert(id.clone()) {
+            id = format!("{theirs}-{count}");
+            count += 1;
+        }
+        id
     }
 
     /// Parts that the message has.
@@ -132,6 +168,17 @@ impl Writer {
     pub(super) async fn flush(&mut self) -> Result<(), Over> {
         if self.pieces.is_empty() {
             return Ok(());
+        }
+        let due = self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY);
+        if let Some((part, usage)) = self.count.take_if(|_| due) {
+            let counted = Counted {
+                turn_id: self.turn_id.clone(),
+                attempt: self.attempt,
+                input_tokens: usage.input_tokens,
+                output_tokens: usage.output_tokens,
+            };
+            self.update(part, Object::default().with("usage", &counted));
+            self.counted = Some(clock::instant());
         }
         let pieces = std::mem::take(&mut self.pieces);
         self.bytes = 0;

@@ -2,6 +2,7 @@
 
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::domain::session::Counted;
 use crate::domain::session::Part;
 
 /// A message that grows.
@@ -83,6 +84,12 @@ impl Growing {
     #[must_use]
     pub fn member(&self, key: &str) -> Option<String> {
         self.members.text(key)
+    }
+
+    /// The tokens that it keeps.
+    #[must_use]
+    pub fn counted(&self) -> Option<Counted> {
+        serde_json::from_str(self.members.get("usage")?.as_str()).ok()
     }
 
     /// Its `type`.

@@ -47,6 +47,7 @@ pub use message::Part;
 pub use message::Role;
 pub use message::Status;
 pub use turn::Busy;
+pub use turn::Counted;
 pub use turn::Ending;
 pub use turn::Turn;
 pub use turn::TurnOptions;

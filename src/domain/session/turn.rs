@@ -99,6 +99,20 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
+/// Tokens of one call of a model, kept with the part that it began with: what is known if the process ends before it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counted {
+    /// The turn.
+    pub turn_id: String,
+    /// The attempt of it.
+    pub attempt: u32,
+    /// Read by the model.
+    pub input_tokens: u64,
+    /// Written by the model.
+    pub output_tokens: u64,
+}
+
 /// How a turn is to be run; what is absent is as the session or the server says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -6,6 +6,7 @@ use crate::base::limits::Limit;
 use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Busy;
 use crate::domain::session::Context;
+use crate::domain::session::Counted;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
 use crate::domain::session::Input;
@@ -21,6 +22,7 @@ use crate::domain::session::Stop;
 use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
+use crate::domain::session::Usage;
 use crate::domain::session::View;
 use crate::domain::session::approvals::Waiting;
 use crate::domain::session::decide::Decided;
@@ -29,6 +31,7 @@ use crate::domain::session::decide::check_question;
 use crate::domain::session::decide::nothing;
 use crate::domain::session::decide::stored;
 use crate::domain::session::decide::within;
+use crate::domain::session::draft::Growing;
 use crate::domain::session::title;
 
 /// What a turn reads and writes, and what has to happen before and after it begins.
@@ -352,13 +355,7 @@ pub(super) fn end<V: View>(
         }
         (_, state) => state,
     };
-    let usage = match (turn.usage, usage) {
-        (Some(earlier), Some(now)) => Some(crate::domain::session::Usage {
-            input_tokens: earlier.input_tokens + now.input_tokens,
-            output_tokens: earlier.output_tokens + now.output_tokens,
-        }),
-        (earlier, now) => now.or(earlier),
-    };
+    let usage = sum(turn.usage, usage);
     let finish_reason = Some(finish_reason);
     let waits = state == TurnState::WaitingApproval;
     let patience = i64::try_from(ctx.limits.approval_ms).unwrap_or(i64::MAX);
@@ -370,6 +367,27 @@ pub(super) fn end<V: View>(
         events.extend(next(view, ctx)?);
     }
     Ok(Decision { events, outcome: Outcome::Done })
+}
+
+fn sum(earlier: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
+    match (earlier, now) {
+        (Some(earlier), Some(now)) => Some(Usage {
+            input_tokens: earlier.input_tokens.saturating_add(now.input_tokens),
+            output_tokens: earlier.output_tokens.saturating_add(now.output_tokens),
+        }),
+        (earlier, now) => now.or(earlier),
+    }
+}
+
+/// What the models said that this attempt took by now, as its parts keep it.
+fn counted<V: View>(view: &V, turn: &Turn) -> Option<Usage> {
+    let parts = view.draft()?.parts.iter().filter_map(Growing::counted);
+    let own = parts.filter(|counted| counted.turn_id == turn.id && counted.attempt == turn.attempt);
+    let usage = own.map(|counted| {
+        let Counted { input_tokens, output_tokens, .. } = counted;
+        Some(Usage { input_tokens, output_tokens })
+    });
+    usage.fold(None, sum)
 }
 
 /// Asks the running turn to end, and gives up those that wait.
@@ -415,7 +433,8 @@ pub(super) fn reconcile<V: View>(view: &V, ctx: &Context<'_>) -> Decided<V::Erro
             TurnState::Stopping => TurnState::Stopped,
             _ => TurnState::Interrupted,
         };
-        events = finish(view, Turn { state, ..turn }, ctx)?;
+        let usage = sum(turn.usage, counted(view, &turn));
+        events = finish(view, Turn { state, usage, ..turn }, ctx)?;
     }
     events.extend(next(view, ctx)?);
     Ok(Decision { events, outcome: Outcome::Done })

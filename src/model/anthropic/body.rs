@@ -10,11 +10,14 @@ use crate::model::Content;
 use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
+use crate::model::ToolSpec;
 use crate::model::anthropic::Settings;
 use crate::model::extra::without;
-use crate::model::file::DataUrl;
-use crate::model::file::result_text;
+use crate::model::file::Place;
+use crate::model::file::Readable;
+use crate::model::file::result;
 use crate::model::file::unreadable;
+use crate::model::lawful;
 
 /// Fields that are not for the settings to say.
 pub(in crate::model) const OWN: &[&str] =
@@ -22,71 +25,79 @@ pub(in crate::model) const OWN: &[&str] =
 
 /// What is sent.
 #[derive(Debug, Serialize)]
-pub(super) struct Body<'a> {
+pub(in crate::model) struct Body<'a> {
     model: &'a str,
     max_tokens: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<String>,
-    messages: Vec<Message<'a>>,
+    messages: Vec<Message>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<Tool>,
     stream: bool,
     #[serde(flatten)]
     extra: BTreeMap<&'a str, &'a Value>,
 }
 
 #[derive(Debug, Serialize)]
-struct Message<'a> {
+struct Message {
     role: &'static str,
-    content: Vec<Block<'a>>,
+    content: Vec<Block>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Block<'a> {
+enum Block {
     Text {
-        text: std::borrow::Cow<'a, str>,
+        text: String,
     },
     Thinking {
-        thinking: &'a str,
-        signature: &'a str,
+        thinking: String,
+        signature: String,
     },
     RedactedThinking {
-        data: &'a str,
+        data: String,
     },
     Image {
-        source: Source<'a>,
+        source: Source,
     },
     Document {
-        source: Source<'a>,
+        source: Source,
         #[serde(skip_serializing_if = "Option::is_none")]
-        title: Option<&'a str>,
+        title: Option<String>,
     },
     ToolUse {
-        id: &'a str,
-        name: &'a str,
-        input: &'a Json,
+        id: String,
+        name: String,
+        input: Json,
     },
     ToolResult {
-        tool_use_id: &'a str,
-        content: String,
+        tool_use_id: String,
+        content: ResultContent,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
 }
 
+/// A text alone where there are no pictures.
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Source<'a> {
-    Base64 { media_type: &'a str, data: &'a str },
-    Url { url: &'a str },
+#[serde(untagged)]
+enum ResultContent {
+    Text(String),
+    Blocks(Vec<Block>),
 }
 
 #[derive(Debug, Serialize)]
-struct Tool<'a> {
-    name: &'a str,
-    description: &'a str,
-    input_schema: &'a Json,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source {
+    Base64 { media_type: &'static str, data: String },
+    Url { url: String },
+}
+
+#[derive(Debug, Serialize)]
+struct Tool {
+    name: String,
+    description: String,
+    input_schema: Json,
 }
 
 impl<'a> Body<'a> {
@@ -94,98 +105,85 @@ impl<'a> Body<'a> {
     ///
     /// What the application says in the middle of a conversation goes to the system text, because only some models take it
     /// where it was said.
-    pub(super) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
-        let mut system: Vec<&str> = request.system.as_deref().into_iter().collect();
-        let mut messages: Vec<Message<'a>> = Vec::new();
-        for message in &request.messages {
+    pub(in crate::model) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
+        let messages = lawful::messages(request, |id| lawful::is_plain(id, 64), false);
+        let own = settings.is_vendor();
+        let message = |message: ModelMessage| {
             let role = match message.speaker {
-                Speaker::User => "user",
                 Speaker::Assistant => "assistant",
-                Speaker::System => {
-                    system.extend(message.content.iter().filter_map(text));
-                    continue;
-                }
+                Speaker::User | Speaker::System => "user",
             };
-            let content = blocks(message);
-            match messages.last_mut() {
-                _ if content.is_empty() => {}
-                Some(last) if last.role == role => last.content.extend(content),
-                _ => messages.push(Message { role, content }),
-            }
-        }
-        for message in &mut messages {
-            // Stable: the results of tools come first, in their order.
-            message.content.sort_by_key(|block| {
-                message.role == "user" && !matches!(block, Block::ToolResult { .. })
-            });
-        }
-        system.retain(|text| !text.trim().is_empty());
+            let content = message.content.into_iter().filter_map(|content| block(content, own));
+            Message { role, content: content.collect() }
+        };
+        let tool = |tool: ToolSpec| Tool {
+            name: tool.name,
+            description: tool.description,
+            input_schema: tool.schema,
+        };
         Self {
             model: &request.model,
             max_tokens: request.max_tokens.unwrap_or(settings.max_tokens_count),
-            system: (!system.is_empty()).then(|| system.join("\n\n")),
-            messages,
-            tools: request
-                .tools
-                .iter()
-                .map(|tool| Tool {
-                    name: &tool.name,
-                    description: &tool.description,
-                    input_schema: &tool.schema,
-                })
-                .collect(),
+            system: lawful::system(request),
+            messages: messages.into_iter().map(message).collect(),
+            tools: lawful::tools(request).into_iter().map(tool).collect(),
             stream: true,
             extra: without(&settings.extra, OWN),
         }
     }
 }
 
-fn text(content: &Content) -> Option<&str> {
-    if let Content::Text(text) = content { Some(text) } else { None }
+/// `content` as a block; `None` for a thought that this endpoint would refuse.
+///
+/// The vendor checks the seals of thoughts. Others that speak its language give none, and want the thoughts back all the same.
+fn block(content: Content, vendor: bool) -> Option<Block> {
+    Some(match content {
+        Content::Text(text) => Block::Text { text },
+        Content::Reasoning { text, seal } => {
+            let seal = seal?;
+            if let Some(data) = seal.text("redactedData") {
+                return Some(Block::RedactedThinking { data });
+            }
+            let signature = seal.text("signature")?;
+            if signature.is_empty() && vendor {
+                return None;
+            }
+            Block::Thinking { thinking: text, signature }
+        }
+        Content::File { media_type, url, name } => file(&media_type, &url, name),
+        Content::ToolCall { id, name, input, .. } => Block::ToolUse { id, name, input },
+        Content::ToolResult { id, output, is_error, .. } => {
+            let (text, images) = result(&output);
+            let mut blocks: Vec<Block> = images
+                .into_iter()
+                .map(|(media_type, data)| Block::Image {
+                    source: Source::Base64 { media_type, data },
+                })
+                .collect();
+            let content = if blocks.is_empty() {
+                ResultContent::Text(text)
+            } else {
+                if !text.trim().is_empty() {
+                    blocks.insert(0, Block::Text { text });
+                }
+                ResultContent::Blocks(blocks)
+            };
+            Block::ToolResult { tool_use_id: id, content, is_error }
+        }
+    })
 }
 
-fn blocks(message: &ModelMessage) -> Vec<Block<'_>> {
-    let user = message.speaker == Speaker::User;
-    message.content.iter().filter_map(|content| block(content, user)).collect()
-}
-
-/// `content` as a block; `None` for what the API would refuse, as empty texts and thoughts without a seal.
-fn block(content: &Content, user: bool) -> Option<Block<'_>> {
-    match content {
-        Content::Text(text) if text.trim().is_empty() => None,
-        Content::Text(text) => Some(Block::Text { text: text.into() }),
-        Content::Reasoning { text, signature } if !user => {
-            Some(Block::Thinking { thinking: text, signature: signature.as_deref()? })
-        }
-        Content::RedactedReasoning { data } if !user => Some(Block::RedactedThinking { data }),
-        Content::Reasoning { .. } | Content::RedactedReasoning { .. } => None,
-        Content::File { media_type, url, name } => {
-            Some(file(media_type, url, name.as_deref(), user))
-        }
-        Content::ToolCall { id, name, input } => Some(Block::ToolUse { id, name, input }),
-        Content::ToolResult { id, output, is_error, .. } => Some(Block::ToolResult {
-            tool_use_id: id,
-            content: result_text(output),
-            is_error: *is_error,
-        }),
-    }
-}
-
-/// A file, if the user sent it and the API can read it; otherwise a text that names it.
-fn file<'a>(media_type: &'a str, url: &'a str, name: Option<&'a str>, user: bool) -> Block<'a> {
-    let source = match DataUrl::parse(url) {
-        Some(DataUrl { media_type: inner, base64 }) => {
-            let media_type = if media_type.is_empty() { inner } else { media_type };
-            Some(Source::Base64 { media_type, data: base64 })
-        }
-        None if url.starts_with("https://") => Some(Source::Url { url }),
-        None => None,
+/// A file, if the API can read it; otherwise a text that names it.
+fn file(media_type: &str, url: &str, name: Option<String>) -> Block {
+    let source = |media_type, place| match place {
+        Place::Data(data) => Some(Source::Base64 { media_type, data }),
+        Place::Url(url) => url.starts_with("https://").then_some(Source::Url { url }),
     };
-    match source {
-        Some(source) if user && media_type.starts_with("image/") => Block::Image { source },
-        Some(source) if user && media_type == "application/pdf" => {
-            Block::Document { source, title: name }
-        }
-        _ => Block::Text { text: unreadable(media_type, name).into() },
-    }
+    let block = match Readable::of(media_type, url, name.as_deref()) {
+        Readable::Text(text) => return Block::Text { text },
+        Readable::Image(kind, place) => source(kind, place).map(|source| Block::Image { source }),
+        Readable::Pdf(place) => source("application/pdf", place)
+            .map(|source| Block::Document { source, title: name.clone() }),
+    };
+    block.unwrap_or_else(|| Block::Text { text: unreadable(media_type, name.as_deref()) })
 }

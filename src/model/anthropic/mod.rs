@@ -11,6 +11,8 @@ pub use provider::Settings;
 pub(in crate::model) use body::OWN;
 
 #[cfg(test)]
+pub(in crate::model) use body::Body;
+#[cfg(test)]
 pub(in crate::model) use stream::Stream;
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use crate::model::Answer;
 use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Provider;
+use crate::model::access::Access;
+use crate::model::access::Givens;
+use crate::model::access::is_at;
 use crate::model::anthropic::body::Body;
 use crate::model::anthropic::stream::Stream;
 use crate::model::endpoint::Endpoint;
@@ -23,10 +26,15 @@ use crate::model::retry::Patience;
 pub struct Settings {
     /// Address, without `/v1/messages`.
     pub base_url: String,
-    /// Environment variable that holds the key; empty if the server wants none.
-    pub key_env: String,
+    /// Environment variable that holds the key; empty if the server wants none. Default: `ANTHROPIC_API_KEY` if `base_url` is the
+    /// vendor's own, otherwise none.
+    pub key_env: Option<String>,
     /// File that holds the key, in place of `key_env`.
     pub key_file: Option<PathBuf>,
+    /// More headers of every request: a text, or `{ env = "NAME" }` or `{ file = "path" }` for a secret. Default none.
+    pub headers: Givens,
+    /// More parameters behind the address of every request, with values as in `headers`. Default none.
+    pub query: Givens,
     /// Version of the API, the header `anthropic-version`.
     pub version: String,
     /// How the key is sent.
@@ -48,12 +56,33 @@ pub enum Auth {
     Bearer,
 }
 
+impl Settings {
+    /// How it is reached.
+    pub(in crate::model) fn access(&self) -> Access<'_> {
+        Access {
+            base_url: &self.base_url,
+            key_env: self.key_env.as_deref(),
+            key_file: self.key_file.as_deref(),
+            headers: &self.headers,
+            query: &self.query,
+            vendor: Some(("anthropic.com", "ANTHROPIC_API_KEY")),
+        }
+    }
+
+    /// Whether it is Anthropic itself, who checks the seals of thoughts.
+    pub(super) fn is_vendor(&self) -> bool {
+        is_at(&self.base_url, "anthropic.com")
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             base_url: "https://api.anthropic.com".to_owned(),
-            key_env: "ANTHROPIC_API_KEY".to_owned(),
+            key_env: None,
             key_file: None,
+            headers: Givens::new(),
+            query: Givens::new(),
             version: "2026-10-21".to_owned(),
             auth: Auth::default(),
             max_tokens_count: 8_192,
@@ -72,15 +101,12 @@ pub struct Anthropic {
 impl Anthropic {
     /// The provider `name`. The key is read here, once; without one, every answer is an error.
     pub(in crate::model) fn new(name: &str, settings: &Settings, client: Client) -> Self {
-        let Settings { base_url, key_env, key_file, version, auth, .. } = settings;
-        let url = format!("{}/v1/messages", base_url.trim_end_matches('/'));
-        let (key_header, prefix) = match auth {
+        let key = match settings.auth {
             Auth::XApiKey => ("x-api-key", ""),
             Auth::Bearer => ("authorization", "Bearer "),
         };
-        let endpoint = Endpoint::new(name, url, client)
-            .with_header("anthropic-version", version)
-            .with_key(key_env, key_file.as_deref(), (key_header, prefix));
+        let endpoint = Endpoint::new(name, "/v1/messages", &settings.access(), key, client)
+            .with_header("anthropic-version", &settings.version);
         Self { endpoint, settings: settings.clone() }
     }
 }

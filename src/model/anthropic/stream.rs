@@ -6,16 +6,21 @@ use crate::base::json::Json;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelEvent;
-use crate::model::Usage;
 use crate::model::assembly::Assembly;
 use crate::model::assembly::BlockKey;
 use crate::model::assembly::Kind;
+use crate::model::assembly::Tokens;
 use crate::model::assembly::interrupted;
 use crate::model::assembly::protocol;
 use crate::model::dialect::Complaint;
+use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
+use crate::model::dialect::no_answer;
 use crate::model::lax::lax;
+use crate::model::lax::list;
 use crate::model::lax::object;
+use crate::model::loose::JsonText;
+use crate::model::loose::Loose;
 use crate::model::sse;
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,9 +40,16 @@ struct Event {
     usage: Option<Counts>,
 }
 
+/// A message that begins, or a whole one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Message {
+    #[serde(rename = "type", deserialize_with = "lax")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "list")]
+    content: Vec<Block>,
+    #[serde(deserialize_with = "lax")]
+    stop_reason: Option<String>,
     #[serde(deserialize_with = "lax")]
     id: Option<String>,
     #[serde(deserialize_with = "lax")]
@@ -52,9 +64,9 @@ struct Block {
     #[serde(rename = "type", deserialize_with = "lax")]
     kind: Option<String>,
     #[serde(deserialize_with = "lax")]
-    text: Option<String>,
+    text: Option<Loose>,
     #[serde(deserialize_with = "lax")]
-    thinking: Option<String>,
+    thinking: Option<Loose>,
     #[serde(deserialize_with = "lax")]
     signature: Option<String>,
     #[serde(deserialize_with = "lax")]
@@ -65,6 +77,9 @@ struct Block {
     name: Option<String>,
     #[serde(deserialize_with = "lax")]
     input: Option<Json>,
+    /// Of a text in a whole message.
+    #[serde(deserialize_with = "list")]
+    citations: Vec<Citation>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,15 +88,27 @@ struct Delta {
     #[serde(rename = "type", deserialize_with = "lax")]
     kind: Option<String>,
     #[serde(deserialize_with = "lax")]
-    text: Option<String>,
+    text: Option<Loose>,
     #[serde(deserialize_with = "lax")]
-    thinking: Option<String>,
+    thinking: Option<Loose>,
     #[serde(deserialize_with = "lax")]
     signature: Option<String>,
     #[serde(deserialize_with = "lax")]
-    partial_json: Option<String>,
+    partial_json: Option<JsonText>,
     #[serde(deserialize_with = "lax")]
     stop_reason: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    citation: Option<Citation>,
+}
+
+/// Where something was read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Citation {
+    #[serde(deserialize_with = "lax")]
+    url: Option<String>,
+    #[serde(deserialize_with = "lax")]
+    title: Option<String>,
 }
 
 /// Totals of the whole answer; one that is absent has not changed.
@@ -100,24 +127,27 @@ struct Counts {
 
 impl Counts {
     fn update(&mut self, newer: &Self) {
-        self.input_tokens = newer.input_tokens.or(self.input_tokens);
-        self.output_tokens = newer.output_tokens.or(self.output_tokens);
+        // Some servers say 0 at one end of the answer for what they say at the other.
+        let newer_of =
+            |new: Option<u64>, old: Option<u64>| new.filter(|count| *count > 0).or(old).or(new);
+        self.input_tokens = newer_of(newer.input_tokens, self.input_tokens);
+        self.output_tokens = newer_of(newer.output_tokens, self.output_tokens);
         self.cache_creation_input_tokens =
-            newer.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+            newer_of(newer.cache_creation_input_tokens, self.cache_creation_input_tokens);
         self.cache_read_input_tokens =
-            newer.cache_read_input_tokens.or(self.cache_read_input_tokens);
+            newer_of(newer.cache_read_input_tokens, self.cache_read_input_tokens);
     }
 
     /// Their `input_tokens` leave out what was read from or written to the cache; ours do not.
-    fn usage(&self) -> Usage {
+    fn tokens(&self) -> Tokens {
         let cached = self.cache_read_input_tokens.unwrap_or(0);
         let input = self.input_tokens.unwrap_or(0);
         let written = self.cache_creation_input_tokens.unwrap_or(0);
-        Usage {
-            input_tokens: input.saturating_add(cached).saturating_add(written),
-            output_tokens: self.output_tokens.unwrap_or(0),
-            cached_input_tokens: cached,
-            reasoning_tokens: 0,
+        Tokens {
+            input: Some(input.saturating_add(cached).saturating_add(written)),
+            output: self.output_tokens,
+            cached: Some(cached),
+            reasoning: None,
         }
     }
 }
@@ -162,6 +192,10 @@ impl Dialect for Stream {
         if self.assembly.is_finished() {
             return Ok(());
         }
+        if event.data.trim() == DONE && self.assembly.is_started() {
+            // Not of this API, but gateways say it.
+            return self.message_stop();
+        }
         let parsed = match object::<Event>(&event.data) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Ok(()),
@@ -192,6 +226,21 @@ impl Dialect for Stream {
         }
     }
 
+    fn whole(&mut self, body: &str) -> Result<(), ModelError> {
+        let message = object::<Message>(body).ok().flatten();
+        let message = message.filter(|message| message.kind.as_deref() == Some("message"));
+        let mut message = message.ok_or_else(|| no_answer(body))?;
+        let content = std::mem::take(&mut message.content);
+        self.stop_reason = message.stop_reason.take();
+        self.message_start(Event { message: Some(message), ..Event::default() })?;
+        for (index, block) in (0..).zip(content) {
+            let (index, content_block) = (Some(index), Some(block));
+            self.block_start(Event { index, content_block, ..Event::default() })?;
+            self.block_stop(index)?;
+        }
+        self.message_stop()
+    }
+
     fn end(&mut self) -> Result<(), ModelError> {
         if self.assembly.is_finished() { Ok(()) } else { Err(interrupted()) }
     }
@@ -216,7 +265,7 @@ impl Stream {
     fn count(&mut self, counts: Option<Counts>) {
         if let Some(counts) = counts {
             self.counts.update(&counts);
-            self.assembly.usage(self.counts.usage());
+            self.assembly.usage(self.counts.tokens());
         }
     }
 
@@ -242,13 +291,16 @@ impl Stream {
         let key = (index, 0, kind);
         match kind {
             Kind::Text => {
+                for citation in block.citations {
+                    self.assembly.source(citation.url, citation.title);
+                }
                 self.assembly.open(key)?;
                 self.assembly.grow(key, block.text.unwrap_or_default())
             }
             Kind::Reasoning => {
                 self.assembly.open(key)?;
                 self.assembly.grow(key, block.thinking.unwrap_or_default())?;
-                self.assembly.sign(key, block.signature.unwrap_or_default())
+                self.sign(key, block.signature)
             }
             Kind::Tool => {
                 let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
@@ -257,6 +309,11 @@ impl Stream {
                 self.assembly.open_tool(key, id, name)
             }
         }
+    }
+
+    /// Puts the seal on a thought. That it has none must be known later as well: endpoints that give none want none back.
+    fn sign(&mut self, key: BlockKey, signature: Option<String>) -> Result<(), ModelError> {
+        self.assembly.seal(key, "signature", Json::string(&signature.unwrap_or_default()))
     }
 
     /// The block that `index` means: the latest one if it is absent.
@@ -276,9 +333,14 @@ impl Stream {
         let (kind, text) = match delta.kind.as_deref() {
             Some("text_delta") => (Kind::Text, delta.text),
             Some("thinking_delta") => (Kind::Reasoning, delta.thinking),
-            Some("input_json_delta") => (Kind::Tool, delta.partial_json),
+            Some("input_json_delta") => (Kind::Tool, delta.partial_json.map(|json| json.0)),
             Some("signature_delta") if open == Kind::Reasoning => {
-                return self.assembly.sign(key, delta.signature.unwrap_or_default());
+                return self.sign(key, delta.signature);
+            }
+            Some("citations_delta") => {
+                let citation = delta.citation.unwrap_or_default();
+                self.assembly.source(citation.url, citation.title);
+                return Ok(());
             }
             _ => return Ok(()),
         };
@@ -321,6 +383,9 @@ impl Stream {
             self.give_input(*index)?;
         }
         let raw = self.stop_reason.take();
+        if raw.as_deref() == Some("error") {
+            return Err(Complaint::default().into_error());
+        }
         self.assembly.finish(finish_reason(raw.as_deref()), raw);
         Ok(())
     }

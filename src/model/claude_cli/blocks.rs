@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::line::Block;
 use super::line::Delta;
 use super::parser::value;
-use crate::base::json::Json;
-use crate::model::BadInput;
+use crate::base::json::Object;
 use crate::model::ModelEvent;
+use crate::model::assembly::input;
+use crate::model::loose::Loose;
 
 /// What is known of an open block.
 enum Kind {
@@ -16,10 +17,18 @@ enum Kind {
     Tool { json: String },
 }
 
+/// An open block.
+struct Open {
+    index: u32,
+    kind: Kind,
+    /// The half of a character that it ends with.
+    half: Option<u16>,
+}
+
 /// Blocks of the message that is being told, by the CLI's index.
 #[derive(Default)]
 pub(super) struct Blocks {
-    open: BTreeMap<u64, (u32, Kind)>,
+    open: BTreeMap<u64, Open>,
     next: u32,
 }
 
@@ -32,18 +41,19 @@ impl Blocks {
     /// Opens a block with what it holds already. In `pieces` the input of a tool follows as text; otherwise it is whole.
     pub(super) fn start(&mut self, at: u64, block: Block, pieces: bool, out: &mut Vec<ModelEvent>) {
         self.end(at, out);
-        let index = self.next;
+        let (index, mut half) = (self.next, None);
         let kind = match block.kind.as_str() {
             "text" => {
                 out.push(ModelEvent::TextStart { index });
-                out.extend(some(block.text).map(|text| ModelEvent::TextDelta { index, text }));
+                let text = some(block.text, &mut half);
+                out.extend(text.map(|text| ModelEvent::TextDelta { index, text }));
                 Kind::Text
             }
             "thinking" => {
                 out.push(ModelEvent::ReasoningStart { index });
-                let thought = some(block.thinking);
+                let thought = some(block.thinking, &mut half);
                 out.extend(thought.map(|text| ModelEvent::ReasoningDelta { index, text }));
-                Kind::Reasoning { signature: some(block.signature) }
+                Kind::Reasoning { signature: block.signature.filter(|seal| !seal.is_empty()) }
             }
             "redacted_thinking" => {
                 let data = block.data.unwrap_or_default();
@@ -64,26 +74,27 @@ impl Blocks {
             _ => return,
         };
         self.next += 1;
-        self.open.insert(at, (index, kind));
+        self.open.insert(at, Open { index, kind, half });
     }
 
     /// Grows an open block; deltas of other blocks and kinds say nothing.
     pub(super) fn grow(&mut self, at: u64, delta: Delta, out: &mut Vec<ModelEvent>) {
-        let Some((index, kind)) = self.open.get_mut(&at) else { return };
+        let Some(Open { index, kind, half }) = self.open.get_mut(&at) else { return };
         let index = *index;
         match (kind, delta.kind.as_deref()) {
             (Kind::Text, Some("text_delta")) => {
-                out.extend(some(delta.text).map(|text| ModelEvent::TextDelta { index, text }));
+                let text = some(delta.text, half);
+                out.extend(text.map(|text| ModelEvent::TextDelta { index, text }));
             }
             (Kind::Reasoning { .. }, Some("thinking_delta")) => {
-                let thought = some(delta.thinking);
+                let thought = some(delta.thinking, half);
                 out.extend(thought.map(|text| ModelEvent::ReasoningDelta { index, text }));
             }
             (Kind::Reasoning { signature }, Some("signature_delta")) => {
-                *signature = some(delta.signature);
+                *signature = delta.signature.filter(|seal| !seal.is_empty());
             }
             (Kind::Tool { json }, Some("input_json_delta")) => {
-                if let Some(piece) = some(delta.partial_json) {
+                if let Some(piece) = some(delta.partial_json.map(|json| json.0), half) {
                     json.push_str(&piece);
                     out.push(ModelEvent::ToolDelta { index, json: piece });
                 }
@@ -94,11 +105,16 @@ impl Blocks {
 
     /// Closes a block if it is open.
     pub(super) fn end(&mut self, at: u64, out: &mut Vec<ModelEvent>) {
-        let Some((index, kind)) = self.open.remove(&at) else { return };
+        let Some(Open { index, kind, .. }) = self.open.remove(&at) else { return };
         out.push(match kind {
             Kind::Text => ModelEvent::TextEnd { index },
-            Kind::Reasoning { signature } => ModelEvent::ReasoningEnd { index, signature },
-            Kind::Tool { json } => ModelEvent::ToolEnd { index, input: input(json) },
+            Kind::Reasoning { signature } => {
+                let seal = signature.map(|seal| Object::default().with("signature", &seal));
+                ModelEvent::ReasoningEnd { index, seal: seal.unwrap_or_default() }
+            }
+            Kind::Tool { json } => {
+                ModelEvent::ToolEnd { index, input: input(json, true), seal: Object::default() }
+            }
         });
     }
 
@@ -119,14 +135,6 @@ impl Blocks {
     }
 }
 
-fn some(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
-/// A tool without any text gets an empty object; a text that does not parse as it is, is never repaired.
-fn input(text: String) -> Result<Json, BadInput> {
-    if text.is_empty() {
-        return Ok(Json::default());
-    }
-    Json::parse(&text).map_err(|error| BadInput { text, problem: error.to_string() })
+fn some(text: Option<Loose>, half: &mut Option<u16>) -> Option<String> {
+    text.map(|text| text.join(half)).filter(|text| !text.is_empty())
 }

@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::model::loose::JsonText;
+use crate::model::loose::Loose;
+
 /// What every line may say about itself; unknown types and fields are many and harmless.
 #[derive(Debug, Deserialize)]
 pub(super) struct Head {
@@ -66,8 +69,8 @@ pub(super) struct Event {
 pub(super) struct Block {
     #[serde(rename = "type")]
     pub(super) kind: String,
-    pub(super) text: Option<String>,
-    pub(super) thinking: Option<String>,
+    pub(super) text: Option<Loose>,
+    pub(super) thinking: Option<Loose>,
     pub(super) signature: Option<String>,
     pub(super) data: Option<String>,
     pub(super) id: Option<String>,
@@ -84,10 +87,10 @@ pub(super) struct Block {
 pub(super) struct Delta {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    pub(super) text: Option<String>,
-    pub(super) thinking: Option<String>,
+    pub(super) text: Option<Loose>,
+    pub(super) thinking: Option<Loose>,
     pub(super) signature: Option<String>,
-    pub(super) partial_json: Option<String>,
+    pub(super) partial_json: Option<JsonText>,
 }
 
 /// Counts of tokens.

@@ -55,6 +55,8 @@ pub(super) struct Parser {
     calls: HashMap<String, bool>,
     /// Tokens of the messages before this one, and of this one.
     usage: (Usage, Usage),
+    /// What was last given as [`ModelEvent::Usage`].
+    said: Usage,
 }
 
 impl Parser {
@@ -154,6 +156,7 @@ impl Parser {
                 if let Some(message) = event.message {
                     self.turn_to(&message.id.unwrap_or_default(), message.model, true, out);
                     self.usage.1 = usage(message.usage.unwrap_or_default());
+                    self.count(out);
                 }
             }
             "content_block_start" => {
@@ -169,11 +172,24 @@ impl Parser {
             "content_block_stop" => self.blocks.end(index, out),
             "message_delta" => {
                 let counts = event.usage.unwrap_or_default();
-                self.usage.1.output_tokens =
-                    counts.output_tokens.unwrap_or(self.usage.1.output_tokens);
-                out.push(ModelEvent::Usage(sum(self.usage.0, self.usage.1)));
+                let written = counts.output_tokens.filter(|count| *count > 0);
+                self.usage.1.output_tokens = written.unwrap_or(self.usage.1.output_tokens);
+                self.count(out);
             }
             _ => {}
+        }
+    }
+
+    /// Says what was counted by now: the end may never come.
+    fn count(&mut self, out: &mut Vec<ModelEvent>) {
+        self.say(sum(self.usage.0, self.usage.1), out);
+    }
+
+    /// Says the tokens so far, unless they were said, or none were counted.
+    fn say(&mut self, usage: Usage, out: &mut Vec<ModelEvent>) {
+        if usage != Usage::default() && usage != self.said {
+            self.said = usage;
+            out.push(ModelEvent::Usage(usage));
         }
     }
 
@@ -189,6 +205,7 @@ impl Parser {
             return;
         }
         self.usage.1 = usage(message.usage.unwrap_or_default());
+        self.count(out);
         for block in contents(message.content.as_deref()) {
             let index = self.blocks.unused();
             self.block(index, block, false, out);
@@ -230,9 +247,7 @@ impl Parser {
         self.remember(session, out);
         let total = usage(outcome.usage.unwrap_or_default());
         // An interrupted run counts nothing; then the counts of its messages stand.
-        if total != Usage::default() {
-            out.push(ModelEvent::Usage(total));
-        }
+        self.say(total, out);
         if outcome.is_error || outcome.subtype.as_deref() != Some("success") {
             return Verdict::Failed(failure(&outcome));
         }

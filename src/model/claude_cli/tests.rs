@@ -9,16 +9,39 @@ use crate::model::FinishReason;
 use crate::model::ModelEvent;
 use crate::model::Usage;
 
-/// What a recording says, shortened to one line per event.
+macro_rules! recording {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/fixtures/claude-cli/", $name))
+    };
+}
+
+/// What a recording says, shortened to one line per event, without the tokens of messages that only begin.
 fn told(recording: &str) -> (Vec<String>, Verdict) {
     let (mut parser, mut out) = (Parser::default(), Vec::new());
+    let begun = |event: &&ModelEvent| matches!(event, ModelEvent::Usage(u) if u.output_tokens < 5);
+    let all = |out: &[ModelEvent]| out.iter().filter(|e| !begun(e)).map(short).collect();
     for line in recording.lines() {
         let verdict = parser.line(line, &mut out);
         if verdict != Verdict::More {
-            return (out.iter().map(short).collect(), verdict);
+            return (all(&out), verdict);
         }
     }
-    (out.iter().map(short).collect(), Verdict::Failed(parser.cut()))
+    (all(&out), Verdict::Failed(parser.cut()))
+}
+
+#[test]
+fn tokens_are_told_before_the_end_that_may_never_come() {
+    for recording in [recording!("01-first-turn.jsonl"), recording!("10-partial.jsonl")] {
+        let (mut parser, mut out) = (Parser::default(), Vec::new());
+        for line in recording.lines() {
+            parser.line(line, &mut out);
+            if out.iter().any(|event| matches!(event, ModelEvent::Start { .. })) {
+                break;
+            }
+        }
+        let told = out.iter().any(|e| matches!(e, ModelEvent::Usage(u) if u.input_tokens == 10));
+        assert!(told, "{out:?}");
+    }
 }
 
 fn short(event: &ModelEvent) -> String {
@@ -28,15 +51,16 @@ fn short(event: &ModelEvent) -> String {
         }
         ModelEvent::TextStart { index } => format!("text {index}"),
         ModelEvent::TextDelta { index, text } => format!("{index}+{text}"),
-        ModelEvent::TextEnd { index } | ModelEvent::ReasoningEnd { index, signature: None } => {
-            format!("end {index}")
-        }
+        ModelEvent::TextEnd { index } => format!("end {index}"),
         ModelEvent::ReasoningStart { index } => format!("reasoning {index}"),
         ModelEvent::ReasoningDelta { index, text } => format!("{index}~{text}"),
-        ModelEvent::ReasoningEnd { index, signature: Some(seal) } => format!("end {index} {seal}"),
+        ModelEvent::ReasoningEnd { index, seal } => {
+            let seal = seal.text("signature").unwrap_or_default();
+            format!("end {index} {seal}").trim_end().to_owned()
+        }
         ModelEvent::ToolStart { index, id, name } => format!("tool {index} {id} {name}"),
         ModelEvent::ToolDelta { index, json } => format!("{index}+{json}"),
-        ModelEvent::ToolEnd { index, input: Ok(input) } => {
+        ModelEvent::ToolEnd { index, input: Ok(input), .. } => {
             format!("call {index} {}", input.as_str())
         }
         ModelEvent::ToolResult { id, output, is_error } => {
@@ -84,12 +108,6 @@ fn check_plain(recording: &str, session: &str, message: &str, text: &str) {
     assert_eq!(verdict, Verdict::Over);
 }
 
-macro_rules! recording {
-    ($name:literal) => {
-        include_str!(concat!("../../../tests/fixtures/claude-cli/", $name))
-    };
-}
-
 #[test]
 fn turns_of_text_are_read_in_every_mode() {
     let plain = check_plain;
@@ -117,7 +135,6 @@ fn pieces_are_passed_on_and_not_repeated_by_the_whole_blocks() {
         "1+hello ",
         "1+there",
         "end 1",
-        "usage 10/5",
         "usage 10/5",
         "finish Stop end_turn",
     ];

@@ -10,9 +10,13 @@ use crate::model::Content;
 use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
+use crate::model::ToolSpec;
 use crate::model::extra::without;
-use crate::model::file::result_text;
+use crate::model::file::Place;
+use crate::model::file::Readable;
+use crate::model::file::result;
 use crate::model::file::unreadable;
+use crate::model::lawful;
 use crate::model::openai_chat::Settings;
 
 /// Fields that are not for the settings to say.
@@ -29,11 +33,11 @@ pub(in crate::model) const OWN: &[&str] = &[
 
 /// What is sent.
 #[derive(Debug, Serialize)]
-pub(super) struct Body<'a> {
+pub(in crate::model) struct Body<'a> {
     model: &'a str,
-    messages: Vec<Message<'a>>,
+    messages: Vec<Message>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<Tool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,20 +56,23 @@ struct StreamOptions {
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "role", rename_all = "lowercase")]
-enum Message<'a> {
+enum Message {
     System {
         content: String,
     },
     User {
-        content: UserContent<'a>,
+        content: UserContent,
     },
     Assistant {
         content: Option<String>,
+        /// The thoughts, in the member in which they came.
+        #[serde(flatten)]
+        thoughts: BTreeMap<String, Json>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
+        tool_calls: Vec<Call>,
     },
     Tool {
-        tool_call_id: &'a str,
+        tool_call_id: String,
         content: String,
     },
 }
@@ -73,91 +80,95 @@ enum Message<'a> {
 /// Plain text where it is enough: not every server takes parts.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum UserContent<'a> {
+enum UserContent {
     Text(String),
-    Parts(Vec<Part<'a>>),
+    Parts(Vec<Part>),
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Part<'a> {
+enum Part {
     Text { text: String },
-    ImageUrl { image_url: ImageUrl<'a> },
-    File { file: File<'a> },
+    ImageUrl { image_url: ImageUrl },
+    File { file: File },
 }
 
 #[derive(Debug, Serialize)]
-struct ImageUrl<'a> {
-    url: &'a str,
+struct ImageUrl {
+    url: String,
 }
 
 #[derive(Debug, Serialize)]
-struct File<'a> {
-    filename: &'a str,
-    file_data: &'a str,
+struct File {
+    filename: String,
+    file_data: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Call<'a> {
-    id: &'a str,
+struct Call {
+    id: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    function: CallFunction<'a>,
+    function: CallFunction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Json>,
 }
 
 #[derive(Debug, Serialize)]
-struct CallFunction<'a> {
-    name: &'a str,
-    arguments: &'a str,
+struct CallFunction {
+    name: String,
+    arguments: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Tool<'a> {
+struct Tool {
     #[serde(rename = "type")]
     kind: &'static str,
-    function: ToolFunction<'a>,
+    function: ToolFunction,
 }
 
 #[derive(Debug, Serialize)]
-struct ToolFunction<'a> {
-    name: &'a str,
-    description: &'a str,
-    parameters: &'a Json,
+struct ToolFunction {
+    name: String,
+    description: String,
+    parameters: Json,
 }
+
+/// Between the results of tools and what the user says next stands an answer, even if there was none.
+const NO_ANSWER: &str = "(The answer ended here.)";
+/// What stands before pictures that came from tools; this dialect takes them from users only.
+const PICTURES: &str = "(Pictures from the tools:)";
 
 impl<'a> Body<'a> {
-    /// The body for `request`. Thoughts are left out: nobody takes them back in this dialect.
-    pub(super) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
-        let mut messages = Vec::new();
-        if let Some(system) = request.system.as_ref().filter(|text| !text.trim().is_empty()) {
-            messages.push(Message::System { content: system.clone() });
-        }
-        for message in &request.messages {
+    /// The body for `request`.
+    ///
+    /// Thoughts go back only while tools are at work: some servers demand them then, and some refuse them later.
+    pub(in crate::model) fn new(request: &'a ModelRequest, settings: &'a Settings) -> Self {
+        let takes_id = if settings.is_at("mistral.ai") { is_short } else { lawful::is_plain_id };
+        let conversation = lawful::messages(request, takes_id, false);
+        let asked = lawful::last_question(&conversation);
+        // Most servers take what the application says at the beginning only.
+        let system = lawful::system(request).map(|content| Message::System { content });
+        let mut messages: Vec<Message> = system.into_iter().collect();
+        for (at, message) in conversation.into_iter().enumerate() {
             match message.speaker {
-                Speaker::User => user(message, &mut messages),
-                Speaker::Assistant => messages.extend(assistant(message)),
-                Speaker::System => {
-                    let content = text(message);
-                    messages.extend((!content.is_empty()).then_some(Message::System { content }));
-                }
+                Speaker::Assistant => messages.push(assistant(message, at > asked)),
+                Speaker::User | Speaker::System => user(message, settings, &mut messages),
             }
         }
         let legacy = settings.legacy_max_tokens;
+        let tool = |tool: ToolSpec| Tool {
+            kind: "function",
+            function: ToolFunction {
+                name: tool.name,
+                description: tool.description,
+                parameters: tool.schema,
+            },
+        };
         Self {
             model: &request.model,
             messages,
-            tools: request
-                .tools
-                .iter()
-                .map(|tool| Tool {
-                    kind: "function",
-                    function: ToolFunction {
-                        name: &tool.name,
-                        description: &tool.description,
-                        parameters: &tool.schema,
-                    },
-                })
-                .collect(),
+            tools: lawful::tools(request).into_iter().map(tool).collect(),
             max_completion_tokens: request.max_tokens.filter(|_| !legacy),
             max_tokens: request.max_tokens.filter(|_| legacy),
             stream: true,
@@ -169,68 +180,98 @@ impl<'a> Body<'a> {
     }
 }
 
-/// All text of a message.
-fn text(message: &ModelMessage) -> String {
-    let text = |content: &Content| match content {
-        Content::Text(text) => Some(text.clone()),
-        Content::File { media_type, name, .. } => Some(unreadable(media_type, name.as_deref())),
-        _ => None,
-    };
-    message.content.iter().filter_map(text).collect()
+/// What the strangest server takes as the id of a call.
+fn is_short(id: &str) -> bool {
+    id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A message for every result first, because they must follow the calls at once; then what the user said.
-fn user<'a>(message: &'a ModelMessage, messages: &mut Vec<Message<'a>>) {
-    for content in &message.content {
-        if let Content::ToolResult { id, output, .. } = content {
-            messages.push(Message::Tool { tool_call_id: id, content: result_text(output) });
+fn user(message: ModelMessage, settings: &Settings, messages: &mut Vec<Message>) {
+    let (mut parts, mut pictures, mut results) = (Vec::new(), Vec::new(), false);
+    for content in message.content {
+        match content {
+            Content::ToolResult { id, output, .. } => {
+                let (mut text, images) = result(&output);
+                if settings.images {
+                    pictures.extend(images);
+                } else if !images.is_empty() {
+                    text.push_str(&unreadable("image", None));
+                }
+                let content = if text.is_empty() { "(a picture)".to_owned() } else { text };
+                messages.push(Message::Tool { tool_call_id: id, content });
+                results = true;
+            }
+            Content::Text(text) => parts.push(Part::Text { text }),
+            Content::File { media_type, url, name } => {
+                parts.push(file(&media_type, &url, name, settings));
+            }
+            Content::Reasoning { .. } | Content::ToolCall { .. } => {}
         }
     }
-    let has_files = message.content.iter().any(|content| matches!(content, Content::File { .. }));
-    let content = if has_files {
-        UserContent::Parts(message.content.iter().filter_map(part).collect())
-    } else {
-        UserContent::Text(text(message))
-    };
-    if !matches!(&content, UserContent::Text(text) if text.is_empty()) {
-        messages.push(Message::User { content });
+    if results && !parts.is_empty() {
+        let (content, thoughts) = (Some(NO_ANSWER.to_owned()), BTreeMap::new());
+        messages.push(Message::Assistant { content, thoughts, tool_calls: Vec::new() });
+    } else if !pictures.is_empty() {
+        parts.push(Part::Text { text: PICTURES.to_owned() });
+        parts.extend(pictures.into_iter().map(|(media_type, data)| Part::ImageUrl {
+            image_url: ImageUrl { url: Place::Data(data).url(media_type) },
+        }));
     }
-}
-
-fn part(content: &Content) -> Option<Part<'_>> {
-    match content {
-        Content::Text(text) if text.is_empty() => None,
-        Content::Text(text) => Some(Part::Text { text: text.clone() }),
-        Content::File { media_type, url, .. } if media_type.starts_with("image/") => {
-            Some(Part::ImageUrl { image_url: ImageUrl { url } })
-        }
-        Content::File { media_type, url, name }
-            if media_type == "application/pdf" && url.starts_with("data:") =>
-        {
-            let filename = name.as_deref().unwrap_or("file.pdf");
-            Some(Part::File { file: File { filename, file_data: url } })
-        }
-        Content::File { media_type, name, .. } => {
-            Some(Part::Text { text: unreadable(media_type, name.as_deref()) })
-        }
-        _ => None,
-    }
-}
-
-fn assistant(message: &ModelMessage) -> Option<Message<'_>> {
-    let tool_calls: Vec<Call<'_>> = message
-        .content
+    let texts: Option<Vec<&str>> = parts
         .iter()
-        .filter_map(|content| match content {
-            Content::ToolCall { id, name, input } => Some(Call {
+        .map(|part| if let Part::Text { text } = part { Some(text.as_str()) } else { None })
+        .collect();
+    let content = match texts {
+        Some(texts) if texts.is_empty() => return,
+        Some(texts) => UserContent::Text(texts.join("\n\n")),
+        None => UserContent::Parts(parts),
+    };
+    messages.push(Message::User { content });
+}
+
+fn file(media_type: &str, url: &str, name: Option<String>, settings: &Settings) -> Part {
+    let text = |name: Option<&str>| Part::Text { text: unreadable(media_type, name) };
+    match Readable::of(media_type, url, name.as_deref()) {
+        Readable::Text(text) => Part::Text { text },
+        Readable::Image(kind, place) if settings.images => {
+            Part::ImageUrl { image_url: ImageUrl { url: place.url(kind) } }
+        }
+        Readable::Pdf(place @ Place::Data(_)) if settings.takes_files() => Part::File {
+            file: File {
+                filename: name.unwrap_or_else(|| "file.pdf".to_owned()),
+                file_data: place.url("application/pdf"),
+            },
+        },
+        Readable::Image(..) | Readable::Pdf(_) => text(name.as_deref()),
+    }
+}
+
+/// An answer; with its thoughts if it is `at_work`.
+fn assistant(message: ModelMessage, at_work: bool) -> Message {
+    let (mut texts, mut tool_calls) = (Vec::new(), Vec::new());
+    let (mut plain, mut details) = (BTreeMap::<String, String>::new(), None);
+    for content in message.content {
+        match content {
+            Content::Text(text) => texts.push(text),
+            Content::ToolCall { id, name, input, seal } => tool_calls.push(Call {
                 id,
                 kind: "function",
-                function: CallFunction { name, arguments: input.as_str() },
+                function: CallFunction { name, arguments: input.as_str().to_owned() },
+                extra_content: seal.get("extra_content").cloned(),
             }),
-            _ => None,
-        })
-        .collect();
-    let content = Some(text(message)).filter(|text| !text.is_empty());
-    (content.is_some() || !tool_calls.is_empty())
-        .then_some(Message::Assistant { content, tool_calls })
+            Content::Reasoning { text, seal: Some(seal) } if at_work => {
+                details = seal.get("reasoning_details").cloned().or(details);
+                if let Some(field) = seal.text("field") {
+                    plain.entry(field).or_default().push_str(&text);
+                }
+            }
+            _ => {}
+        }
+    }
+    let thoughts = match details {
+        Some(details) => BTreeMap::from([("reasoning_details".to_owned(), details)]),
+        None => plain.into_iter().map(|(field, text)| (field, Json::string(&text))).collect(),
+    };
+    let content = (!texts.is_empty()).then(|| texts.concat());
+    Message::Assistant { content, thoughts, tool_calls }
 }

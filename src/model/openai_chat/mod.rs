@@ -2,6 +2,8 @@
 //! both.
 
 mod body;
+mod chunk;
+mod details;
 mod provider;
 mod stream;
 
@@ -9,7 +11,10 @@ pub use provider::OpenAiChat;
 pub use provider::Settings;
 
 pub(in crate::model) use body::OWN;
+pub(in crate::model) use provider::NAME;
 
+#[cfg(test)]
+pub(in crate::model) use body::Body;
 #[cfg(test)]
 pub(in crate::model) use stream::Stream;
 

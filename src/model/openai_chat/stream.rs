@@ -1,13 +1,11 @@
 //! The stream of chat completions as our events.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::model::FailureKind;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelEvent;
-use crate::model::Usage;
 use crate::model::assembly::Assembly;
 use crate::model::assembly::BLOCKS_COUNT_MAX;
 use crate::model::assembly::BlockKey;
@@ -15,108 +13,19 @@ use crate::model::assembly::Kind;
 use crate::model::assembly::interrupted;
 use crate::model::assembly::protocol;
 use crate::model::dialect::Complaint;
+use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
-use crate::model::lax::lax;
-use crate::model::lax::list;
+use crate::model::dialect::no_answer;
 use crate::model::lax::object;
+use crate::model::loose::Loose;
+use crate::model::openai_chat::chunk::Choice;
+use crate::model::openai_chat::chunk::Chunk;
+use crate::model::openai_chat::chunk::Delta;
+use crate::model::openai_chat::chunk::Piece;
+use crate::model::openai_chat::chunk::Said;
+use crate::model::openai_chat::chunk::said;
+use crate::model::openai_chat::details::Details;
 use crate::model::sse;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Chunk {
-    #[serde(deserialize_with = "lax")]
-    id: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    model: Option<String>,
-    #[serde(deserialize_with = "list")]
-    choices: Vec<Choice>,
-    #[serde(deserialize_with = "lax")]
-    usage: Option<Counts>,
-    #[serde(deserialize_with = "lax")]
-    error: Option<Box<RawValue>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Choice {
-    #[serde(deserialize_with = "lax")]
-    index: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    delta: Option<Delta>,
-    #[serde(deserialize_with = "lax")]
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta {
-    #[serde(deserialize_with = "lax")]
-    content: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    refusal: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    reasoning_content: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    reasoning: Option<String>,
-    #[serde(deserialize_with = "list")]
-    tool_calls: Vec<Piece>,
-}
-
-/// A piece of a tool call.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Piece {
-    #[serde(deserialize_with = "lax")]
-    index: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    id: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    function: Option<Function>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Function {
-    #[serde(deserialize_with = "lax")]
-    name: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    arguments: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Counts {
-    #[serde(deserialize_with = "lax")]
-    prompt_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    completion_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    prompt_tokens_details: Option<Details>,
-    #[serde(deserialize_with = "lax")]
-    completion_tokens_details: Option<Details>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    #[serde(deserialize_with = "lax")]
-    cached_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    reasoning_tokens: Option<u64>,
-}
-
-impl Counts {
-    fn usage(&self) -> Usage {
-        let cached = self.prompt_tokens_details.as_ref().and_then(|d| d.cached_tokens);
-        let reasoning = self.completion_tokens_details.as_ref().and_then(|d| d.reasoning_tokens);
-        Usage {
-            input_tokens: self.prompt_tokens.unwrap_or(0),
-            output_tokens: self.completion_tokens.unwrap_or(0),
-            cached_input_tokens: cached.unwrap_or(0),
-            reasoning_tokens: reasoning.unwrap_or(0),
-        }
-    }
-}
 
 /// A tool call as the provider tells it.
 #[derive(Debug, Default)]
@@ -125,14 +34,19 @@ struct Call {
     id: String,
     name: String,
     /// What came before the name did.
-    early: String,
+    early: Vec<Loose>,
+    /// What must be sent back with it, if it came before the name did.
+    extra: Option<Json>,
     is_open: bool,
+    /// The chunk that last began or named it.
+    chunk: u64,
 }
 
 /// Reads one answer.
 ///
 /// This dialect does not say where blocks end: a text or thought ends where something else begins, and a tool call ends with
-/// the answer, because its pieces may come in any order.
+/// the answer, because its pieces may come in any order. Nor is a `finish_reason` the end: some servers say one behind every
+/// call, some with every chunk. The end is `[DONE]`, or the end of the stream behind a `finish_reason`; the last one counts.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Stream {
     assembly: Assembly,
@@ -140,11 +54,12 @@ pub(in crate::model) struct Stream {
     calls: Vec<Call>,
     /// The open text or thought.
     current: Option<Kind>,
+    details: Details,
     finish_reason: Option<String>,
+    failure: Option<ModelError>,
     refused: bool,
+    chunks: u64,
 }
-
-const DONE: &str = "[DONE]";
 
 impl Dialect for Stream {
     fn take(&mut self, event: &sse::Event) -> Result<(), ModelError> {
@@ -152,7 +67,7 @@ impl Dialect for Stream {
             return Ok(());
         }
         if event.data.trim() == DONE {
-            return self.end();
+            return self.over(true);
         }
         if event.name == "error" {
             return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
@@ -163,28 +78,18 @@ impl Dialect for Stream {
         if chunk.error.is_some() {
             return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
         }
-        if !self.assembly.is_started() {
-            self.answer_id = chunk.id.clone().unwrap_or_default();
-            self.assembly.start(chunk.id, chunk.model);
-        }
-        for choice in chunk.choices {
-            // Only one was asked for.
-            if choice.index.unwrap_or(0) == 0 && self.finish_reason.is_none() {
-                self.choice(choice)?;
-            }
-        }
-        if let Some(counts) = chunk.usage {
-            self.assembly.usage(counts.usage());
-        }
-        Ok(())
+        self.chunk(chunk)
+    }
+
+    fn whole(&mut self, body: &str) -> Result<(), ModelError> {
+        let chunk = object::<Chunk>(body).ok().flatten();
+        let chunk = chunk.filter(|chunk| chunk.error.is_none() && !chunk.choices.is_empty());
+        self.chunk(chunk.ok_or_else(|| no_answer(body))?)?;
+        self.over(true)
     }
 
     fn end(&mut self) -> Result<(), ModelError> {
-        let Some(raw) = self.finish_reason.take() else {
-            return if self.assembly.is_finished() { Ok(()) } else { Err(interrupted()) };
-        };
-        self.assembly.finish(finish_reason(&raw, self.refused), Some(raw));
-        Ok(())
+        self.over(false)
     }
 
     fn next(&mut self) -> Option<ModelEvent> {
@@ -193,30 +98,126 @@ impl Dialect for Stream {
 }
 
 impl Stream {
-    fn choice(&mut self, choice: Choice) -> Result<(), ModelError> {
-        let delta = choice.delta.unwrap_or_default();
-        self.say(Kind::Reasoning, delta.reasoning_content.or(delta.reasoning))?;
-        self.say(Kind::Text, delta.content)?;
-        self.refused |= delta.refusal.as_ref().is_some_and(|refusal| !refusal.is_empty());
-        self.say(Kind::Text, delta.refusal)?;
-        for piece in delta.tool_calls {
-            self.piece(piece)?;
+    fn chunk(&mut self, chunk: Chunk) -> Result<(), ModelError> {
+        if !self.assembly.is_started() {
+            self.answer_id = chunk.id.clone().unwrap_or_default();
+            self.assembly.start(chunk.id, chunk.model);
         }
-        // Some servers say "" until they are done.
-        if let Some(raw) = choice.finish_reason.filter(|raw| !raw.is_empty()) {
-            let reason = finish_reason(&raw, self.refused);
-            if self.calls.iter().any(|call| !call.is_open) {
-                return Err(protocol("a tool call without a usable name"));
+        self.chunks += 1;
+        for choice in chunk.choices {
+            // Only one was asked for.
+            if choice.index.unwrap_or(0) == 0 {
+                self.choice(choice)?;
             }
-            self.assembly.close_all(matches!(reason, FinishReason::Stop | FinishReason::ToolCalls));
-            self.finish_reason = Some(raw);
+        }
+        for url in chunk.citations {
+            self.assembly.source(Some(url), None);
+        }
+        if let Some(counts) = chunk.usage {
+            self.assembly.usage(counts.tokens());
         }
         Ok(())
     }
 
+    /// The stream ends here; with `said`, because the provider says so: a connection that is cut cannot do that.
+    fn over(&mut self, said: bool) -> Result<(), ModelError> {
+        if self.assembly.is_finished() {
+            return Ok(());
+        }
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let raw = self.finish_reason.take();
+        let called = !self.calls.is_empty();
+        let reason = match &raw {
+            Some(raw) => finish_reason(raw, self.refused),
+            None if !said || !self.assembly.is_started() => return Err(interrupted()),
+            None if called => FinishReason::ToolCalls,
+            None if self.refused => FinishReason::ContentFilter,
+            None => FinishReason::Stop,
+        };
+        if self.calls.iter().any(|call| !call.is_open) {
+            return Err(protocol("a tool call without a usable name"));
+        }
+        self.close_current()?;
+        if let Some(details) = self.details.take() {
+            self.assembly.sealed(Object::default().with("reasoning_details", &details))?;
+        }
+        self.assembly.finish(reason, raw);
+        Ok(())
+    }
+
+    fn choice(&mut self, choice: Choice) -> Result<(), ModelError> {
+        for delta in [choice.delta, choice.message].into_iter().flatten() {
+            self.delta(delta)?;
+        }
+        if let Some(counts) = choice.usage {
+            self.assembly.usage(counts.tokens());
+        }
+        // Some servers say "" until they are done.
+        let raw = choice.finish_reason.filter(|raw| !raw.is_empty());
+        let failed = matches!(raw.as_deref(), Some("error" | "network_error"));
+        if failed || choice.error.is_some() {
+            let words = choice.error.and_then(|error| Complaint::read(error.get()));
+            let failure = words.unwrap_or_default().into_error();
+            self.failure.get_or_insert(failure);
+        }
+        self.finish_reason = raw.or_else(|| self.finish_reason.take());
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: Delta) -> Result<(), ModelError> {
+        let shown: Vec<String> =
+            delta.reasoning_details.iter().filter_map(|piece| self.details.add(piece)).collect();
+        let thought = |text: Option<Loose>| text.filter(|text| !text.is_empty());
+        match (thought(delta.reasoning_content), thought(delta.reasoning)) {
+            (Some(text), _) => self.think(text, "reasoning_content")?,
+            (None, Some(text)) => self.think(text, "reasoning")?,
+            (None, None) if shown.is_empty() => {}
+            (None, None) => self.say(Kind::Reasoning, shown.concat().into())?,
+        }
+        let mut parts = Vec::new();
+        if let Some(content) = &delta.content {
+            said(content, &mut parts);
+        }
+        for part in parts {
+            match part {
+                Said::Text(text) => self.say(Kind::Text, text)?,
+                Said::Thought(text) => self.say(Kind::Reasoning, text)?,
+                Said::Image(url) => self.image(url)?,
+            }
+        }
+        if let Some(refusal) = delta.refusal.filter(|refusal| !refusal.is_empty()) {
+            self.refused = true;
+            self.say(Kind::Text, refusal)?;
+        }
+        for image in &delta.images {
+            self.image(image.image())?;
+        }
+        for annotation in delta.annotations {
+            let (url, title) = annotation.address();
+            self.assembly.source(url, title);
+        }
+        for piece in delta.tool_calls {
+            self.piece(piece)?;
+        }
+        match delta.function_call {
+            Some(function) => self.piece(Piece { function: Some(function), ..Piece::default() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds to a thought that goes back in the member `field`.
+    fn think(&mut self, text: Loose, field: &str) -> Result<(), ModelError> {
+        self.say(Kind::Reasoning, text)?;
+        self.assembly.seal((0, 0, Kind::Reasoning), "field", Json::string(field))
+    }
+
     /// Adds to the open text or thought; opens it first, and closes the other one.
-    fn say(&mut self, kind: Kind, text: Option<String>) -> Result<(), ModelError> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(()) };
+    fn say(&mut self, kind: Kind, text: Loose) -> Result<(), ModelError> {
+        if text.is_empty() {
+            return Ok(());
+        }
         if self.current != Some(kind) {
             self.close_current()?;
             self.assembly.open((0, 0, kind))?;
@@ -225,68 +226,85 @@ impl Stream {
         self.assembly.grow((0, 0, kind), text)
     }
 
+    fn image(&mut self, url: Option<String>) -> Result<(), ModelError> {
+        self.close_current()?;
+        self.assembly.image(url);
+        Ok(())
+    }
+
     fn close_current(&mut self) -> Result<(), ModelError> {
-        match self.current.take() {
-            Some(kind) => self.assembly.close((0, 0, kind)),
-            None => Ok(()),
+        let Some(kind) = self.current.take() else { return Ok(()) };
+        let key = (0, 0, kind);
+        if kind == Kind::Reasoning
+            && let Some(details) = self.details.take()
+        {
+            self.assembly.seal(key, "reasoning_details", details)?;
         }
+        self.assembly.close(key)
     }
 
     fn piece(&mut self, piece: Piece) -> Result<(), ModelError> {
         let function = piece.function.unwrap_or_default();
         let id = piece.id.filter(|id| !id.is_empty());
         let name = function.name.filter(|name| !name.is_empty());
-        let at = self.call(piece.index, id.as_deref(), name.is_some())?;
+        let at = self.call(piece.index, id.as_deref(), name.as_deref())?;
         let call = &mut self.calls[at];
         if call.id.is_empty() {
             call.id = id.unwrap_or_default();
         }
+        if name.is_some() {
+            call.chunk = self.chunks;
+        }
         if call.name.is_empty() {
             call.name = name.unwrap_or_default();
         }
-        let arguments = function.arguments.unwrap_or_default();
-        let key: BlockKey = (at as u64, 0, Kind::Tool);
-        if call.is_open {
-            return self.assembly.grow(key, arguments);
-        }
-        call.early.push_str(&arguments);
+        call.extra = piece.extra_content.or_else(|| call.extra.take());
+        call.early.extend(function.arguments.map(|arguments| arguments.0));
         if call.name.is_empty() {
             return Ok(());
         }
-        call.is_open = true;
-        if call.id.is_empty() && !self.answer_id.is_empty() {
-            // Some servers leave it out. The answer's id makes it unique in the conversation.
-            call.id = format!("{}-{at}", self.answer_id);
+        let key: BlockKey = (at as u64, 0, Kind::Tool);
+        if !std::mem::replace(&mut call.is_open, true) {
+            if call.id.is_empty() {
+                // Some servers leave it out. The answer's id makes it unique in the conversation.
+                let answer = if self.answer_id.is_empty() { "call" } else { &self.answer_id };
+                call.id = format!("{answer}-{at}");
+            }
+            let (id, name) = (call.id.clone(), call.name.clone());
+            self.close_current()?;
+            self.assembly.open_tool(key, id, name)?;
         }
-        let (id, name) = (call.id.clone(), call.name.clone());
-        let early = std::mem::take(&mut call.early);
-        self.close_current()?;
-        self.assembly.open_tool(key, id, name)?;
-        self.assembly.grow(key, early)
+        let call = &mut self.calls[at];
+        for text in std::mem::take(&mut call.early) {
+            self.assembly.grow(key, text)?;
+        }
+        match call.extra.take() {
+            Some(extra) => self.assembly.seal(key, "extra_content", extra),
+            None => Ok(()),
+        }
     }
 
-    /// Which call a piece is of. Pieces are told apart by `index`; servers that leave it out, or always say 0, give a new
-    /// call a new id and its name.
+    /// Which call a piece is of. Pieces are told apart by `index`. Servers that leave it out, or always say 0, give a new call
+    /// a new id and its name, or its name alone once the input of the one before is whole.
     fn call(
         &mut self,
         index: Option<u64>,
         id: Option<&str>,
-        named: bool,
+        name: Option<&str>,
     ) -> Result<usize, ModelError> {
+        let last = self.calls.len().checked_sub(1);
         let known = match (index, id) {
             (Some(_), _) => self.calls.iter().rposition(|call| call.index == index),
             (None, Some(id)) => self.calls.iter().rposition(|call| call.id == id),
-            (None, None) => self.calls.len().checked_sub(1).filter(|_| !named),
+            (None, None) => last,
         };
-        let is_new = |call: &Call| {
-            let other_id = id.is_some_and(|id| !call.id.is_empty() && call.id != id);
-            other_id && named && !call.name.is_empty()
-        };
-        if let Some(at) = known.filter(|at| !is_new(&self.calls[*at])) {
+        if let Some(at) = known.filter(|at| !self.is_new(*at, id, name)) {
             return Ok(at);
         }
-        if id.is_none() && !named {
-            return Err(protocol("a tool call was continued before it began"));
+        if id.is_none() && name.is_none() {
+            // Some servers count on where they should not.
+            let last = last.ok_or_else(|| protocol("a tool call was continued before it began"))?;
+            return Ok(last);
         }
         if self.calls.len() >= BLOCKS_COUNT_MAX {
             return Err(ModelError::new(FailureKind::Limit, "the answer has too many tool calls"));
@@ -294,16 +312,29 @@ impl Stream {
         self.calls.push(Call { index, ..Call::default() });
         Ok(self.calls.len() - 1)
     }
+
+    /// Whether a piece with this id and name begins another call than `at`.
+    fn is_new(&self, at: usize, id: Option<&str>, name: Option<&str>) -> bool {
+        let call = &self.calls[at];
+        let Some(name) = name.filter(|_| !call.name.is_empty()) else { return false };
+        let same_id = id.is_some_and(|id| id == call.id);
+        if id.is_some() && !call.id.is_empty() && !same_id {
+            return true;
+        }
+        // A server may repeat the name with every piece.
+        let twice = call.chunk == self.chunks && !same_id;
+        name != call.name || twice || self.assembly.is_input_whole((at as u64, 0, Kind::Tool))
+    }
 }
 
 /// What the AI SDK calls a `finish_reason`, as its provider for OpenAI maps them.
 fn finish_reason(raw: &str, refused: bool) -> FinishReason {
-    match raw {
-        "content_filter" => FinishReason::ContentFilter,
-        "stop" if refused => FinishReason::ContentFilter,
-        "stop" => FinishReason::Stop,
-        "tool_calls" | "function_call" => FinishReason::ToolCalls,
-        "length" => FinishReason::Length,
+    match raw.to_ascii_lowercase().as_str() {
+        "content_filter" | "sensitive" => FinishReason::ContentFilter,
+        "stop" | "end_turn" if refused => FinishReason::ContentFilter,
+        "stop" | "end_turn" => FinishReason::Stop,
+        "tool_calls" | "tool_use" | "function_call" => FinishReason::ToolCalls,
+        "length" | "max_tokens" | "model_length" => FinishReason::Length,
         _ => FinishReason::Other,
     }
 }

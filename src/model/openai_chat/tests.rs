@@ -153,12 +153,7 @@ fn illegal_order_is_an_error() {
         )
     };
     let end = delta(&json!({}), Some("tool_calls"));
-    for events in [
-        vec![call(0, "", "")],
-        vec![call(0, "a", ""), end],
-        vec![call(0, "a", "f"), call(1, "a", "g")],
-        vec!["{".to_owned()],
-    ] {
+    for events in [vec![call(0, "", "")], vec![call(0, "a", ""), end], vec!["{".to_owned()]] {
         let (_, error) = read(&events.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(error.map(|error| error.kind), Some(FailureKind::Protocol), "{events:?}");
     }
@@ -203,15 +198,15 @@ fn thoughts_and_text_take_turns() {
         delta(&json!({"content": "b"}), None),
         delta(&json!({"reasoning_content": "c", "content": ""}), None),
         delta(&json!({"content": "d"}), Some("stop")),
-        delta(&json!({"content": "behind the end"}), Some("length")),
+        delta(&json!({"content": ", and on"}), Some("length")),
         "[DONE]".to_owned(),
         "never read".to_owned(),
     ];
     let (message, error) = read(&events.iter().map(String::as_str).collect::<Vec<_>>());
     let thought = |text: &str| Block::Reasoning(text.to_owned(), None);
     let text = |text: &str| Block::Text(text.to_owned());
-    assert_eq!(message.blocks, [thought("a"), text("b"), thought("c"), text("d")]);
-    assert_eq!(message.finish.unwrap().0, FinishReason::Stop);
+    assert_eq!(message.blocks, [thought("a"), text("b"), thought("c"), text("d, and on")]);
+    assert_eq!(message.finish.unwrap().0, FinishReason::Length);
     assert_eq!(error, None);
 }
 
@@ -222,18 +217,17 @@ fn the_body_holds_the_conversation() {
     let settings = Settings::default();
     let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
-    let function =
-        json!({"name": "look", "description": "Looks.", "parameters": {"type": "object"}});
+    let function = json!({"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}});
     let expected = json!({
         "model": "model-x",
         "stream": true,
         "stream_options": {"include_usage": true},
         "max_completion_tokens": 7,
         "messages": [
-            {"role": "system", "content": "Be kind."},
+            {"role": "system", "content": "Be kind.\n\nBe brief."},
             {"role": "user", "content": [
                 {"type": "text", "text": "What is this?"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{}", samples::PNG)}},
                 {"type": "text", "text": "[A file that cannot be shown: a.pdf, application/pdf]"},
                 {"type": "text", "text": "[A file that cannot be shown: b.zip, application/zip]"},
             ]},
@@ -243,8 +237,8 @@ fn the_body_holds_the_conversation() {
             ]},
             {"role": "tool", "tool_call_id": "call_1", "content": "a cat"},
             {"role": "tool", "tool_call_id": "call_2", "content": "{\"code\":7}"},
+            {"role": "assistant", "content": "(The answer ended here.)"},
             {"role": "user", "content": "Well?"},
-            {"role": "system", "content": "Be brief."},
         ],
         "tools": [{"type": "function", "function": function}],
     });

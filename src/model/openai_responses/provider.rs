@@ -9,6 +9,8 @@ use crate::model::Answer;
 use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Provider;
+use crate::model::access::Access;
+use crate::model::access::Givens;
 use crate::model::endpoint::Endpoint;
 use crate::model::extra::Extra;
 use crate::model::flow::Manner;
@@ -23,22 +25,43 @@ use crate::model::retry::Patience;
 pub struct Settings {
     /// Address, without `/responses`; it mostly ends in `/v1`.
     pub base_url: String,
-    /// Environment variable that holds the key; empty if the server wants none.
-    pub key_env: String,
+    /// Environment variable that holds the key; empty if the server wants none. Default: `OPENAI_API_KEY` if `base_url` is the
+    /// vendor's own, otherwise none.
+    pub key_env: Option<String>,
     /// File that holds the key, in place of `key_env`.
     pub key_file: Option<PathBuf>,
+    /// More headers of every request: a text, or `{ env = "NAME" }` or `{ file = "path" }` for a secret. Default none.
+    pub headers: Givens,
+    /// More parameters behind the address of every request, with values as in `headers`. Default none.
+    pub query: Givens,
     /// Let the provider keep the answers. The conversation is sent whole every time, so nothing needs them.
     pub store: bool,
     /// More fields of every request, as `{"reasoning":{"effort":"low"}}`.
     pub extra: Extra,
 }
 
+impl Settings {
+    /// How it is reached.
+    pub(in crate::model) fn access(&self) -> Access<'_> {
+        Access {
+            base_url: &self.base_url,
+            key_env: self.key_env.as_deref(),
+            key_file: self.key_file.as_deref(),
+            headers: &self.headers,
+            query: &self.query,
+            vendor: Some(("openai.com", "OPENAI_API_KEY")),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             base_url: "https://api.openai.com/v1".to_owned(),
-            key_env: "OPENAI_API_KEY".to_owned(),
+            key_env: None,
             key_file: None,
+            headers: Givens::new(),
+            query: Givens::new(),
             store: false,
             extra: Extra::new(),
         }
@@ -55,13 +78,8 @@ pub struct OpenAiResponses {
 impl OpenAiResponses {
     /// The provider `name`. The key is read here, once; without one, every answer is an error.
     pub(in crate::model) fn new(name: &str, settings: &Settings, client: Client) -> Self {
-        let url = format!("{}/responses", settings.base_url.trim_end_matches('/'));
-        let key_file = settings.key_file.as_deref();
-        let endpoint = Endpoint::new(name, url, client).with_key(
-            &settings.key_env,
-            key_file,
-            ("authorization", "Bearer "),
-        );
+        let key = ("authorization", "Bearer ");
+        let endpoint = Endpoint::new(name, "/responses", &settings.access(), key, client);
         Self { endpoint, settings: settings.clone() }
     }
 }

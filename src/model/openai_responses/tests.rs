@@ -185,12 +185,13 @@ fn the_body_holds_the_conversation() {
     let expected = json!({
         "model": "model-x",
         "instructions": "Be kind.",
+        "include": ["reasoning.encrypted_content"],
         "store": false,
         "stream": true,
         "input": [
             {"type": "message", "role": "user", "content": [
                 {"type": "input_text", "text": "What is this?"},
-                {"type": "input_image", "image_url": "data:image/png;base64,AA=="},
+                {"type": "input_image", "image_url": format!("data:image/png;base64,{}", samples::PNG)},
                 {"type": "input_file", "file_url": "https://example.org/a.pdf"},
                 {"type": "input_text", "text": "[A file that cannot be shown: b.zip, application/zip]"},
             ]},
@@ -198,12 +199,12 @@ fn the_body_holds_the_conversation() {
             {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{\"at\":1}"},
             {"type": "function_call", "call_id": "call_2", "name": "now", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "call_1", "output": "a cat"},
-            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Well?"}]},
             {"type": "function_call_output", "call_id": "call_2", "output": "{\"code\":7}"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Well?"}]},
             {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be brief."}]},
         ],
         "tools": [{"type": "function", "name": "look", "description": "Looks.",
-            "parameters": {"type": "object"}, "strict": false}],
+            "parameters": {"type": "object", "properties": {}}, "strict": false}],
     });
     assert_eq!(body, expected);
 }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::event::Part;
 use super::event::ToolState;
 use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::model::ModelEvent;
 
 /// What was told of a part.
@@ -111,7 +112,7 @@ impl Parts {
             *text = None;
             let index = *index;
             out.push(if *thought {
-                ModelEvent::ReasoningEnd { index, signature: None }
+                ModelEvent::ReasoningEnd { index, seal: Object::default() }
             } else {
                 ModelEvent::TextEnd { index }
             });
@@ -144,7 +145,8 @@ impl Parts {
             let input = state.input.as_deref().map_or_else(Json::default, value);
             let json = input.as_str().to_owned();
             out.push(ModelEvent::ToolDelta { index: *index, json });
-            out.push(ModelEvent::ToolEnd { index: *index, input: Ok(input) });
+            let (index, seal) = (*index, Object::default());
+            out.push(ModelEvent::ToolEnd { index, input: Ok(input), seal });
         }
         let (output, is_error) = match state.status.as_str() {
             "completed" => (state.output, false),

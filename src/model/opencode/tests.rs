@@ -54,7 +54,7 @@ fn short(event: &ModelEvent) -> String {
         ModelEvent::ReasoningDelta { index, text } => format!("{index}~{text}"),
         ModelEvent::ToolStart { index, id, name } => format!("tool {index} {id} {name}"),
         ModelEvent::ToolDelta { index, json } => format!("{index}+{json}"),
-        ModelEvent::ToolEnd { index, input } => {
+        ModelEvent::ToolEnd { index, input, .. } => {
             format!("call {index} {}", input.as_ref().unwrap().as_str())
         }
         ModelEvent::ToolResult { id, output, is_error } => {

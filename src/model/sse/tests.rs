@@ -55,7 +55,26 @@ fn an_event_needs_data_and_an_end() {
     check("event: x\n\ndata: a\n\n", &[("", "a")]);
     check("\n\n\n: only\n\n", &[]);
     check("data: a\n\ndata: cut off\n", &[("", "a")]);
-    check("data\n\n", &[("", "")]);
+    for keep_alive in ["data\n\n", "data:\n\n", "data: \n\n", "event: ping\ndata:\ndata: \n\n"] {
+        check(format!("{keep_alive}data: a\n\n"), &[("", "a")]);
+    }
+}
+
+#[test]
+fn the_last_event_may_lack_its_end() {
+    for (stream, then) in [
+        ("data: a\n\ndata: b", Some("b")),
+        ("data: a\n\ndata: b\n", Some("b")),
+        ("data: a\ndata: b\r", Some("a\nb")),
+        ("data: a\n\n", None),
+        ("data: a\n\n: comment", None),
+        ("data: a\n\nevent: x", None),
+    ] {
+        let (mut parser, mut bytes) = (Parser::new(100), stream.as_bytes());
+        while parser.next(&mut bytes).unwrap().is_some() {}
+        let last = parser.finish().unwrap();
+        assert_eq!(last.as_ref().map(|event| event.data.as_str()), then, "{stream:?}");
+    }
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub enum Chunk {
         input: Json,
         /// Whether the provider runs it.
         provider_executed: bool,
+        /// What only the provider reads.
+        metadata: Option<Json>,
     },
     /// Its input cannot be used.
     ToolInputError {
@@ -190,9 +192,10 @@ impl Chunk {
             Self::ToolInputDelta { id, delta } => {
                 call("tool-input-delta", id).with("inputTextDelta", delta)
             }
-            Self::ToolInputAvailable { id, name, input, provider_executed } => {
+            Self::ToolInputAvailable { id, name, input, provider_executed, metadata } => {
                 let chunk = call("tool-input-available", id).with("toolName", name);
-                executed(chunk.with("input", input), *provider_executed)
+                let chunk = executed(chunk.with("input", input), *provider_executed);
+                with(chunk, "providerMetadata", metadata.as_ref())
             }
             Self::ToolInputError { id, name, input, error } => call("tool-input-error", id)
                 .with("toolName", name)

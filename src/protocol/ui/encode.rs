@@ -154,9 +154,10 @@ impl Chunks {
         };
         let error = fields.text("errorText");
         if let Some(input) = fields.get("toolInput").cloned() {
+            let metadata = fields.get("callProviderMetadata").cloned();
             out.push(match error {
                 Some(error) => Chunk::ToolInputError { id, name, input, error },
-                None => Chunk::ToolInputAvailable { id, name, input, provider_executed },
+                None => Chunk::ToolInputAvailable { id, name, input, provider_executed, metadata },
             });
             return;
         }

@@ -102,6 +102,8 @@ fn to_ui(part: Object) -> Object {
             part
         }
         Some("tool-call") => tool(&part),
+        // It keeps tokens, which the SDK has no place for.
+        Some(kind @ "step-start") => Object::default().with("type", &kind),
         _ => part,
     }
 }

@@ -1,6 +1,7 @@
 //! How events become rows. Applying cannot be refused: whatever the rules let happen has its place here.
 
 use rusqlite::Connection;
+use rusqlite::ToSql;
 use rusqlite::params;
 
 use crate::base::Key;
@@ -8,50 +9,43 @@ use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Event;
-use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Message;
-use crate::domain::session::Part;
 use crate::domain::session::Status;
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::session::draft;
 use crate::storage::session::items;
+use crate::storage::session::message;
+use crate::storage::session::message::MessageRow;
+use crate::storage::session::read;
+use crate::storage::session::read::EventRow;
 use crate::storage::session::read::sql_seq;
+use crate::storage::session::sum;
 use crate::storage::session::turn;
 
+/// Writes the row of an event.
+fn put(connection: &Connection, sql: &'static str, row: &EventRow<&str>) -> rusqlite::Result<()> {
+    let EventRow { seq, recorded_at_ms, kind, body, hash, redacted } = row;
+    let values: &[&dyn ToSql] =
+        &[&sql_seq(*seq), recorded_at_ms, &kind.as_str(), body, &hash.as_slice(), redacted];
+    sum::write(connection, "event", sql, values)
+}
+
 /// Inserts the event itself.
-pub(super) fn insert(
-    connection: &Connection,
-    seq: u64,
-    entry: &Entry,
-    hash: &[u8; 16],
-) -> Result<(), Error> {
-    let doing = "inserting an event";
-    connection
-        .prepare_cached(
-            "INSERT INTO event (seq, recorded_at_ms, kind, body, hash) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .and_then(|mut statement| {
-            let kind = entry.kind.as_str();
-            statement.execute(params![sql_seq(seq), entry.recorded_at_ms, kind, entry.frame, hash])
-        })
-        .while_(doing)?;
-    Ok(())
+pub(super) fn insert(connection: &Connection, row: &EventRow<&str>) -> Result<(), Error> {
+    let sql = "INSERT INTO event (seq, recorded_at_ms, kind, body, hash, redacted, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    put(connection, sql, row).while_("inserting an event")
 }
 
 /// Inserts what a repeat of the request that led to event `seq` will be answered.
 pub(super) fn remember(connection: &Connection, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-    let sql =
-        "INSERT INTO idempotency (key, request, seq, status, response) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO idempotency (key, request, seq, status, response, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let Idempotent { key, request, status, response } = kept;
-    connection
-        .prepare_cached(sql)
-        .and_then(|mut s| s.execute(params![key, request, sql_seq(seq), status, response]))
-        .while_("keeping an answer")?;
-    Ok(())
+    let values: &[&dyn ToSql] = &[key, &request.as_slice(), &sql_seq(seq), status, response];
+    sum::write(connection, "idempotency", sql, values).while_("keeping an answer")
 }
 
 /// Brings the projections up to `event`, which is event `seq`.
@@ -66,20 +60,19 @@ pub(super) fn project(
         head.created_at_ms = at_ms;
     }
     match event {
-        Event::Message(message) if message.seq == seq => {
-            insert_message(connection, message)?;
-            head.message_count += 1;
-        }
+        Event::Message(message) if message.seq == seq => add_message(connection, head, message)?,
         Event::Message(message) => finish_message(connection, message)?,
         Event::MessageParts { message_id, version, parts } => {
-            let message_seq = seq_of(connection, message_id)?;
-            replace_parts(connection, message_seq, parts)?;
-            touch(connection, message_seq, Some(*version), parts.len(), at_ms)?;
+            let mut row = called(connection, message_id)?;
+            message::replace_parts(connection, row.message.seq, parts)?;
+            (row.message.version, row.message.updated_at_ms) = (*version, at_ms);
+            row.part_count = parts.len();
+            row.update(connection)?;
         }
         // What a turn writes is kept in the draft, see `draft.rs`; this is a part of a message that rests.
         Event::PartUpdate { message_id, part, fields } => {
-            let message_seq = seq_of(connection, message_id)?;
-            draft::update_stored(connection, message_seq, *part, fields)?;
+            let row = called(connection, message_id)?;
+            draft::update_stored(connection, row.message.seq, *part, fields)?;
         }
         Event::PartDelta { .. } => {}
         Event::MessageDeleted { message_id } => redact(connection, message_id, at_ms)?,
@@ -92,10 +85,7 @@ pub(super) fn project(
         }
         Event::Turn(turn) => turn::project(connection, head, seq, turn, at_ms)?,
         Event::Branch { from } => {
-            let gone = connection
-                .prepare_cached("UPDATE message SET branch = ?1 WHERE seq >= ?2 AND branch = 0")
-                .and_then(|mut s| s.execute(params![sql_seq(seq), sql_seq(*from)]))
-                .while_("setting messages aside")?;
+            let gone = set_aside(connection, *from, seq)?;
             head.message_count = head.message_count.saturating_sub(gone as u64);
         }
         Event::Items(change) => items::project(connection, head, change, at_ms)?,
@@ -103,144 +93,97 @@ pub(super) fn project(
     Ok(())
 }
 
-pub(super) fn insert_message(connection: &Connection, message: &Message) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "INSERT INTO message (seq, id, role, content, status, version, part_count, metadata, turn_id,
-                                  created_at_ms, updated_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                sql_seq(message.seq),
-                message.id,
-                message.role.as_str(),
-                message.content,
-                message.status.as_str(),
-                message.version,
-                message.parts.len(),
-                message.metadata.as_ref().map(|json| json.as_str()),
-                message.turn_id,
-                message.created_at_ms,
-                message.updated_at_ms,
-            ])
-        })
-        .while_("inserting a message")?;
-    insert_parts(connection, sql_seq(message.seq), &message.parts)
+/// Inserts a message at the end of the history.
+pub(super) fn add_message(
+    connection: &Connection,
+    head: &mut Head,
+    message: &Message,
+) -> Result<(), Error> {
+    message::insert(connection, message, head.message_count)?;
+    head.message_count += 1;
+    Ok(())
 }
 
-fn insert_parts(connection: &Connection, message_seq: i64, parts: &[Part]) -> Result<(), Error> {
-    for (position, part) in parts.iter().enumerate() {
-        connection
-            .prepare_cached("INSERT INTO part (message_seq, position, body) VALUES (?1, ?2, ?3)")
-            .and_then(|mut s| s.execute(params![message_seq, position, part.json().as_str()]))
-            .while_("inserting a part")?;
+fn called(connection: &Connection, id: &str) -> Result<MessageRow, Error> {
+    MessageRow::called(connection, id)?
+        .ok_or_else(|| Error::RowMissing { table: "message", row: id.to_owned() })
+}
+
+/// Takes the messages from `from` on out of the history, into branch `branch`; how many they were.
+fn set_aside(connection: &Connection, from: u64, branch: u64) -> Result<usize, Error> {
+    let rows: Vec<MessageRow> = connection
+        .prepare_cached("SELECT * FROM message WHERE seq >= ?1 AND branch = 0")
+        .and_then(|mut s| s.query_map([sql_seq(from)], MessageRow::at)?.collect())
+        .while_("setting messages aside")?;
+    let gone = rows.len();
+    for row in rows {
+        MessageRow { branch, ..row }.update(connection)?;
     }
-    Ok(())
-}
-
-pub(super) fn replace_parts(
-    connection: &Connection,
-    message_seq: i64,
-    parts: &[Part],
-) -> Result<(), Error> {
-    connection
-        .prepare_cached("DELETE FROM part WHERE message_seq = ?1")
-        .and_then(|mut statement| statement.execute([message_seq]))
-        .while_("replacing the parts of a message")?;
-    insert_parts(connection, message_seq, parts)
-}
-
-pub(super) fn touch(
-    connection: &Connection,
-    message_seq: i64,
-    version: Option<u32>,
-    part_count: usize,
-    at_ms: i64,
-) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "UPDATE message SET version = coalesce(?2, version), part_count = ?3, updated_at_ms = ?4 WHERE seq = ?1",
-        )
-        .and_then(|mut s| s.execute(params![message_seq, version, part_count, at_ms]))
-        .while_("noting a change of a message")?;
-    Ok(())
-}
-
-fn seq_of(connection: &Connection, id: &str) -> Result<i64, Error> {
-    connection
-        .prepare_cached("SELECT seq FROM message WHERE id = ?1 AND branch = 0")
-        .and_then(|mut statement| statement.query_row([id], |row| row.get(0)))
-        .while_("looking for a message")
+    Ok(gone)
 }
 
 /// The answer of a turn as it was in the end.
 fn finish_message(connection: &Connection, message: &Message) -> Result<(), Error> {
-    let seq = sql_seq(message.seq);
-    replace_parts(connection, seq, &message.parts)?;
-    connection
-        .prepare_cached(
-            "UPDATE message SET content = ?2, status = ?3, version = ?4, part_count = ?5, updated_at_ms = ?6,
-                                metadata = ?7 WHERE seq = ?1",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                seq,
-                message.content,
-                message.status.as_str(),
-                message.version,
-                message.parts.len(),
-                message.updated_at_ms,
-                message.metadata.as_ref().map(|json| json.as_str()),
-            ])
-        })
-        .while_("finishing a message")?;
-    Ok(())
+    let mut row = MessageRow::of(connection, message.seq)?;
+    message::replace_parts(connection, message.seq, &message.parts)?;
+    row.part_count = message.parts.len();
+    row.message.content.clone_from(&message.content);
+    row.message.metadata.clone_from(&message.metadata);
+    row.message.status = message.status;
+    row.message.version = message.version;
+    row.message.updated_at_ms = message.updated_at_ms;
+    row.update(connection)
 }
 
 /// Takes the content of a message out of every row that holds it; its places in both orders stay.
 fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
     let doing = "redacting a message";
-    let seq = seq_of(connection, id)?;
-    replace_parts(connection, seq, &[])?;
-    let edited: bool = connection
-        .prepare_cached("SELECT version > 1 FROM message WHERE seq = ?1")
-        .and_then(|mut statement| statement.query_row([seq], |row| row.get(0)))
-        .while_(doing)?;
-    connection
-        .prepare_cached(
-            "UPDATE message SET content = '', metadata = NULL, status = 'deleted', version = version + 1,
-                                part_count = 0, updated_at_ms = ?2 WHERE seq = ?1",
-        )
-        .and_then(|mut statement| statement.execute(params![seq, at_ms]))
-        .while_(doing)?;
+    let mut row = called(connection, id)?;
+    let (seq, edited) = (row.message.seq, row.message.version > 1);
+    message::replace_parts(connection, seq, &[])?;
+    row.part_count = 0;
+    row.message.content.clear();
+    row.message.metadata = None;
+    row.message.status = Status::Deleted;
+    row.message.version += 1;
+    row.message.updated_at_ms = at_ms;
+    row.update(connection)?;
     // A message that was never changed is in one event only; of others every later event may speak.
-    let last = if edited { i64::MAX } else { seq };
+    let last = if edited { i64::MAX } else { sql_seq(seq) };
     let mut select = connection
-        .prepare_cached(
-            "SELECT seq, kind, body FROM event WHERE seq BETWEEN ?1 AND ?2 AND instr(body, ?3) > 0",
-        )
+        .prepare_cached("SELECT * FROM event WHERE seq BETWEEN ?1 AND ?2 AND instr(body, ?3) > 0")
         .while_(doing)?;
     let rows = select
-        .query_map(params![seq, last, serde_json::json!(id).to_string()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-        })
+        .query_map(params![sql_seq(seq), last, serde_json::json!(id).to_string()], EventRow::at)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .while_(doing)?;
-    for (at, kind, body) in rows {
-        let Some(kind) = EventKind::from_name(&kind) else { continue };
-        let Some(emptied) = emptied(Event::decode(kind, &body)?, id, at_ms) else { continue };
-        let body = emptied.encode(u64::try_from(at).unwrap_or(0));
-        connection
-            .prepare_cached("UPDATE event SET body = ?2, redacted = 1 WHERE seq = ?1")
-            .and_then(|mut statement| statement.execute(params![at, body]))
+    for event in rows {
+        let Some(emptied) = emptied(Event::decode(event.kind, &event.body)?, id, at_ms) else {
+            continue;
+        };
+        let body = emptied.encode(event.seq);
+        let sql = "UPDATE event SET recorded_at_ms = ?2, kind = ?3, body = ?4, hash = ?5, redacted = ?6, sum = ?7
+                    WHERE seq = ?1";
+        put(connection, sql, &EventRow { body: &body, redacted: true, ..event.borrowed() })
             .while_(doing)?;
+        empty_answers(connection, event.seq)?;
+    }
+    Ok(())
+}
+
+/// Takes what was answered out of the answers that are kept for event `seq`.
+fn empty_answers(connection: &Connection, seq: u64) -> Result<(), Error> {
+    let doing = "emptying an answer";
+    let answers: Vec<_> = connection
+        .prepare_cached("SELECT * FROM idempotency WHERE seq = ?1 AND response IS NOT NULL")
+        .and_then(|mut s| s.query_map([sql_seq(seq)], read::kept_at)?.collect())
+        .while_(doing)?;
+    for (_, kept) in answers {
         connection
-            .prepare_cached(
-                "UPDATE idempotency SET response = '{}' WHERE seq = ?1 AND response IS NOT NULL",
-            )
-            .and_then(|mut statement| statement.execute([at]))
+            .prepare_cached("DELETE FROM idempotency WHERE key = ?1")
+            .and_then(|mut statement| statement.execute([&kept.key]))
             .while_(doing)?;
+        remember(connection, seq, &Idempotent { response: Some("{}".to_owned()), ..kept })?;
     }
     Ok(())
 }
@@ -297,31 +240,28 @@ pub(super) fn compact(connection: &Connection) -> Result<Option<u64>, Error> {
 
 /// Writes what is known of the session to its one row.
 pub(super) fn save_head(connection: &Connection, key: &Key, head: &Head) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO meta (id, kind, workspace, name, title, project_id, metadata, message_count,
-                                          last_seq, log_start, created_at_ms, updated_at_ms, item_count,
-                                          settings, resume)
-             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                ActorKind::Session.as_str(),
-                key.workspace(),
-                key.id(),
-                head.title,
-                head.project_id,
-                head.metadata.as_str(),
-                sql_seq(head.message_count),
-                sql_seq(head.last_seq),
-                sql_seq(head.log_start),
-                head.created_at_ms,
-                head.updated_at_ms,
-                sql_seq(head.item_count),
-                Json::of(&head.settings).expect("settings are JSON").as_str(),
-                head.resume.to_json().as_str(),
-            ])
-        })
-        .while_("writing what is known of a session")?;
-    Ok(())
+    let sql = "INSERT OR REPLACE INTO meta (id, kind, workspace, name, title, project_id, metadata, message_count,
+                                            last_seq, log_start, created_at_ms, updated_at_ms, item_count,
+                                            settings, resume, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    let settings = Json::of(&head.settings).expect("settings are JSON");
+    let resume = head.resume.to_json();
+    let values: &[&dyn ToSql] = &[
+        &1,
+        &ActorKind::Session.as_str(),
+        &key.workspace(),
+        &key.id(),
+        &head.title,
+        &head.project_id,
+        &head.metadata.as_str(),
+        &sql_seq(head.message_count),
+        &sql_seq(head.last_seq),
+        &sql_seq(head.log_start),
+        &head.created_at_ms,
+        &head.updated_at_ms,
+        &sql_seq(head.item_count),
+        &settings.as_str(),
+        &resume.as_str(),
+    ];
+    sum::write(connection, "meta", sql, values).while_("writing what is known of a session")
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
 
 use crate::base::Key;
 use crate::base::clock;
@@ -21,9 +22,13 @@ use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::session::apply;
+use crate::storage::session::check;
 use crate::storage::session::draft;
 use crate::storage::session::page::Tail;
 use crate::storage::session::read;
+use crate::storage::session::read::EventRow;
+use crate::storage::session::seal;
+use crate::storage::session::seal::Seal;
 use crate::storage::session::template;
 use crate::storage::session::turn;
 
@@ -77,6 +82,8 @@ pub struct SessionFile {
     pub(super) draft: Option<Draft>,
     in_memory: bool,
     open: Option<OpenTransaction>,
+    /// Whether the seal of the file does not fit any more.
+    changed: bool,
 }
 
 impl SessionFile {
@@ -94,35 +101,30 @@ impl SessionFile {
         connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let (key, head) = (key.clone(), Head::default());
-        Ok(Self { connection, key, head, in_memory: true, open: None, tail: None, draft: None })
+        Ok(Self {
+            connection,
+            key,
+            head,
+            in_memory: true,
+            open: None,
+            tail: None,
+            draft: None,
+            changed: false,
+        })
     }
 
-    /// Opens the file of `key` at `path`, migrates it, and verifies whose it is and how it ends.
+    /// Opens the file of `key` at `path` and migrates it. If it is not as it was closed, everything in it is checked.
     ///
     /// # Errors
     ///
-    /// [`Error::TooNew`], [`Error::WrongFile`], [`Error::EventCorrupt`] for files that must not be touched;
-    /// [`Error::Sqlite`] otherwise. The file is unchanged, but for whole migration steps.
+    /// Those of kind `Corrupt` for a file that is damaged, of another session or of a newer program; [`Error::Sqlite`]
+    /// and [`Error::Io`] otherwise. The file is unchanged, but for whole migration steps.
     pub fn open(key: &Key, path: &Path) -> Result<Self, Error> {
-        let mut connection = connect(path)?;
-        template::migrate(&mut connection)?;
+        let (connection, seal) = open_whole(path, Some(key))?;
         let head = read::head(&connection, key)?;
         let draft = draft::load(&connection, head.active_turn.as_ref())?;
-        let key = key.clone();
-        Ok(Self { connection, key, head, in_memory: false, open: None, tail: None, draft })
-    }
-
-    /// Checks the whole file, as after a crash.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::FileCorrupt`] with what SQLite found.
-    pub fn check(path: &Path) -> Result<(), Error> {
-        let connection = connect(path)?;
-        let problem: String = connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .while_("checking a session file")?;
-        if problem == "ok" { Ok(()) } else { Err(Error::FileCorrupt { problem }) }
+        let (key, changed) = (key.clone(), seal != Seal::Fits);
+        Ok(Self { connection, key, head, in_memory: false, open: None, tail: None, draft, changed })
     }
 
     /// Whose it is.
@@ -167,12 +169,21 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`]; the session in memory may then be half changed and must be dropped.
     pub fn apply(&mut self, event: &Event, entry: &Entry) -> Result<(), Error> {
-        self.begin()?;
         let seq = self.head.last_seq + 1;
         let hash = chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
-        apply::insert(&self.connection, seq, entry, &hash)?;
+        let Entry { kind, recorded_at_ms, .. } = *entry;
+        let body = entry.frame.as_str();
+        let row = EventRow { seq, recorded_at_ms, kind, body, hash, redacted: false };
+        self.take(event, &row)
+    }
+
+    /// Inserts `row`, which is `event`, and brings everything else up to it.
+    pub(super) fn take(&mut self, event: &Event, row: &EventRow<&str>) -> Result<(), Error> {
+        self.begin()?;
+        let (seq, at_ms) = (row.seq, row.recorded_at_ms);
+        apply::insert(&self.connection, row)?;
         if !draft::write(self.draft.as_mut(), event) {
-            apply::project(&self.connection, &mut self.head, seq, event, entry.recorded_at_ms)?;
+            apply::project(&self.connection, &mut self.head, seq, event, at_ms)?;
             if let Event::Turn(_) = event {
                 let active = self.head.active_turn.as_ref().filter(|turn| turn.state.is_active());
                 let goes_on =
@@ -184,11 +195,11 @@ impl SessionFile {
             }
         }
         self.head.last_seq = seq;
-        self.head.last_hash = hash;
-        self.head.updated_at_ms = entry.recorded_at_ms;
+        self.head.last_hash = row.hash;
+        self.head.updated_at_ms = at_ms;
         if let Some(open) = &mut self.open {
             open.events += 1;
-            open.bytes += entry.frame.len();
+            open.bytes += row.body.len();
         }
         Ok(())
     }
@@ -257,16 +268,22 @@ impl SessionFile {
         }
         let path = self.write(folder)?;
         let connection = connect(&path)?;
-        Ok(Self { connection, in_memory: false, ..self })
+        Ok(Self { connection, in_memory: false, changed: false, ..self })
     }
 
     /// Writes the database that is in memory to the session's file, in one go.
     fn write(&self, folder: &Folder) -> Result<PathBuf, Error> {
         let path = folder.session(self.key.hash());
+        folder.write_whole(&path, &self.sealed()?)?;
+        Ok(path)
+    }
+
+    /// The bytes of the file that the database in memory becomes.
+    pub(super) fn sealed(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = self.connection.serialize("main").while_("serialising a session")?.to_vec();
         template::set_wal(&mut bytes);
-        folder.write_whole(&path, &bytes)?;
-        Ok(path)
+        seal::set(&mut bytes);
+        Ok(bytes)
     }
 
     /// Commits, moves the write-ahead log into the file and closes it, leaving one file; none if nothing ever happened.
@@ -283,7 +300,15 @@ impl SessionFile {
             return self.write(folder).map(|_| ());
         }
         self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        self.connection.close().map_err(|(_, source)| source).while_("closing a session file")
+        let doing = "closing a session file";
+        self.connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .while_(doing)?;
+        self.connection.close().map_err(|(_, source)| source).while_(doing)?;
+        match self.changed {
+            true => seal::put(&folder.session(self.key.hash())).while_("sealing a session file"),
+            false => Ok(()),
+        }
     }
 
     /// Commits and moves the write-ahead log into the file, as far as other readers let it.
@@ -293,6 +318,27 @@ impl SessionFile {
     /// [`Error::Sqlite`]; nothing is lost.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
         self.checkpoint_with("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    /// Makes sure that the file at `path` is whole, as [`SessionFile::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionFile::open`].
+    pub fn check(path: &Path) -> Result<(), Error> {
+        open_whole(path, None).map(|_| ())
+    }
+
+    /// Everything that is wrong with the file at `path`, which may be of any session; nothing if it is whole.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from looking, damage of the database itself included.
+    pub fn verify(path: &Path) -> Result<Vec<Error>, Error> {
+        let mut connection = connect(path)?;
+        check::structure(&connection)?;
+        template::migrate(&mut connection)?;
+        check::rows(&connection, None)
     }
 
     /// Moves what is committed of the write-ahead log of the file at `path` into it, while somebody else writes.
@@ -331,6 +377,7 @@ impl SessionFile {
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         if self.open.is_none() {
             self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
+            self.changed = true;
             self.open = Some(OpenTransaction { events: 0, bytes: 0, since: clock::instant() });
         }
         Ok(())
@@ -359,13 +406,34 @@ impl SessionFile {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, Error> {
+/// Opens the database at `path` in the present schema. If it is not as it was closed, everything in it is checked.
+fn open_whole(path: &Path, key: Option<&Key>) -> Result<(Connection, Seal), Error> {
+    let seal = seal::look(path).while_("reading a session file")?;
+    let mut connection = connect(path)?;
+    if seal == Seal::Broken {
+        check::structure(&connection)?;
+    }
+    template::migrate(&mut connection)?;
+    if seal == Seal::Broken
+        && let Some(finding) = check::rows(&connection, key)?.into_iter().next()
+    {
+        return Err(finding);
+    }
+    Ok((connection, seal))
+}
+
+/// Opens the database at `path`, with what holds for every connection to a session file.
+pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).while_("opening a session file")?;
     connection.busy_timeout(BUSY_TIMEOUT).while_("setting up a session file")?;
     connection.execute_batch(SETTINGS).while_("setting up a session file")?;
+    // A file that cannot be used stays as it is, with its log; `close` moves the log.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .while_("setting up a session file")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -4,7 +4,6 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::params;
 
-use crate::base::json::Json;
 use crate::domain::session::Head;
 use crate::domain::session::Item;
 use crate::domain::session::ItemsChange;
@@ -12,6 +11,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
+use crate::storage::session::sum;
 
 /// Brings the rows up to `change`.
 pub(super) fn project(
@@ -35,26 +35,23 @@ pub(super) fn project(
             .while_(doing)?;
     }
     for Item { sequence, id, body, message_id } in &change.items {
-        connection
-            .prepare_cached(
-                "INSERT INTO item (sequence, id, body, message_id, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![sql_seq(*sequence), id, body.as_str(), message_id, at_ms])
-            })
-            .while_(doing)?;
+        let sql = "INSERT INTO item (sequence, id, body, message_id, created_at_ms, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let values: &[&dyn rusqlite::ToSql] =
+            &[&sql_seq(*sequence), id, &body.as_str(), message_id, &at_ms];
+        sum::write(connection, "item", sql, values).while_(doing)?;
     }
     head.item_count = (head.item_count + change.items.len() as u64).saturating_sub(gone as u64);
     Ok(())
 }
 
+/// Reads and verifies a row of `SELECT * FROM item`.
 fn item_at(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
-    let body = row.get_ref(2)?.as_str()?;
+    let [sequence, id, body, message_id, _] = sum::verified("item", row)?;
     Ok(Item {
-        sequence: read::seq_at(row, 0)?,
-        id: row.get(1)?,
-        body: Json::parse(body).map_err(|_| read::unknown(2, body))?,
-        message_id: row.get(3)?,
+        sequence: read::number(sequence)?,
+        id: id.as_str()?.to_owned(),
+        body: read::json(2, body)?.ok_or_else(|| read::unknown(2, body))?,
+        message_id: message_id.as_str_or_null()?.map(str::to_owned),
     })
 }
 
@@ -79,7 +76,7 @@ pub(super) fn newer(
     sequence: u64,
     limit: usize,
 ) -> Result<Vec<Item>, Error> {
-    let sql = "SELECT sequence, id, body, message_id FROM item WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    let sql = "SELECT * FROM item WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
     rows(connection, sql, sequence, limit)
 }
 
@@ -89,7 +86,7 @@ pub(super) fn older(
     sequence: u64,
     limit: usize,
 ) -> Result<Vec<Item>, Error> {
-    let sql = "SELECT sequence, id, body, message_id FROM item WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+    let sql = "SELECT * FROM item WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
     rows(connection, sql, sequence, limit)
 }
 
@@ -103,9 +100,7 @@ pub(super) fn latest(connection: &Connection, limit: usize) -> Result<Vec<Item>,
 /// The item called `id`.
 pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<Item>, Error> {
     connection
-        .prepare_cached(
-            "SELECT sequence, id, body, message_id FROM item WHERE id = ?1 ORDER BY sequence LIMIT 1",
-        )
+        .prepare_cached("SELECT * FROM item WHERE id = ?1 ORDER BY sequence LIMIT 1")
         .and_then(|mut statement| statement.query_row([id], item_at).optional())
         .while_("looking for an item")
 }

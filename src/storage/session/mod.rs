@@ -8,11 +8,16 @@
 //! and their directory entries takes longer than everything else that a first message needs.
 
 mod apply;
+mod check;
 mod draft;
 mod file;
 mod items;
+mod message;
 mod page;
 mod read;
+mod rebuild;
+mod seal;
+mod sum;
 mod template;
 mod timer;
 mod turn;

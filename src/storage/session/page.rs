@@ -6,10 +6,12 @@ use crate::domain::session::Direction;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
 use crate::domain::session::SharedPage;
+use crate::domain::session::Status;
 use crate::domain::session::View;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
+use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 
 /// The latest page, as long as nothing happens.
@@ -47,32 +49,48 @@ impl SessionFile {
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn page(&self, direction: Direction, limit: usize, settled: bool) -> Result<Page, Error> {
         let doing = "reading a page of messages";
-        let (sql, from) = match (direction, settled) {
-            (Direction::Before(seq), false) => {
-                ("SELECT * FROM message WHERE seq < ?1 AND branch = 0 ORDER BY seq DESC LIMIT ?2", seq)
-            }
-            (Direction::After(seq), false) => {
-                ("SELECT * FROM message WHERE seq > ?1 AND branch = 0 ORDER BY seq LIMIT ?2", seq)
-            }
-            (Direction::Before(seq), true) => (
-                "SELECT * FROM message WHERE seq < ?1 AND branch = 0 AND status NOT IN ('streaming', 'deleted')
-                  ORDER BY seq DESC LIMIT ?2",
+        let (sql, from, step, first) = match direction {
+            Direction::Before(seq) => (
+                "SELECT * FROM message WHERE seq <= ?1 AND branch = 0 ORDER BY seq DESC",
                 seq,
+                -1,
+                (seq == u64::MAX).then_some(self.message_count() - 1),
             ),
-            (Direction::After(seq), true) => (
-                "SELECT * FROM message WHERE seq > ?1 AND branch = 0 AND status NOT IN ('streaming', 'deleted')
-                  ORDER BY seq LIMIT ?2",
+            Direction::After(seq) => (
+                "SELECT * FROM message WHERE seq >= ?1 AND branch = 0 ORDER BY seq",
                 seq,
+                1,
+                (seq == 0).then_some(0),
             ),
         };
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
-        let mut rows =
-            statement.query(rusqlite::params![read::sql_seq(from), limit + 1]).while_(doing)?;
-        let mut messages = Vec::new();
-        while let Some(row) = rows.next().while_(doing)? {
-            let (mut message, count) = read::message_at(row).while_(doing)?;
-            self.load_parts(&mut message, count)?;
-            messages.push(message);
+        let mut rows = statement.query([read::sql_seq(from)]).while_(doing)?;
+        let (mut messages, mut place) = (Vec::new(), first);
+        let missing = |place: i64| {
+            let row = format!("at position {place}");
+            Err(Error::RowMissing { table: "message", row })
+        };
+        while messages.len() <= limit {
+            let Some(row) = rows.next().while_(doing)? else {
+                // No message is missing before the first one, and none behind the last.
+                match place {
+                    Some(place) if place != if step < 0 { -1 } else { self.message_count() } => {
+                        return missing(place);
+                    }
+                    _ => break,
+                }
+            };
+            let row = MessageRow::at(row).while_(doing)?;
+            let at = i64::try_from(row.position).unwrap_or(i64::MAX);
+            if let Some(place) = place.filter(|place| *place != at) {
+                return missing(place);
+            }
+            place = Some(at + step);
+            let unsettled = matches!(row.message.status, Status::Streaming | Status::Deleted);
+            // The one that the page begins behind shows where its neighbour must be.
+            if row.message.seq != from && !(settled && unsettled) {
+                messages.push(self.with_parts(row)?);
+            }
         }
         let more = messages.len() > limit;
         messages.truncate(limit);
@@ -80,6 +98,10 @@ impl SessionFile {
             messages.reverse();
         }
         Ok(Page { messages, more })
+    }
+
+    fn message_count(&self) -> i64 {
+        i64::try_from(self.head.message_count).unwrap_or(i64::MAX)
     }
 
     /// What a model is given: the newest messages up to the one called `until`, about `bytes` of them, and the one called
@@ -133,9 +155,7 @@ impl SessionFile {
             statement.query(rusqlite::params![read::sql_seq(branch), limit]).while_(doing)?;
         let mut messages = Vec::new();
         while let Some(row) = rows.next().while_(doing)? {
-            let (mut message, count) = read::message_at(row).while_(doing)?;
-            self.load_parts(&mut message, count)?;
-            messages.push(message);
+            messages.push(self.with_parts(MessageRow::at(row).while_(doing)?)?);
         }
         Ok(messages)
     }
@@ -146,15 +166,18 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn branches(&self) -> Result<Vec<(u64, u64, u64)>, Error> {
-        let sql = "SELECT branch, min(seq), count(*) FROM message WHERE branch > 0 GROUP BY branch ORDER BY branch";
-        self.connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| {
-                let row = |row: &rusqlite::Row<'_>| {
-                    Ok((read::seq_at(row, 0)?, read::seq_at(row, 1)?, read::seq_at(row, 2)?))
-                };
-                statement.query_map([], row)?.collect()
-            })
-            .while_("looking for branches")
+        let doing = "looking for branches";
+        let sql = "SELECT * FROM message WHERE branch > 0 ORDER BY branch, seq";
+        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
+        let mut rows = statement.query([]).while_(doing)?;
+        let mut branches: Vec<(u64, u64, u64)> = Vec::new();
+        while let Some(row) = rows.next().while_(doing)? {
+            let MessageRow { message, branch, .. } = MessageRow::at(row).while_(doing)?;
+            match branches.last_mut() {
+                Some((last, _, count)) if *last == branch => *count += 1,
+                _ => branches.push((branch, message.seq, 1)),
+            }
+        }
+        Ok(branches)
     }
 }

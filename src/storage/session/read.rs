@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
+use rusqlite::types::FromSqlError;
+use rusqlite::types::ValueRef;
 
 use crate::base::Key;
+use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::REPLAY_BYTES_MAX;
@@ -19,21 +21,23 @@ use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Item;
 use crate::domain::session::Message;
-use crate::domain::session::Role;
-use crate::domain::session::Status;
 use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
-use crate::domain::session::TurnOptions;
 use crate::domain::session::View;
 use crate::domain::session::message_of;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
-use crate::storage::catalogue::key_at;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
+use crate::storage::session::file;
 use crate::storage::session::items;
+use crate::storage::session::message;
+use crate::storage::session::message::MessageRow;
+use crate::storage::session::sum;
+use crate::storage::session::template;
+use crate::storage::session::timer;
 use crate::storage::session::turn;
 
 /// A seq as SQLite holds it.
@@ -41,61 +45,81 @@ pub(super) fn sql_seq(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-pub(super) fn seq_at(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+/// A number as the rules have it.
+pub(super) fn number<T: TryFrom<i64>>(value: ValueRef<'_>) -> Result<T, FromSqlError> {
+    let number = value.as_i64()?;
+    T::try_from(number).map_err(|_| FromSqlError::OutOfRange(number))
 }
 
-pub(super) fn unknown(column: usize, value: &str) -> rusqlite::Error {
-    let problem = format!("`{value}` is not a value that this program knows");
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, problem.into())
+/// The value in `column` is right as far as checksums tell, and makes no sense to this program.
+pub(super) fn unknown(column: usize, value: ValueRef<'_>) -> rusqlite::Error {
+    let problem = format!("`{value:?}` is not a value that this program knows");
+    rusqlite::Error::FromSqlConversionFailure(column, value.data_type(), problem.into())
 }
 
-fn settings_at(row: &Row<'_>, column: usize) -> rusqlite::Result<TurnOptions> {
-    let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|_| unknown(column, text))
+/// The JSON in `column`.
+pub(super) fn json(column: usize, value: ValueRef<'_>) -> rusqlite::Result<Option<Json>> {
+    let Some(text) = value.as_str_or_null()? else { return Ok(None) };
+    Json::parse(text).map(Some).map_err(|_| unknown(column, value))
 }
 
-fn json_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
-    let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
-    Json::parse(text).map(Some).map_err(|_| unknown(column, text))
+/// The columns of `meta` before its checksum.
+const META_COLUMNS: usize = 15;
+
+fn key_and_head(row: &Row<'_>) -> rusqlite::Result<(Key, Head)> {
+    let [
+        _,
+        _,
+        workspace,
+        id,
+        title,
+        project_id,
+        metadata,
+        message_count,
+        last_seq,
+        log_start,
+        created_at_ms,
+        updated_at_ms,
+        item_count,
+        settings,
+        resume,
+    ] = sum::verified::<META_COLUMNS>("meta", row)?;
+    let head = Head {
+        title: title.as_str()?.to_owned(),
+        project_id: project_id.as_str_or_null()?.map(str::to_owned),
+        metadata: json(6, metadata)?.unwrap_or_default(),
+        message_count: number(message_count)?,
+        last_seq: number(last_seq)?,
+        log_start: number(log_start)?,
+        created_at_ms: created_at_ms.as_i64()?,
+        updated_at_ms: updated_at_ms.as_i64()?,
+        item_count: number(item_count)?,
+        settings: serde_json::from_str(settings.as_str()?).map_err(|_| unknown(13, settings))?,
+        resume: json(14, resume)?.and_then(|json| Object::read(&json)).unwrap_or_default(),
+        ..Head::default()
+    };
+    let name = |at, value: ValueRef<'_>| Name::new(value.as_str()?).map_err(|_| unknown(at, value));
+    Ok((Key::session(&name(2, workspace)?, &name(3, id)?), head))
+}
+
+/// Whose file it is, and what its one row of `meta` knows: no hash and no turn.
+pub(super) fn meta(connection: &Connection) -> Result<(Key, Head), Error> {
+    connection
+        .prepare("SELECT * FROM meta WHERE id = 1")
+        .and_then(|mut statement| statement.query_row([], key_and_head).optional())
+        .while_("reading the head of a session file")?
+        .ok_or_else(|| Error::RowMissing { table: "meta", row: "1".to_owned() })
 }
 
 /// Reads what is known of the session and verifies whose file it is and that its last event is what was written.
 pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
-    let doing = "reading the head of a session file";
-    let sql =
-        "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, log_start,
-                      created_at_ms, updated_at_ms, item_count, settings, resume FROM meta";
-    let row = connection
-        .query_row(sql, [], |row| {
-            let mine = row.get_ref(0)?.as_str()? == key.workspace()
-                && row.get_ref(1)?.as_str()? == key.id();
-            let head = Head {
-                title: row.get(2)?,
-                project_id: row.get(3)?,
-                metadata: json_at(row, 4)?.unwrap_or_default(),
-                message_count: seq_at(row, 5)?,
-                last_seq: seq_at(row, 6)?,
-                log_start: seq_at(row, 7)?,
-                created_at_ms: row.get(8)?,
-                updated_at_ms: row.get(9)?,
-                item_count: seq_at(row, 10)?,
-                settings: settings_at(row, 11)?,
-                resume: json_at(row, 12)?.and_then(|json| Object::read(&json)).unwrap_or_default(),
-                ..Head::default()
-            };
-            Ok((mine, head))
-        })
-        .optional()
-        .while_(doing)?;
-    let Some((mine, mut head)) = row else {
-        return Err(Error::FileCorrupt { problem: "it has no meta row".to_owned() });
-    };
-    if !mine {
+    let (of, mut head) = meta(connection)?;
+    if of != *key {
         return Err(Error::WrongFile);
     }
-    head.last_hash = last_hash(connection, &head)?;
+    let last = event(connection, head.last_seq)?;
+    let last = last.ok_or(Error::EventCorrupt { seq: head.last_seq })?;
+    head.last_hash = last.hash;
     head.active_turn = turn::active(connection)?;
     Ok(head)
 }
@@ -104,148 +128,122 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Sqlite`] when it cannot be read or is no session file.
+/// [`Error::Sqlite`] when it cannot be read or is no session file; [`Error::RowCorrupt`] when it is damaged.
 pub fn card(path: &Path) -> Result<Card, Error> {
-    let doing = "reading a session file for the catalogue";
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).while_(doing)?;
-    let sql = "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, created_at_ms,
-                      updated_at_ms, (SELECT min(fire_at_ms) FROM timer),
-                      (SELECT id FROM turn WHERE state IN ('running', 'waiting_approval', 'stopping')), item_count,
-                      EXISTS (SELECT 1 FROM turn WHERE state IN ('queued', 'running', 'stopping')) FROM meta";
-    let card = connection.query_row(sql, [], |row| {
-        Ok(Card {
-            key: key_at(row)?,
-            title: row.get(2)?,
-            project_id: row.get(3)?,
-            metadata: row.get(4)?,
-            message_count: seq_at(row, 5)?,
-            last_seq: seq_at(row, 6)?,
-            created_at_ms: row.get(7)?,
-            updated_at_ms: row.get(8)?,
-            next_timer_ms: row.get(9)?,
-            active_turn: row.get(10)?,
-            item_count: seq_at(row, 11)?,
-            unfinished: row.get(12)?,
-            deleted: false,
-        })
-    });
-    card.while_(doing)
+    let mut connection = file::connect(path)?;
+    template::migrate(&mut connection)?;
+    let (key, head) = meta(&connection)?;
+    let active = turn::active(&connection)?;
+    let runs = active.as_ref().is_some_and(|turn| turn.state.is_active());
+    let unfinished = runs || turn::any_queued(&connection)?;
+    Ok(Card {
+        key,
+        title: head.title,
+        project_id: head.project_id,
+        metadata: head.metadata.as_str().to_owned(),
+        message_count: head.message_count,
+        last_seq: head.last_seq,
+        created_at_ms: head.created_at_ms,
+        updated_at_ms: head.updated_at_ms,
+        next_timer_ms: timer::next(&connection)?,
+        active_turn: active.map(|turn| turn.id),
+        item_count: head.item_count,
+        unfinished,
+        deleted: false,
+    })
 }
 
 /// Whose file is at `path`; less is needed for that than for the rest.
 ///
 /// # Errors
 ///
-/// [`Error::Sqlite`] when it is no session file.
+/// [`Error::Sqlite`] when it is no session file, [`Error::RowCorrupt`] when it is damaged.
 pub fn owner(path: &Path) -> Result<Key, Error> {
-    let doing = "reading whose a session file is";
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).while_(doing)?;
-    connection.query_row("SELECT workspace, name FROM meta", [], key_at).while_(doing)
+    let mut connection = file::connect(path)?;
+    template::migrate(&mut connection)?;
+    meta(&connection).map(|(key, _)| key)
 }
 
-fn last_hash(connection: &Connection, head: &Head) -> Result<[u8; 16], Error> {
-    let sql = "SELECT seq, recorded_at_ms, kind, body, hash, redacted FROM event WHERE seq >= ?1 ORDER BY seq";
-    let from = sql_seq(head.last_seq.saturating_sub(1));
-    let mut chain = Chain { previous: None, seq: head.last_seq.saturating_sub(2) };
-    let doing = "reading the last event";
-    let mut statement = connection.prepare(sql).while_(doing)?;
-    let mut rows = statement.query([from]).while_(doing)?;
-    let mut last = 0;
-    while let Some(row) = rows.next().while_(doing)? {
-        last = chain.verify(row)?.seq;
+/// A row of `event`.
+pub(super) struct EventRow<B> {
+    pub seq: u64,
+    pub recorded_at_ms: i64,
+    pub kind: EventKind,
+    pub body: B,
+    pub hash: [u8; 16],
+    pub redacted: bool,
+}
+
+impl EventRow<String> {
+    /// Reads and verifies a row of `SELECT * FROM event`.
+    pub(super) fn at(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let [seq, recorded_at_ms, kind, body, hash, redacted] = sum::verified("event", row)?;
+        let hash = hash.as_blob()?.try_into().map_err(|_| unknown(4, hash))?;
+        Ok(Self {
+            seq: number(seq)?,
+            recorded_at_ms: recorded_at_ms.as_i64()?,
+            kind: EventKind::from_name(kind.as_str()?).ok_or_else(|| unknown(2, kind))?,
+            body: body.as_str()?.to_owned(),
+            hash,
+            redacted: redacted.as_i64()? != 0,
+        })
     }
-    match chain.previous {
-        Some(hash) if last == head.last_seq => Ok(hash),
-        _ => Err(Error::EventCorrupt { seq: head.last_seq }),
+
+    /// The same, with a borrowed body.
+    pub(super) fn borrowed(&self) -> EventRow<&str> {
+        let Self { seq, recorded_at_ms, kind, ref body, hash, redacted } = *self;
+        EventRow { seq, recorded_at_ms, kind, body, hash, redacted }
     }
 }
 
-/// Verifies events as they are read.
-struct Chain {
+/// Event `seq`, verified.
+pub(super) fn event(connection: &Connection, seq: u64) -> Result<Option<EventRow<String>>, Error> {
+    connection
+        .prepare_cached("SELECT * FROM event WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([sql_seq(seq)], EventRow::at).optional())
+        .while_("reading an event")
+}
+
+/// Verifies that events follow on each other as they are read.
+pub(super) struct Chain {
     /// Checksum of the event before; `None` where it is not known.
-    previous: Option<[u8; 16]>,
+    pub previous: Option<[u8; 16]>,
     /// Its seq.
-    seq: u64,
+    pub seq: u64,
+    /// Up to here events may be missing: they were compacted away.
+    pub log_start: u64,
 }
 
 impl Chain {
-    /// Verifies the event in `row` (seq, `recorded_at_ms`, kind, body, hash, redacted).
-    fn verify(&mut self, row: &Row<'_>) -> Result<StoredEvent, Error> {
-        let doing = "reading an event";
-        let seq = seq_at(row, 0).while_(doing)?;
-        let corrupt = || Error::EventCorrupt { seq };
-        let at_ms = row.get(1).while_(doing)?;
-        let kind: String = row.get(2).while_(doing)?;
-        let frame: String = row.get(3).map_err(|_| corrupt())?;
-        let hash: [u8; 16] = row.get(4).map_err(|_| corrupt())?;
-        let redacted: bool = row.get(5).map_err(|_| corrupt())?;
-        let kind = EventKind::from_name(&kind).ok_or_else(corrupt)?;
-        let previous = self.previous.filter(|_| seq == self.seq + 1);
-        if let Some(previous) = previous
-            && !redacted
-            && chain(&previous, seq, at_ms, kind, &frame) != hash
+    /// Takes the event in the next `row` of `SELECT * FROM event`.
+    pub(super) fn take(&mut self, row: &Row<'_>) -> Result<EventRow<String>, Error> {
+        let event = EventRow::at(row).while_("reading an event")?;
+        let EventRow { seq, recorded_at_ms, kind, ref body, hash, redacted } = event;
+        let follows = seq == self.seq + 1;
+        if !follows && (seq <= self.seq || seq - 1 > self.log_start) {
+            return Err(Error::RowMissing { table: "event", row: (self.seq + 1).to_string() });
+        }
+        if let Some(previous) = self.previous.filter(|_| follows && !redacted)
+            && chain(&previous, seq, recorded_at_ms, kind, body) != hash
         {
-            return Err(corrupt());
+            return Err(Error::EventCorrupt { seq });
         }
         (self.previous, self.seq) = (Some(hash), seq);
-        Ok(StoredEvent { seq, kind, frame })
+        Ok(event)
     }
 }
 
-/// The columns that [`message_at`] reads.
-pub(super) const MESSAGE_COLUMNS: usize = 12;
-
-/// A message without its parts, and how many those are.
-pub(super) fn message_at(row: &Row<'_>) -> rusqlite::Result<(Message, usize)> {
-    let (role, status) = (row.get_ref(2)?.as_str()?, row.get_ref(4)?.as_str()?);
-    let created_at_ms: i64 = row.get(9)?;
-    let message = Message {
-        seq: seq_at(row, 0)?,
-        id: row.get(1)?,
-        role: Role::from_name(role).ok_or_else(|| unknown(2, role))?,
-        content: row.get(3)?,
-        status: Status::from_name(status).ok_or_else(|| unknown(4, status))?,
-        version: row.get(5)?,
-        parts: Vec::new(),
-        metadata: json_at(row, 7)?,
-        turn_id: row.get(8)?,
-        created_at: created_at_ms.div_euclid(1_000),
-        created_at_ms,
-        updated_at_ms: row.get(10)?,
-    };
-    debug_assert!(row.as_ref().column_count() == MESSAGE_COLUMNS, "the columns of `message`");
-    Ok((message, row.get(6)?))
-}
-
 impl SessionFile {
-    /// Adds the parts to `message`; of one that is being written, as far as they are.
-    pub(super) fn load_parts(&self, message: &mut Message, count: usize) -> Result<(), Error> {
+    /// Adds the parts to the message; of one that is being written, as far as they are.
+    pub(super) fn with_parts(&self, row: MessageRow) -> Result<Message, Error> {
+        let MessageRow { mut message, part_count, .. } = row;
         if let Some(draft) = self.draft.as_ref().filter(|draft| draft.message_seq == message.seq) {
             message.content = draft.content();
             message.parts = draft.parts();
-            return Ok(());
+        } else {
+            message.parts = message::parts(&self.connection, message.seq, part_count)?;
         }
-        if count == 0 {
-            return Ok(());
-        }
-        let doing = "reading the parts of a message";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT body FROM part WHERE message_seq = ?1 ORDER BY position")
-            .while_(doing)?;
-        let mut rows = statement.query([sql_seq(message.seq)]).while_(doing)?;
-        while let Some(row) = rows.next().while_(doing)? {
-            let body = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).while_(doing)?;
-            let part = serde_json::from_str(body).map_err(|_| unknown(0, body));
-            message.parts.push(part.while_(doing)?);
-        }
-        Ok(())
+        Ok(message)
     }
 
     /// The seq of the message called `id`.
@@ -254,45 +252,43 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn seq_of_message(&self, id: &str) -> Result<Option<u64>, Error> {
-        self.connection
-            .prepare_cached("SELECT seq FROM message WHERE id = ?1 AND branch = 0")
-            .and_then(|mut s| s.query_row([id], |row| seq_at(row, 0)).optional())
-            .while_("looking for a message")
+        Ok(MessageRow::called(&self.connection, id)?.map(|row| row.message.seq))
     }
 
     /// Events after `after`, oldest first, at most [`REPLAY_EVENTS_MAX`] and about [`REPLAY_BYTES_MAX`] bytes; each is
-    /// verified.
+    /// verified, and none is missing.
     ///
     /// # Errors
     ///
-    /// [`Error::EventCorrupt`] when one is not what was written; [`Error::Sqlite`] when the file cannot be read.
+    /// [`Error::EventCorrupt`] or [`Error::RowCorrupt`] when one is not what was written, [`Error::RowMissing`] when one
+    /// is not there; [`Error::Sqlite`] when the file cannot be read.
     pub fn events(&self, after: u64) -> Result<Vec<StoredEvent>, Error> {
         let doing = "reading the log";
         let previous = match after {
             0 => Some([0; 16]),
-            after => self
-                .connection
-                .prepare_cached("SELECT hash FROM event WHERE seq = ?1")
-                .and_then(|mut s| s.query_row([sql_seq(after)], |row| row.get(0)).optional())
-                .while_(doing)?,
+            after => match event(&self.connection, after) {
+                // It was not asked for.
+                Err(Error::RowCorrupt { .. }) => None,
+                found => found?.map(|event| event.hash),
+            },
         };
-        let mut chain = Chain { previous, seq: after };
+        let mut chain = Chain { previous, seq: after, log_start: self.head.log_start };
         let mut statement = self
             .connection
-            .prepare_cached(
-                "SELECT seq, recorded_at_ms, kind, body, hash, redacted FROM event WHERE seq > ?1
-                  ORDER BY seq LIMIT ?2",
-            )
+            .prepare_cached("SELECT * FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")
             .while_(doing)?;
         let mut rows = statement.query(params![sql_seq(after), REPLAY_EVENTS_MAX]).while_(doing)?;
         let (mut events, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next().while_(doing)? {
-            let event = chain.verify(row)?;
-            bytes += event.frame.len();
+            let EventRow { seq, kind, body: frame, .. } = chain.take(row)?;
+            bytes += frame.len();
             if bytes > REPLAY_BYTES_MAX && !events.is_empty() {
-                break;
+                return Ok(events);
             }
-            events.push(event);
+            events.push(StoredEvent { seq, kind, frame });
+        }
+        if events.len() < REPLAY_EVENTS_MAX && chain.seq < self.head.last_seq {
+            return Err(Error::RowMissing { table: "event", row: (chain.seq + 1).to_string() });
         }
         Ok(events)
     }
@@ -321,24 +317,31 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn answered(&self, key: &str) -> Result<Option<Idempotent>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT request, status, response, body FROM idempotency JOIN event USING (seq) WHERE key = ?1",
-            )
-            .and_then(|mut statement| {
-                let answer = statement.query_row([key], |row| {
-                    let response: Option<String> = row.get(2)?;
-                    let response = match response {
-                        Some(response) => response,
-                        None => message_of(row.get_ref(3)?.as_str()?).to_owned(),
-                    };
-                    let (request, status) = (row.get(0)?, row.get(1)?);
-                    Ok(Idempotent { key: key.to_owned(), request, status, response: Some(response) })
-                });
-                answer.optional()
-            })
-            .while_("looking for an earlier answer")
+        let found = self
+            .connection
+            .prepare_cached("SELECT * FROM idempotency WHERE key = ?1")
+            .and_then(|mut statement| statement.query_row([key], kept_at).optional())
+            .while_("looking for an earlier answer")?;
+        let Some((seq, mut kept)) = found else { return Ok(None) };
+        if kept.response.is_none() {
+            let missing = || Error::RowMissing { table: "event", row: seq.to_string() };
+            let event = event(&self.connection, seq)?.ok_or_else(missing)?;
+            kept.response = Some(message_of(&event.body).to_owned());
+        }
+        Ok(Some(kept))
     }
+}
+
+/// Reads and verifies a row of `SELECT * FROM idempotency`: the event, and the answer as it is kept.
+pub(super) fn kept_at(row: &Row<'_>) -> rusqlite::Result<(u64, Idempotent)> {
+    let [key, request, seq, status, response] = sum::verified("idempotency", row)?;
+    let kept = Idempotent {
+        key: key.as_str()?.to_owned(),
+        request: request.as_blob()?.try_into().map_err(|_| unknown(1, request))?,
+        status: number(status)?,
+        response: response.as_str_or_null()?.map(str::to_owned),
+    };
+    Ok((number(seq)?, kept))
 }
 
 impl View for SessionFile {
@@ -349,14 +352,7 @@ impl View for SessionFile {
     }
 
     fn message(&self, id: &str) -> Result<Option<Message>, Error> {
-        let found = self
-            .connection
-            .prepare_cached("SELECT * FROM message WHERE id = ?1 AND branch = 0")
-            .and_then(|mut statement| statement.query_row([id], message_at).optional())
-            .while_("reading a message")?;
-        let Some((mut message, count)) = found else { return Ok(None) };
-        self.load_parts(&mut message, count)?;
-        Ok(Some(message))
+        MessageRow::called(&self.connection, id)?.map(|row| self.with_parts(row)).transpose()
     }
 
     fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
@@ -372,21 +368,23 @@ impl View for SessionFile {
     }
 
     fn seq_at(&self, position: usize) -> Result<Option<u64>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT seq FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1",
-            )
-            .and_then(|mut s| s.query_row([position], |row| seq_at(row, 0)).optional())
-            .while_("looking for a message by its place")
+        let sql = "SELECT * FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1";
+        let found = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut s| s.query_row([position], MessageRow::at).optional())
+            .while_("looking for a message by its place")?;
+        match found {
+            Some(row) if row.position != position as u64 => {
+                let row = format!("at position {position}");
+                Err(Error::RowMissing { table: "message", row })
+            }
+            found => Ok(found.map(|row| row.message.seq)),
+        }
     }
 
     fn seq_behind(&self, seq: u64) -> Result<Option<u64>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT seq FROM message WHERE seq > ?1 AND branch = 0 ORDER BY seq LIMIT 1",
-            )
-            .and_then(|mut s| s.query_row([sql_seq(seq)], |row| seq_at(row, 0)).optional())
-            .while_("looking for the next message")
+        Ok(self.page(Direction::After(seq), 1, false)?.messages.pop().map(|message| message.seq))
     }
 
     fn items(&self, limit: usize) -> Result<Vec<Item>, Error> {

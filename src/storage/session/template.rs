@@ -9,12 +9,14 @@ use rusqlite_migration::Migrations;
 
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::session::sum;
 
 /// Steps from nothing to the present schema; `user_version` counts them.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../../schema/session/0001_create_session.sql")),
     M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
     M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
+    M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
 ];
 
 /// The version that this program writes.
@@ -39,6 +41,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     if is == known {
         return Ok(());
     }
+    sum::add_function(connection)?;
     Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the schema", source: err }

@@ -1,11 +1,14 @@
 //! Timers of a session: rows that say what is due when.
 
+use rusqlite::Connection;
 use rusqlite::OptionalExtension;
-use rusqlite::params;
+use rusqlite::Row;
 
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
+use crate::storage::session::read;
+use crate::storage::session::sum;
 
 /// A timer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +28,7 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn next_timer_ms(&self) -> Result<Option<i64>, Error> {
-        let doing = "looking for timers";
-        let sql = "SELECT min(fire_at_ms) FROM timer";
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
-        let due = statement.query_row([], |row| row.get(0)).optional();
-        Ok(due.while_(doing)?.flatten())
+        next(&self.connection)
     }
 
     /// Timers that are due at `now_ms`, the most urgent first.
@@ -38,13 +37,10 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn due_timers(&self, now_ms: i64) -> Result<Vec<Timer>, Error> {
-        let sql = "SELECT id, kind, attempt FROM timer WHERE fire_at_ms <= ?1 ORDER BY fire_at_ms";
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok(Timer { id: row.get(0)?, kind: row.get(1)?, attempt: row.get(2)? })
-        };
+        let sql = "SELECT * FROM timer WHERE fire_at_ms <= ?1 ORDER BY fire_at_ms";
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map([now_ms], read)?.collect())
+            .and_then(|mut statement| statement.query_map([now_ms], timer_at)?.collect())
             .while_("looking for timers")
     }
 
@@ -55,11 +51,7 @@ impl SessionFile {
     /// [`Error::Sqlite`]; this must be dropped then, and the timer fires again.
     pub fn remove_timer(&mut self, id: &str) -> Result<(), Error> {
         self.begin()?;
-        self.connection
-            .prepare_cached("DELETE FROM timer WHERE id = ?1")
-            .and_then(|mut statement| statement.execute([id]))
-            .while_("removing a timer")?;
-        Ok(())
+        remove(&self.connection, id)
     }
 
     /// Sets when a timer whose try number `attempt` failed is due again.
@@ -69,10 +61,48 @@ impl SessionFile {
     /// [`Error::Sqlite`]; this must be dropped then, and the timer fires again at once.
     pub fn retry_timer(&mut self, id: &str, attempt: u32, at_ms: i64) -> Result<(), Error> {
         self.begin()?;
-        self.connection
-            .prepare_cached("UPDATE timer SET attempt = ?2, fire_at_ms = ?3 WHERE id = ?1")
-            .and_then(|mut statement| statement.execute(params![id, attempt, at_ms]))
-            .while_("setting a timer again")?;
-        Ok(())
+        let found = self
+            .connection
+            .prepare_cached("SELECT * FROM timer WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([id], timer_at).optional())
+            .while_("looking for timers")?;
+        match found {
+            Some(timer) => put(&self.connection, &Timer { attempt, ..timer }, at_ms),
+            None => Ok(()),
+        }
     }
+}
+
+/// When the next timer of the file is due.
+pub(super) fn next(connection: &Connection) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(fire_at_ms) FROM timer";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .while_("looking for timers")
+}
+
+/// Reads and verifies a row of `SELECT * FROM timer`.
+fn timer_at(row: &Row<'_>) -> rusqlite::Result<Timer> {
+    let [id, kind, _, attempt, _] = sum::verified("timer", row)?;
+    let (id, kind) = (id.as_str()?.to_owned(), kind.as_str()?.to_owned());
+    Ok(Timer { id, kind, attempt: read::number(attempt)? })
+}
+
+/// Sets `timer`, which may be there already.
+pub(super) fn put(connection: &Connection, timer: &Timer, at_ms: i64) -> Result<(), Error> {
+    let sql = "INSERT OR REPLACE INTO timer (id, kind, fire_at_ms, attempt, payload, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Timer { id, kind, attempt } = timer;
+    sum::write(connection, "timer", sql, &[id, kind, &at_ms, attempt, &"{}"])
+        .while_("setting a timer")
+}
+
+/// Removes the timer called `id`, if it is there.
+pub(super) fn remove(connection: &Connection, id: &str) -> Result<(), Error> {
+    connection
+        .prepare_cached("DELETE FROM timer WHERE id = ?1")
+        .and_then(|mut statement| statement.execute([id]))
+        .while_("removing a timer")?;
+    Ok(())
 }

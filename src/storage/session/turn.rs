@@ -3,7 +3,6 @@
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
-use rusqlite::params;
 
 use crate::base::json::Json;
 use crate::domain::session::Head;
@@ -15,8 +14,12 @@ use crate::domain::session::TurnState;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::apply;
+use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
+use crate::storage::session::sum;
+use crate::storage::session::timer;
+use crate::storage::session::timer::Timer;
 
 /// How long after the end of an answer its deltas stay in the log, in milliseconds.
 const DELTAS_KEPT_MS: i64 = 5 * 60 * 1_000;
@@ -25,30 +28,33 @@ const COMPACT: &str = "compact";
 /// Kind of the timers of approvals; each is called after its turn.
 const APPROVAL: &str = "approval";
 
-fn turn_at(row: &Row<'_>) -> rusqlite::Result<Turn> {
-    let body = row.get_ref(0)?.as_str()?;
-    serde_json::from_str(body).map_err(|_| read::unknown(0, body))
+/// Reads and verifies a row of `SELECT * FROM turn`.
+fn turn_at(row: &Row<'_>) -> rusqlite::Result<(u64, Turn)> {
+    let [_, seq, _, _, _, body] = sum::verified("turn", row)?;
+    let turn = serde_json::from_str(body.as_str()?).map_err(|_| read::unknown(5, body))?;
+    Ok((read::number(seq)?, turn))
 }
 
 /// The turn that is running, stopping or waiting for an approval.
 pub(super) fn active(connection: &Connection) -> Result<Option<Turn>, Error> {
     connection
         .prepare_cached(
-            "SELECT body FROM turn WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping')
+            "SELECT * FROM turn WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping')
                 AND state <> 'queued' ORDER BY seq DESC LIMIT 1",
         )
         .and_then(|mut statement| statement.query_row([], turn_at).optional())
         .while_("looking for a turn that runs")
+        .map(|found| found.map(|(_, turn)| turn))
 }
 
 /// Turns that wait, in their order.
 pub(super) fn queued(connection: &Connection) -> Result<Vec<Turn>, Error> {
     connection
         .prepare_cached(
-            "SELECT body FROM turn WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping')
+            "SELECT * FROM turn WHERE state IN ('queued', 'running', 'waiting_approval', 'stopping')
                 AND state = 'queued' ORDER BY seq",
         )
-        .and_then(|mut statement| statement.query_map([], turn_at)?.collect())
+        .and_then(|mut statement| statement.query_map([], |row| Ok(turn_at(row)?.1))?.collect())
         .while_("reading the turns that wait")
 }
 
@@ -72,18 +78,18 @@ pub(super) fn project(
     at_ms: i64,
 ) -> Result<(), Error> {
     let doing = "noting a turn";
+    let announced = connection
+        .prepare_cached("SELECT * FROM turn WHERE id = ?1")
+        .and_then(|mut statement| statement.query_row([&turn.id], turn_at).optional())
+        .while_(doing)?
+        .map_or(seq, |(announced, _)| announced);
     let body = Json::of(turn).expect("turns are plain JSON");
-    connection
-        .prepare_cached(
-            "INSERT INTO turn (id, seq, state, input_id, message_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET state = excluded.state, body = excluded.body",
-        )
-        .and_then(|mut statement| {
-            let (id, state) = (&turn.id, turn.state.as_str());
-            let Turn { input_id, message_id, .. } = turn;
-            statement.execute(params![id, sql_seq(seq), state, input_id, message_id, body.as_str()])
-        })
-        .while_(doing)?;
+    let Turn { id, input_id, message_id, state, .. } = turn;
+    let sql = "INSERT OR REPLACE INTO turn (id, seq, state, input_id, message_id, body, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let values: &[&dyn rusqlite::ToSql] =
+        &[id, &sql_seq(announced), &state.as_str(), input_id, message_id, &body.as_str()];
+    sum::write(connection, "turn", sql, values).while_(doing)?;
     let mine = head.active_turn.as_ref().is_some_and(|active| active.id == turn.id);
     match turn.state {
         TurnState::Queued => {}
@@ -96,7 +102,7 @@ pub(super) fn project(
     if turn.state == TurnState::WaitingApproval {
         set_timer(connection, &turn.id, APPROVAL, turn.expires_at_ms.unwrap_or(at_ms))?;
     } else {
-        remove_timer(connection, &turn.id)?;
+        timer::remove(connection, &turn.id)?;
     }
     match turn.state {
         TurnState::Running => begin_message(connection, head, seq, turn, at_ms)?,
@@ -119,15 +125,11 @@ fn begin_message(
     turn: &Turn,
     at_ms: i64,
 ) -> Result<(), Error> {
-    let goes_on = connection
-        .prepare_cached(
-            "UPDATE message SET status = 'streaming', turn_id = ?2, updated_at_ms = ?3
-              WHERE id = ?1 AND branch = 0",
-        )
-        .and_then(|mut s| s.execute(params![turn.message_id, turn.id, at_ms]))
-        .while_("going on with an answer")?;
-    if goes_on > 0 {
-        return Ok(());
+    if let Some(mut row) = MessageRow::called(connection, &turn.message_id)? {
+        row.message.status = Status::Streaming;
+        row.message.turn_id = Some(turn.id.clone());
+        row.message.updated_at_ms = at_ms;
+        return row.update(connection);
     }
     let answer = Message {
         id: turn.message_id.clone(),
@@ -143,26 +145,10 @@ fn begin_message(
         created_at_ms: at_ms,
         updated_at_ms: at_ms,
     };
-    apply::insert_message(connection, &answer)?;
-    head.message_count += 1;
-    Ok(())
+    apply::add_message(connection, head, &answer)
 }
 
 fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "INSERT INTO timer (id, kind, fire_at_ms, payload) VALUES (?1, ?2, ?3, '{}')
-             ON CONFLICT DO UPDATE SET fire_at_ms = excluded.fire_at_ms, attempt = 0",
-        )
-        .and_then(|mut statement| statement.execute(params![id, kind, at_ms]))
-        .while_("setting a timer")?;
-    Ok(())
-}
-
-fn remove_timer(connection: &Connection, id: &str) -> Result<(), Error> {
-    connection
-        .prepare_cached("DELETE FROM timer WHERE id = ?1")
-        .and_then(|mut statement| statement.execute([id]))
-        .while_("removing a timer")?;
-    Ok(())
+    let timer = Timer { id: id.to_owned(), kind: kind.to_owned(), attempt: 0 };
+    timer::put(connection, &timer, at_ms)
 }

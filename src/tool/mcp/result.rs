@@ -6,7 +6,8 @@ use rmcp::model::ContentBlock;
 use crate::base::json::Json;
 use crate::tool::call::ToolOutcome;
 
-/// The structured result, else the text, else the blocks as they came; an error as its text.
+/// The blocks as they came if a picture is among them, so that models can see it; else the structured result, else the text,
+/// else the blocks; an error as its text.
 pub(super) fn outcome(result: &CallToolResult, bytes_max: usize) -> ToolOutcome {
     let texts: Option<Vec<&str>> = result.content.iter().map(text).collect();
     if result.is_error == Some(true) {
@@ -14,7 +15,9 @@ pub(super) fn outcome(result: &CallToolResult, bytes_max: usize) -> ToolOutcome 
         let text = text.unwrap_or_else(|| "the tool failed without saying why".to_owned());
         return Err(if text.len() > bytes_max { too_large(bytes_max) } else { text });
     }
+    let is_image = |block: &ContentBlock| matches!(block, ContentBlock::Image(_));
     let output = match (&result.structured_content, texts) {
+        _ if result.content.iter().any(is_image) => Json::of(&result.content),
         (Some(value), _) => Json::of(value),
         (None, Some(texts)) => Json::of(&texts.join("\n")),
         (None, None) => Json::of(&result.content),

@@ -10,6 +10,8 @@ pub mod provider_words;
 pub mod scripted;
 pub mod server;
 pub mod socket;
+pub mod strict;
+pub mod strict_server;
 pub mod stub;
 
 pub use server::Server;
