@@ -18,6 +18,7 @@ use crate::router::Router;
 /// The documents, as they are in the repository.
 pub(super) const DOCUMENTS: &[(&str, &str)] = &[
     ("README.md", include_str!("../../README.md")),
+    ("configuration.md", include_str!("../../docs/configuration.md")),
     ("errors.md", include_str!("../../docs/errors.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
 ];

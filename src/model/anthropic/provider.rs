@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -18,14 +19,16 @@ use crate::model::http::Client;
 use crate::model::retry::Patience;
 
 /// Settings of a provider that speaks the Messages API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = AnthropicSettings)]
 pub struct Settings {
     /// Address, without `/v1/messages`.
     pub base_url: String,
     /// Environment variable that holds the key; empty if the server wants none.
     pub key_env: String,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// Version of the API, the header `anthropic-version`.
     pub version: String,
@@ -34,12 +37,14 @@ pub struct Settings {
     /// Most tokens of an answer if nobody says; the API wants a number.
     pub max_tokens_count: u32,
     /// More fields of every request, as `{"thinking":{"type":"adaptive"}}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 
 /// How a key is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = AnthropicAuth)]
 pub enum Auth {
     /// In the header `x-api-key`.
     #[default]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -18,20 +19,23 @@ use crate::model::openai_chat::stream::Stream;
 use crate::model::retry::Patience;
 
 /// Settings of a provider that speaks chat completions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = OpenAiChatSettings)]
 pub struct Settings {
     /// Address, without `/chat/completions`; it mostly ends in `/v1`.
     pub base_url: String,
     /// Environment variable that holds the key; empty if the server wants none.
     pub key_env: String,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// Ask for the number of tokens. Some servers refuse the question.
     pub stream_options: bool,
     /// Bound answers by `max_tokens`, which older servers know, instead of `max_completion_tokens`.
     pub legacy_max_tokens: bool,
     /// More fields of every request, as `{"temperature":0.2}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 

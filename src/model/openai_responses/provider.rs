@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -18,18 +19,21 @@ use crate::model::openai_responses::stream::Stream;
 use crate::model::retry::Patience;
 
 /// Settings of a provider that speaks the Responses API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = OpenAiResponsesSettings)]
 pub struct Settings {
     /// Address, without `/responses`; it mostly ends in `/v1`.
     pub base_url: String,
     /// Environment variable that holds the key; empty if the server wants none.
     pub key_env: String,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// Let the provider keep the answers. The conversation is sent whole every time, so nothing needs them.
     pub store: bool,
     /// More fields of every request, as `{"reasoning":{"effort":"low"}}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 
