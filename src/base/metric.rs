@@ -260,10 +260,8 @@ impl Counters {
         self.tokens(name, 0, 0);
     }
 
-    fn register(mut self) -> Self {
-        let mut registry = Registry::with_prefix("sessile");
-        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "What is running", info);
+    /// What the server takes of the machine.
+    fn register_machine(&self, registry: &mut Registry) {
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("sockets", "Open sockets by what they speak", self.sockets.clone());
         registry.register("journal_bytes", "Size of the journal", self.journal_bytes.clone());
@@ -277,6 +275,13 @@ impl Counters {
             "Free space where the sessions are",
             self.disk_free_bytes.clone(),
         );
+    }
+
+    fn register(mut self) -> Self {
+        let mut registry = Registry::with_prefix("sessile");
+        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", info);
+        self.register_machine(&mut registry);
         registry.register("actors", "Sessions in memory by state", self.actors.clone());
         registry.register("activations", "Sessions woken, by cause", self.activations.clone());
         registry.register(

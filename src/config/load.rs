@@ -108,6 +108,7 @@ fn validate(config: &Config) -> Result<(), Error> {
             config.http.listen.ip().is_loopback(),
             "http.listen is not a loopback address, and no credentials are configured: anybody could read every session",
         ),
+        (!config.storage.data.as_os_str().is_empty(), "storage.data must name a folder, as `data`"),
         (config.journal.segment_bytes >= 64 << 10, "journal.segment_bytes must be at least 65536"),
         (
             config.journal.max_bytes >= 4 * config.journal.segment_bytes,

@@ -156,7 +156,7 @@ pub fn effective(config: &Config, layers: &Layers) -> String {
 
 fn leaves(out: &mut String, value: &Value, path: &str, layers: &Layers, hidden: bool) {
     if let Value::Object(map) = value
-        && !(map.is_empty() && !path.is_empty())
+        && (path.is_empty() || !map.is_empty())
     {
         for (name, value) in map {
             let hidden = hidden || HIDDEN.contains(&name.as_str());
