@@ -1,5 +1,6 @@
 //! The command line: `serve`, which is also what no verb means, and what can be done beside it.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -9,7 +10,10 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::app::bench;
+use crate::config::effective;
 use crate::config::load;
+use crate::config::markdown;
+use crate::config::read;
 
 /// The stateful backend of AI chat: one durable actor and one SQLite file per conversation.
 #[derive(Debug, Parser)]
@@ -27,8 +31,20 @@ enum Verb {
     Serve(Serve),
     /// Measure this build on this machine: bounded, on loopback, with a server of its own.
     Bench(bench::Options),
+    /// Print the settings in force and where each comes from; secrets are not among them.
+    Config(Settings),
     /// Ask a running server whether it is ready; exit code 0 or 1.
     Health(Health),
+}
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the reference of all settings instead, as in docs/configuration.md
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +87,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let system = actix_web::rt::System::new();
     match cli.verb {
         Some(Verb::Bench(options)) => system.block_on(bench::run(&options)),
+        Some(Verb::Config(settings)) => {
+            let text = match settings.markdown {
+                true => markdown(),
+                false => {
+                    let settings = read(settings.config.as_deref(), &[]);
+                    let (config, layers) = settings.context("reading the settings")?;
+                    effective(&config, &layers)
+                }
+            };
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
         Some(Verb::Health(health)) => {
             let flags = [("http.listen", health.listen)];
             let config = load(health.config.as_deref(), &flags).context("reading the settings")?;

@@ -260,8 +260,8 @@ impl Counters {
         self.tokens(name, 0, 0);
     }
 
-    fn register(mut self) -> Self {
-        let mut registry = Registry::with_prefix("sessile");
+    /// What is running, and what it takes of the machine.
+    fn register_machine(&self, registry: &mut Registry) {
         let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", info);
         registry.register("connections", "Open connections", self.connections.clone());
@@ -277,6 +277,11 @@ impl Counters {
             "Free space where the sessions are",
             self.disk_free_bytes.clone(),
         );
+    }
+
+    fn register(mut self) -> Self {
+        let mut registry = Registry::with_prefix("sessile");
+        self.register_machine(&mut registry);
         registry.register("actors", "Sessions in memory by state", self.actors.clone());
         registry.register("activations", "Sessions woken, by cause", self.activations.clone());
         registry.register(

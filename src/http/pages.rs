@@ -15,11 +15,18 @@ use sha2::Sha256;
 use crate::http::error::ApiError;
 use crate::router::Router;
 
-/// The documents, as they are in the repository.
+/// The documents in `docs/`, as they are in the repository.
 pub(super) const DOCUMENTS: &[(&str, &str)] = &[
-    ("README.md", include_str!("../../README.md")),
+    ("README.md", include_str!("../../docs/README.md")),
+    ("clients.md", include_str!("../../docs/clients.md")),
+    ("concepts.md", include_str!("../../docs/concepts.md")),
+    ("configuration.md", include_str!("../../docs/configuration.md")),
+    ("deployment.md", include_str!("../../docs/deployment.md")),
     ("errors.md", include_str!("../../docs/errors.md")),
+    ("models.md", include_str!("../../docs/models.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
+    ("protocol.md", include_str!("../../docs/protocol.md")),
+    ("sockets.md", include_str!("../../docs/sockets.md")),
 ];
 
 const STYLE: &str = ":root{color-scheme:light dark}\
@@ -50,7 +57,7 @@ fn page(host: &str, router: &Router) -> String {
     let mut documents = String::new();
     for (name, text) in DOCUMENTS {
         let title = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let title = if *name == "README.md" { "README".to_owned() } else { escape(title) };
+        let title = escape(title);
         write!(documents, "<li><a href=\"/docs/{name}\">{title}</a></li>")
             .expect("writing to a string");
     }
