@@ -163,7 +163,10 @@ async fn every_series_is_there_before_anything_happens() {
 #[tokio::test]
 async fn the_metrics_are_those_of_the_documentation() {
     let server = Server::start();
-    let text = Client::new(&server).get("/metrics").await.text(200);
+    let client = Client::new(&server);
+    // Routes are there from their first request on.
+    client.get("/livez").await.text(200);
+    let text = client.get("/metrics").await.text(200);
     let served: BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -227,5 +230,5 @@ async fn the_first_page_loads_nothing_and_leads_on() {
         links += 1;
     }
     assert!(links >= 8, "{page}");
-    client.get("/docs/nothing.md").await.problem(404, "document_not_found");
+    client.get("/docs/nothing").await.problem(404, "document_not_found");
 }
