@@ -7,7 +7,11 @@
 //! **Answer.** The journal knows, of each session that its file may lag behind, the seq and the time of the last event.
 //! So the places of those sessions in the list are known without looking at them, and only those that stand on the page
 //! are asked. A row of the catalogue is right unless the journal has a later event than it.
+//!
+//! Sessions are brought up to date meanwhile, so the order of reading matters: first the books of the journal, then the
+//! catalogue, flushed and as of one moment. What is not in the books any more was noted before it left them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -17,7 +21,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::actor::node::Node;
-use crate::actor::node::Shared;
 use crate::actor::shard::Sender;
 use crate::base::Key;
 use crate::base::ids::KeyHash;
@@ -29,6 +32,7 @@ use crate::domain::session::TurnOptions;
 use crate::storage;
 use crate::storage::catalogue::Card;
 use crate::storage::catalogue::ListCursor;
+use crate::storage::catalogue::Moment;
 use crate::storage::journal::Behind;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
@@ -98,8 +102,12 @@ impl Node {
             join_all(self.shards.iter().map(Sender::note_all)).await;
             let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&workspace));
             let merge = move || {
+                let books = shared.journal.ledger().newest(&workspace, TOP, usize::MAX);
                 shared.catalogue.flush()?;
-                let lines = Merge::begin(&shared, &workspace, behind, limit, &asked).lines()?;
+                let lines = shared.catalogue.at_once(|rows| {
+                    let page = Page { workspace: &workspace, behind, limit };
+                    Merge::begin(rows, books, page, &asked).lines()
+                })?;
                 Ok::<_, storage::Error>((lines, asked))
             };
             let lines;
@@ -164,119 +172,109 @@ impl Line {
     }
 }
 
+/// What is asked for.
+struct Page<'a> {
+    workspace: &'a str,
+    behind: ListCursor,
+    limit: usize,
+}
+
 /// Puts three sources together, each in the order of the list: rows of the catalogue that are right, sessions that the
 /// journal is ahead of, sessions that were asked.
 struct Merge<'a> {
-    shared: &'a Shared,
-    workspace: &'a str,
-    limit: usize,
+    rows: &'a Moment<'a>,
+    page: Page<'a>,
     asked: &'a Asked,
-    rows: VecDeque<Card>,
+    /// How far each session is that is in the books of the journal.
+    books: HashMap<KeyHash, u64>,
+    cards: VecDeque<Card>,
     /// Behind which row the next ones are; `None`: there are no more.
-    rows_behind: Option<ListCursor>,
+    cards_behind: Option<ListCursor>,
     ahead: VecDeque<Behind>,
-    ahead_behind: Option<ListCursor>,
     known: VecDeque<(&'a Session, ListCursor)>,
 }
 
-fn order((at_ms, hash): ListCursor) -> (std::cmp::Reverse<i64>, KeyHash) {
-    (std::cmp::Reverse(at_ms), hash)
+fn order((at_ms, hash): ListCursor) -> (Reverse<i64>, KeyHash) {
+    (Reverse(at_ms), hash)
 }
 
 impl<'a> Merge<'a> {
-    fn begin(
-        shared: &'a Shared,
-        workspace: &'a str,
-        behind: ListCursor,
-        limit: usize,
-        asked: &'a Asked,
-    ) -> Self {
-        let place =
-            |(hash, (session, at_ms)): (&KeyHash, &'a (Session, i64))| (session, (*at_ms, *hash));
-        let mut known: Vec<_> = asked.known.iter().map(place).collect();
-        known.retain(|(_, place)| order(*place) > order(behind));
+    fn begin(rows: &'a Moment<'a>, books: Vec<Behind>, page: Page<'a>, asked: &'a Asked) -> Self {
+        let is_on = |place: ListCursor| order(place) > order(page.behind);
+        let known = asked.known.iter().map(|(hash, (session, at_ms))| (session, (*at_ms, *hash)));
+        let mut known: Vec<_> = known.filter(|(_, place)| is_on(*place)).collect();
         known.sort_unstable_by_key(|(_, place)| order(*place));
+        let seqs = books.iter().map(|behind| (behind.key.hash(), behind.last_seq)).collect();
+        let ahead = books.into_iter().filter(|behind| is_on((behind.at_ms, behind.key.hash())));
         Self {
-            shared,
-            workspace,
-            limit,
+            rows,
             asked,
-            rows: VecDeque::new(),
-            rows_behind: Some(behind),
-            ahead: VecDeque::new(),
-            ahead_behind: Some(behind),
+            books: seqs,
+            cards: VecDeque::new(),
+            cards_behind: Some(page.behind),
+            ahead: ahead.collect(),
             known: known.into(),
+            page,
         }
     }
 
     fn lines(mut self) -> Result<Lines, storage::Error> {
         let mut lines = Lines::new();
-        while lines.len() < self.limit {
-            self.find_row()?;
+        while lines.len() < self.page.limit {
+            self.find_card()?;
             self.find_ahead()?;
-            let row = self.rows.front().map(|card| (card.updated_at_ms, card.key.hash()));
+            let card = self.cards.front().map(|card| (card.updated_at_ms, card.key.hash()));
             let ahead = self.ahead.front().map(|behind| (behind.at_ms, behind.key.hash()));
             let known = self.known.front().map(|(_, place)| *place);
-            let Some(first) = [row, ahead, known].into_iter().flatten().min_by_key(|p| order(*p))
+            let Some(first) = [card, ahead, known].into_iter().flatten().min_by_key(|p| order(*p))
             else {
                 break;
             };
-            if row == Some(first) {
-                lines.extend(
-                    self.rows.pop_front().map(|card| (Line::Is(Box::new(session(&card))), first)),
-                );
+            let line = if card == Some(first) {
+                self.cards.pop_front().map(|card| Line::Is(Box::new(session(&card))))
             } else if ahead == Some(first) {
-                lines.extend(self.ahead.pop_front().map(|behind| (Line::Ask(behind.key), first)));
-            } else if let Some((session, place)) = self.known.pop_front() {
-                lines.push((Line::Is(Box::new(session.clone())), place));
-            }
+                self.ahead.pop_front().map(|behind| Line::Ask(behind.key))
+            } else {
+                self.known.pop_front().map(|(session, _)| Line::Is(Box::new(session.clone())))
+            };
+            lines.extend(line.map(|line| (line, first)));
         }
         Ok(lines)
     }
 
     /// Goes on to the next row that the journal is not ahead of.
-    fn find_row(&mut self) -> Result<(), storage::Error> {
-        let ledger = self.shared.journal.ledger();
+    fn find_card(&mut self) -> Result<(), storage::Error> {
         loop {
-            while let Some(card) = self.rows.front() {
+            while let Some(card) = self.cards.front() {
                 let hash = card.key.hash();
-                let right = ledger.last_seq(hash).is_none_or(|seq| seq <= card.last_seq);
+                let right = self.books.get(&hash).is_none_or(|seq| *seq <= card.last_seq);
                 let told = self.asked.known.contains_key(&hash) || self.asked.gone.contains(&hash);
                 if !told && (right || self.asked.closed.contains(&hash)) {
                     return Ok(());
                 }
-                self.rows.pop_front();
+                self.cards.pop_front();
             }
-            let Some(behind) = self.rows_behind else { return Ok(()) };
-            let cards = self.shared.catalogue.list(self.workspace, Some(behind), self.limit)?;
-            self.rows_behind = cards
+            let Some(behind) = self.cards_behind else { return Ok(()) };
+            let cards = self.rows.list(self.page.workspace, Some(behind), self.page.limit)?;
+            self.cards_behind = cards
                 .last()
-                .filter(|_| cards.len() == self.limit)
+                .filter(|_| cards.len() == self.page.limit)
                 .map(|card| (card.updated_at_ms, card.key.hash()));
-            self.rows = cards.into();
+            self.cards = cards.into();
         }
     }
 
     /// Goes on to the next session whose row is not right.
     fn find_ahead(&mut self) -> Result<(), storage::Error> {
-        loop {
-            while let Some(behind) = self.ahead.front() {
-                let hash = behind.key.hash();
-                let known = self.shared.catalogue.last_seq(hash)?;
-                if !self.asked.has(&hash) && known.is_none_or(|seq| seq < behind.last_seq) {
-                    return Ok(());
-                }
-                self.ahead.pop_front();
+        while let Some(behind) = self.ahead.front() {
+            let hash = behind.key.hash();
+            let known = self.rows.last_seq(hash)?;
+            if !self.asked.has(&hash) && known.is_none_or(|seq| seq < behind.last_seq) {
+                return Ok(());
             }
-            let Some(after) = self.ahead_behind else { return Ok(()) };
-            let ledger = self.shared.journal.ledger();
-            let ahead = ledger.newest(self.workspace, after, self.limit);
-            self.ahead_behind = ahead
-                .last()
-                .filter(|_| ahead.len() == self.limit)
-                .map(|behind| (behind.at_ms, behind.key.hash()));
-            self.ahead = ahead.into();
+            self.ahead.pop_front();
         }
+        Ok(())
     }
 }
 

@@ -120,6 +120,8 @@ impl Node {
             catalogue.complete()?;
         }
         let complete = catalogue.is_complete()?;
+        let behind = journal.ledger().pending_count();
+        metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
         let full = disk::is_full(folder.root(), options.min_free_bytes)?;
         let shared = Arc::new(Shared {
             folder,

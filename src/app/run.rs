@@ -41,7 +41,7 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     refuse_huge_pages();
     let engine = engine(&config)?;
     let tools = engine.tools.clone();
-    let node = Node::start(options(&config, engine)).context("starting the sessions")?;
+    let node = Node::start(options(&config, engine))?;
     let router = Router::new(node.clone());
     let workers = or_cores(config.http.workers_count);
     let listen = config.http.listen;

@@ -1,5 +1,7 @@
 //! Reading the settings, and saying what is wrong with them.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -14,11 +16,20 @@ use crate::config::tree::tree;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("the configuration file {} cannot be read", path.display())]
+    #[error("the configuration file {} cannot be read; name another with --config, or give it to this user", path.display())]
     File {
         /// Which file.
         path: PathBuf,
         /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no TOML.
+    #[error("the configuration file {} is not TOML", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where not.
         #[source]
         source: config::ConfigError,
     },
@@ -69,10 +80,13 @@ pub fn read(
 ) -> Result<(Config, Layers), Error> {
     let mut builder = config::Config::builder();
     if let Some(path) = file {
-        let source = config::File::from(path).format(config::FileFormat::Toml);
-        let read = config::Config::builder().add_source(source.clone()).build();
-        read.map_err(|source| Error::File { path: path.to_owned(), source })?;
-        builder = builder.add_source(source);
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let source = config::File::from_str(&text, config::FileFormat::Toml);
+        let read = config::Config::builder().add_source(source).build();
+        read.map_err(|source| Error::Syntax { path: path.to_owned(), source })?;
+        // Of a text, a value would not know where it stands.
+        builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
     }
     let environment = config::Environment::with_prefix(PREFIX)
         .prefix_separator("__")

@@ -27,6 +27,7 @@ pub(super) const DOCUMENTS: &[(&str, &str)] = &[
     ("operations.md", include_str!("../../docs/operations.md")),
     ("protocol.md", include_str!("../../docs/protocol.md")),
     ("sockets.md", include_str!("../../docs/sockets.md")),
+    ("tools.md", include_str!("../../docs/tools.md")),
 ];
 
 const STYLE: &str = ":root{color-scheme:light dark}\

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
@@ -35,6 +36,7 @@ use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0001_create_catalogue.sql")),
@@ -124,14 +126,26 @@ impl Catalogue {
         if anew {
             remove(path)?;
         }
+        // SQLite does not say why it cannot open a file.
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).at(path, "cannot be opened");
+            }
+            _ => {}
+        }
         let writer = match open_writer(path) {
-            Err(error) if error.kind() == Kind::Corrupt => {
+            Err(error)
+                if error.kind() == Kind::Corrupt && !matches!(error, Error::TooNew { .. }) =>
+            {
                 tracing::warn!(error = %error, "{} is damaged and made anew from the session files", path.display());
                 remove(path)?;
-                open_writer(path)?
+                open_writer(path)
             }
-            other => other?,
+            other => other,
         };
+        let unusable =
+            |source| Error::Catalogue { path: path.to_owned(), source: Box::new(source) };
+        let writer = writer.map_err(unusable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = SqliteConnectionManager::file(path)
             .with_flags(flags)
@@ -219,31 +233,20 @@ impl Catalogue {
         result
     }
 
-    /// A page of a workspace's sessions, newest activity first, as of the last flush.
+    /// Reads several things as of one moment: what was flushed before, and nothing of later flushes in between.
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
-    pub fn list(
+    /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read; what `read` fails with.
+    pub fn at_once<T>(
         &self,
-        workspace: &str,
-        behind: Option<ListCursor>,
-        limit: usize,
-    ) -> Result<Vec<Card>, Error> {
-        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        read: impl FnOnce(&Moment<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let reader = self.readers.get()?;
-        let doing = "listing sessions";
-        let mut statement = reader
-            .prepare_cached(
-                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
-                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
-                   FROM session
-                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
-                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
-            )
-            .while_(doing)?;
-        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
-        cards.and_then(Iterator::collect).while_(doing)
+        let doing = "beginning to read the catalogue";
+        // It ends with the guard, so that the connection goes back without it.
+        let transaction = reader.unchecked_transaction().while_(doing)?;
+        read(&Moment(&transaction))
     }
 
     /// Sessions that must wake by `now_ms`, the most urgent first, at most `limit`.
@@ -278,6 +281,47 @@ impl Catalogue {
     }
 }
 
+/// The catalogue as of one moment.
+pub struct Moment<'a>(&'a Connection);
+
+impl Moment<'_> {
+    /// A page of a workspace's sessions, newest activity first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn list(
+        &self,
+        workspace: &str,
+        behind: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<Card>, Error> {
+        let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
+        let doing = "listing sessions";
+        let mut statement = self
+            .0
+            .prepare_cached(
+                "SELECT workspace, name, title, project_id, metadata, message_count, last_seq, active_turn,
+                        created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished
+                   FROM session
+                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
+                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
+            )
+            .while_(doing)?;
+        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], card_at);
+        cards.and_then(Iterator::collect).while_(doing)
+    }
+
+    /// Seq of the last event of the session `hash`; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the catalogue cannot be read.
+    pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
+        last_seq(self.0, hash)
+    }
+}
+
 fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
     let seq: Option<i64> = reader
         .prepare_cached("SELECT last_seq FROM session WHERE hash = ?1")
@@ -288,9 +332,10 @@ fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
 
 fn remove(path: &Path) -> Result<(), Error> {
     for extension in ["db", "db-wal", "db-shm"] {
-        match fs::remove_file(path.with_extension(extension)) {
+        let path = path.with_extension(extension);
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).while_("removing the catalogue");
+                return Err(error).at(&path, "cannot be removed");
             }
             _ => {}
         }
@@ -310,6 +355,13 @@ fn open_writer(path: &Path) -> Result<Connection, Error> {
              PRAGMA secure_delete = ON; PRAGMA cache_size = -1024;",
         )
         .while_("setting up the catalogue")?;
+    let is: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .while_("reading the version of the catalogue")?;
+    if is > STEPS.len() {
+        let version = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        return Err(Error::TooNew { is: version(is), known: version(STEPS.len()) });
+    }
     Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the catalogue", source: err }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::storage::Error;
-use crate::storage::While;
+use crate::storage::error::At;
 
 /// Free space below which nothing is written, unless the operator says otherwise: 512 MiB or 3 % of the disk, whichever
 /// is less.
@@ -24,7 +24,7 @@ pub fn is_full(path: &Path, reserve: Option<u64>) -> Result<bool, Error> {
 /// Size and free space of the file system of `path`, in bytes.
 fn space(path: &Path) -> Result<(u64, u64), Error> {
     let stat = rustix::fs::statvfs(path).map_err(std::io::Error::from);
-    let stat = stat.while_("asking for free disk space")?;
+    let stat = stat.at(path, "does not say how much space is free")?;
     Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
@@ -47,7 +47,7 @@ pub struct Usage {
 pub fn usage(root: &Path, journal: &Path) -> Result<Usage, Error> {
     let (_, free_bytes) = space(root)?;
     let mut usage = Usage { free_bytes, segments_count: 0, journal_bytes: 0 };
-    for entry in std::fs::read_dir(journal).while_("listing the journal")?.flatten() {
+    for entry in std::fs::read_dir(journal).at(journal, "cannot be listed")?.flatten() {
         // One that was retired meanwhile takes nothing.
         let Ok(metadata) = entry.metadata() else { continue };
         if entry.path().extension().is_some_and(|extension| extension == "seg") {

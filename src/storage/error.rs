@@ -1,6 +1,7 @@
 //! Why storage failed, and what was being done.
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::base::Classify;
@@ -119,15 +120,77 @@ pub enum Error {
         .0.segment.display(), .0.offset, .0.missing.1 - .0.missing.0
     )]
     JournalDamaged(Box<Damage>),
+    /// The data folder, or something in it, cannot be used.
+    #[error("{} {problem}: {cause}; {}", path.display(), advice(cause))]
+    Folder {
+        /// What.
+        path: PathBuf,
+        /// What is wrong with it, as in "cannot be read".
+        problem: &'static str,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The folder holds something else.
+    #[error(
+        "{} holds other files, as {example}, and nothing of sessile; name an empty or a new folder with --data \
+         (storage.data)", folder.display()
+    )]
+    NotOurs {
+        /// Which folder.
+        folder: PathBuf,
+        /// The name of something in it.
+        example: String,
+    },
     /// Another server uses the folder.
-    #[error("another sessile uses the data folder {}", folder.display())]
+    #[error(
+        "the data folder {} is used by another sessile{}; stop that one, or name another folder with --data \
+         (storage.data)", folder.display(), process(*by)
+    )]
     Locked {
         /// Which folder.
         folder: PathBuf,
+        /// Its process, if that is known.
+        by: Option<u32>,
+    },
+    /// The catalogue cannot be opened, and is not damaged.
+    #[error(
+        "the list of sessions {} cannot be opened; if nothing else helps, remove it while no server runs: it is made \
+         anew from the session files", path.display()
+    )]
+    Catalogue {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
     },
     /// A connection of the pool could not be had.
     #[error("waiting for a connection to the catalogue")]
     Pool(#[from] r2d2::Error),
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "start the server as a user who may read and write there, or name another folder with --data (storage.data)"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space there, or name a folder on another disk with --data (storage.data)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount it for writing, or name another folder with --data (storage.data)"
+        }
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists => {
+            "move out of the way what is there, or name another folder with --data (storage.data)"
+        }
+        _ => "see what is there, or name another folder with --data (storage.data)",
+    }
+}
+
+fn process(by: Option<u32>) -> String {
+    by.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 fn short(file: u64) -> String {
@@ -168,7 +231,12 @@ impl Classify for Error {
                 None => Kind::Corrupt,
                 Some(_) => Kind::Unavailable,
             },
-            Self::Io { .. } | Self::Pool(_) | Self::Locked { .. } => Kind::Unavailable,
+            Self::Io { .. }
+            | Self::Pool(_)
+            | Self::Folder { .. }
+            | Self::NotOurs { .. }
+            | Self::Locked { .. }
+            | Self::Catalogue { .. } => Kind::Unavailable,
             Self::TooNew { .. }
             | Self::EventCorrupt { .. }
             | Self::RowCorrupt { .. }
@@ -190,6 +258,18 @@ impl Classify for Error {
             _ if self.is_full() => "storage_full",
             _ => "actor.reset",
         }
+    }
+}
+
+/// Says what of the data folder cannot be used.
+pub(super) trait At<T> {
+    /// Adds `path` and `problem`, as in "cannot be read".
+    fn at(self, path: &Path, problem: &'static str) -> Result<T, Error>;
+}
+
+impl<T> At<T> for Result<T, io::Error> {
+    fn at(self, path: &Path, problem: &'static str) -> Result<T, Error> {
+        self.map_err(|cause| Error::Folder { path: path.to_owned(), problem, cause })
     }
 }
 

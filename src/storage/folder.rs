@@ -5,14 +5,18 @@ use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Read;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process;
 
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 
 /// A data folder that this process owns.
 #[derive(Debug)]
@@ -27,20 +31,39 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`] when another process has it; [`Error::Io`] when it cannot be made or written.
+    /// [`Error::Locked`] when another process has it; [`Error::NotOurs`] when it holds something else;
+    /// [`Error::Folder`] when it cannot be made or written. Nothing is in it then that was not there before.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(root).while_("creating the data folder")?;
-        let root = root.canonicalize().while_("finding the data folder")?;
-        for name in ["sessions", "journal"] {
-            builder.create(root.join(name)).while_("creating a folder in the data folder")?;
+        if root.is_file() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory)).at(root, "is a file");
         }
+        builder.create(root).at(root, "cannot be made")?;
+        let root = root.canonicalize().at(root, "cannot be found")?;
+        if let Some(example) = foreign(&root)? {
+            return Err(Error::NotOurs { folder: root, example });
+        }
+        let path = root.join("LOCK");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(root.join("LOCK")).while_("opening the lock of the data folder")?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Error::Locked { folder: root.clone() })?;
+        let mut lock = options.open(&path).at(&path, "cannot be opened")?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                // It only helps to find the other one.
+                let by = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(Error::Locked { folder: root, by });
+            }
+            Err(error) => return Err(io::Error::from(error)).at(&path, "cannot be locked"),
+        }
+        for name in ["sessions", "journal"] {
+            let path = root.join(name);
+            builder.create(&path).at(&path, "cannot be made")?;
+        }
+        // For people who look who has it; on a full disk there is no number.
+        drop(lock.set_len(0).and_then(|()| write!(lock, "{}", process::id())));
         Ok(Self { root, _lock: lock })
     }
 
@@ -153,7 +176,7 @@ impl Folder {
                 }
                 other => other?,
             };
-            let written = io::Write::write_all(&mut file, bytes);
+            let written = file.write_all(bytes);
             drop(file);
             written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
                 drop(fs::remove_file(&temporary));
@@ -222,10 +245,21 @@ fn remove(path: &Path, extensions: &[&str]) -> Result<(), Error> {
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let doing = "listing the session files";
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).while_(doing)? {
-        found.push(entry.while_(doing)?.path());
+    let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
+    read().at(folder, "cannot be read")
+}
+
+/// What a data folder is known by: names of ours begin with these. After a power loss any one may be all there is.
+const OURS: &[&str] = &["LOCK", "journal", "sessions", "quarantine", "node.db"];
+
+/// The name of something in `folder`, if there is something and nothing of ours. Hidden files and what file systems put
+/// at their top are in many a new folder.
+fn foreign(folder: &Path) -> Result<Option<String>, Error> {
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<String> = list(folder)?.iter().filter_map(name).collect();
+    if names.iter().any(|name| OURS.iter().any(|ours| name.starts_with(ours))) {
+        return Ok(None);
     }
-    Ok(found)
+    names.retain(|name| !name.starts_with('.') && name != "lost+found");
+    Ok(names.into_iter().min())
 }

@@ -44,9 +44,9 @@ function checkPrinted(command, promised, printed) {
   }
 }
 
-function shell(command, environment) {
+function shell(command, environment, folder = ROOT) {
   const child = spawn('timeout', [String(LISTEN_S), 'bash', '-c', command], {
-    cwd: ROOT, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'ignore'],
+    cwd: folder, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'ignore'],
   });
   let output = '';
   child.stdout.setEncoding('utf8').on('data', text => { output += text; });
@@ -79,7 +79,7 @@ const scenarios = {
         const typed = command.replaceAll(ADDRESS, address);
         // A new session's file may take some seconds.
         const printed = await until(async () => {
-          const { output } = await shell(typed, environment);
+          const { output } = await shell(typed, environment, data);
           return prints.length === 0 || output.trim() !== '' ? output : undefined;
         }, `\`${command}\` to print something`);
         checkPrinted(command, prints, printed);

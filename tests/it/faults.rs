@@ -67,6 +67,26 @@ fn an_error_in_any_operation_of_a_creation_is_no_false_ack() {
 }
 
 #[test]
+fn death_at_any_operation_of_catching_up_loses_nothing() {
+    die_in(Phase::CatchUp);
+}
+
+#[test]
+fn death_at_any_operation_of_a_clean_stop_loses_nothing() {
+    die_in(Phase::Stop);
+}
+
+#[test]
+fn an_error_in_any_operation_of_catching_up_is_survived() {
+    fail_in(Phase::CatchUp);
+}
+
+#[test]
+fn an_error_in_any_operation_of_a_clean_stop_loses_nothing() {
+    fail_in(Phase::Stop);
+}
+
+#[test]
 fn a_full_disk_answers_507_reads_go_on_and_it_heals() {
     for path in ["", "journal/"] {
         for harm in [Harm::Error(ENOSPC), Harm::TornError(ENOSPC)] {

@@ -31,6 +31,7 @@ use crate::support::ledger::chance::setting;
 use crate::support::ledger::patience::Watch;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
+use crate::support::ledger::writer::list;
 use crate::support::ledger::writer::mislisted;
 use crate::support::ledger::writer::try_read_log;
 use facts::Facts;
@@ -271,7 +272,10 @@ fn check_recovery(case: &mut Case, data: &Path) -> Vec<String> {
         Err(log) => return vec![format!("the server does not start: {log}")],
     };
     let mut client = Client::new(&server.base);
+    // Before anybody asks for a session: the list must be right without.
+    let first = list(&mut client);
     let (logs, mut broken) = whole_logs(&mut client, &facts.sessions);
+    broken.extend(first_list_is_wrong(first, &logs));
     broken.extend(facts.check(&logs).iter().map(ToString::to_string));
     broken.extend(facts.check_changes(&logs));
     broken.extend(mislisted(&mut client, &logs));
@@ -341,4 +345,16 @@ fn the_canary_is_what_the_gate_looks_for() {
     let text = format!(r#"{{"a":"{CANARY}0123456789abcdef x","b":"{CANARY}short"}}"#);
     let found: Vec<_> = gate::canaries(text.as_bytes()).collect();
     assert_eq!(found, [format!("{CANARY}0123456789abcdef").into_bytes()]);
+}
+
+/// What is wrong with the first list after the start: it has every session, and no event that is not in the log.
+fn first_list_is_wrong(first: Option<Vec<(String, u64)>>, logs: &Logs) -> Option<String> {
+    let Some(first) = first else { return Some("the first list was not answered".to_owned()) };
+    let names: Vec<&String> = first.iter().map(|(name, _)| name).collect();
+    let want: Vec<&String> = logs.keys().collect();
+    let ahead = first
+        .iter()
+        .find(|(name, last_seq)| logs.get(name).is_some_and(|log| (log.len() as u64) < *last_seq));
+    let wrong = names != want || ahead.is_some();
+    wrong.then(|| format!("the first list has {names:?} of {want:?}, ahead: {ahead:?}"))
 }

@@ -188,7 +188,10 @@ fn files_with(folder: &Path, content: &str) -> Vec<PathBuf> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_with(&path, content));
-        } else if messages_in(&path).is_some_and(|all| all.iter().any(|one| one == content)) {
+        } else if path.extension().is_some_and(|extension| extension == "db")
+            // One that is being written has another name for a moment.
+            && messages_in(&path).is_some_and(|all| all.iter().any(|one| one == content))
+        {
             found.push(path);
         }
     }
@@ -322,4 +325,92 @@ async fn health_asks_the_server_of_the_settings() {
 async fn in_a_container_it_says_who_can_reach_it() {
     let server = Options::default().set("container", "oci").start();
     assert!(server.log().contains("--network host"), "{}", server.log());
+}
+
+/// What the program says when it cannot start with this data folder; it ends with 1.
+async fn refused(data: &Path) -> String {
+    let output = run(&["--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()], &[]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    said(&output)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_folder_is_said_with_its_path_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let made = |name: &str, inside: &str| {
+        std::fs::create_dir_all(at(name)).unwrap();
+        std::fs::write(at(name).join(inside), "x").unwrap();
+    };
+    std::fs::write(at("file"), "x").unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+    made("home", "letter.txt");
+    made("journal-is-a-file", "journal");
+    made("sessions-is-a-file", "sessions");
+    for inside in ["LOCK", "node.db", "journal/000000000001.seg"] {
+        std::fs::create_dir_all(at(&inside.replace('/', "-")).join(inside)).unwrap();
+    }
+    for (name, culprit, advice) in [
+        ("file", "file is a file", "--data"),
+        ("file/below", "file/below", "--data"),
+        ("dangling", "dangling", "--data"),
+        ("home", "letter.txt", "empty or a new folder"),
+        ("journal-is-a-file", "journal-is-a-file/journal", "move out of the way"),
+        ("sessions-is-a-file", "sessions-is-a-file/sessions", "move out of the way"),
+        ("LOCK", "LOCK/LOCK", "move out of the way"),
+        ("node.db", "node.db/node.db", "move out of the way"),
+        ("journal-000000000001.seg", "journal", "--data"),
+        ("/proc/sessile", "/proc/sessile", "--data"),
+        ("/dev/full/x", "/dev/full/x", "--data"),
+    ] {
+        let text = refused(&at(name)).await;
+        assert!(text.contains(culprit) && text.contains(advice), "{name}: {text}");
+        assert_eq!(text.trim_end().lines().count(), 1, "{name}: one line: {text}");
+    }
+    assert_eq!(std::fs::read_dir(at("home")).unwrap().count(), 1, "nothing was put there");
+    // What a new disk or a checkout has in it is no reason.
+    made("disk/lost+found", "x");
+    std::fs::write(at("disk").join(".gitkeep"), "").unwrap();
+    let server = Options::default().start_in(&at("disk"));
+    let text = refused(&at("disk")).await;
+    assert!(text.contains(&format!("process {}", server.pid())), "who has it: {text}");
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_that_cannot_be_opened_is_not_thrown_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Options::default().start_in(dir.path());
+    Client::new(&server).say("s", "x").await;
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let catalogue = dir.path().join("node.db");
+    let newer = Connection::open_with_flags(&catalogue, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    newer.execute_batch("PRAGMA user_version = 9173").unwrap();
+    drop(newer);
+    let text = refused(dir.path()).await;
+    assert!(text.contains(catalogue.to_str().unwrap()) && text.contains("9173"), "{text}");
+    std::fs::write(&catalogue, [0xa5; 8_192]).unwrap();
+    let server = Options::default().start_in(dir.path());
+    assert_eq!(Client::new(&server).history("s").await.len(), 1, "a damaged one is made anew");
+    let page = Client::new(&server).get("/v1/sessions").await.expect(200);
+    assert_eq!(page["items"][0]["id"], "s");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_configuration_file_is_said_with_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken.toml");
+    std::fs::write(&broken, "[http\nlisten = 1").unwrap();
+    let binary = dir.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
+    for file in [dir.path().join("absent.toml"), dir.path().to_owned(), broken, binary] {
+        let output = run(&["--config", file.to_str().unwrap()], &[]).await;
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(file.to_str().unwrap()), "{text}");
+        assert!(
+            text.contains("not TOML") || text.contains("os error") || text.contains("UTF-8"),
+            "{text}"
+        );
+    }
 }

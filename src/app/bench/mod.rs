@@ -38,6 +38,9 @@
 //!   the others add is divided by their number. So neither the process itself nor what the
 //!   allocator keeps for reuse is charged to a session. It is resident memory: buffers that the
 //!   kernel holds for a socket are not in it, nor is the page cache.
+//! * **A start is looked at from outside.** Its time counts from the start of the process, CPU and memory are what the
+//!   kernel says of it, and how many sessions it looked at is what it counted itself. The sessions were touched until
+//!   the moment of the kill: some are in memory, most asleep, and the journal has all of them.
 //! * **Cold means asleep.** The session's actor is gone and its file closed; the file may still be
 //!   in the page cache.
 
@@ -51,6 +54,7 @@ mod model;
 mod options;
 mod page;
 mod report;
+mod restart;
 mod run;
 mod server;
 mod sleep;

@@ -60,6 +60,11 @@ pub struct Options {
     #[arg(long, default_value_t = 1_000,
           value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub wakes: u32,
+
+    /// Sessions that are touched before the server is killed.
+    #[arg(long, default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub touched: u32,
 }
 
 /// The workloads, in the order in which they run.
@@ -89,6 +94,8 @@ pub enum Workload {
     MemorySocket,
     /// Memory that an open session takes.
     MemoryOpen,
+    /// Starts: after kill -9 with many sessions touched, again, and after SIGTERM.
+    Restart,
 }
 
 impl fmt::Display for Workload {

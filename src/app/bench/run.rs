@@ -13,7 +13,7 @@ use crate::app::bench::model::Model;
 use crate::app::bench::options::{Options, Workload};
 use crate::app::bench::report::{Report, Row, progress};
 use crate::app::bench::server::{Scratch, Server, Sleep};
-use crate::app::bench::{disk, fan_out, memory, page, sleep, turns, write};
+use crate::app::bench::{disk, fan_out, memory, page, restart, sleep, turns, write};
 
 /// What any one workload may take with everything it prepares.
 const WORKLOAD_SECONDS_MAX: u64 = 900;
@@ -88,6 +88,11 @@ impl Bench<'_> {
         if self.options.wants(Workload::MemoryOpen) {
             let rows = bounded(self.open()).await;
             report.take("memory-open", rows);
+        }
+        if self.options.wants(Workload::Restart) {
+            let folder = self.scratch.join("restart");
+            let rows = bounded(restart::measure(&self.binary, &folder, self.options)).await;
+            report.take("restart", rows);
         }
         report
     }

@@ -122,6 +122,18 @@ impl Server {
         self.metric("sessile_events_appended_total ", &[]).await
     }
 
+    /// Sessions that it looked at because of its start, by how; as `/metrics` says.
+    pub(super) async fn caught_up_sessions(&self, how: &str) -> anyhow::Result<f64> {
+        let label = format!("how=\"{how}\"");
+        // A series that was never counted may be absent.
+        Ok(self.metric("sessile_caught_up_sessions_total{", &[&label]).await.unwrap_or(0.0))
+    }
+
+    /// Sessions that it must look at still because of its start, as `/metrics` says.
+    pub(super) async fn sessions_behind(&self) -> anyhow::Result<f64> {
+        self.metric("sessile_catch_up_pending_sessions ", &[]).await
+    }
+
     /// The sum of the lines of `/metrics` that begin with `name` and have all of `labels`.
     async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
         let mut client = Http::connect(self.address).await?;
@@ -137,6 +149,11 @@ impl Server {
             }
         }
         sum.with_context(|| format!("no {name}{} in /metrics", labels.join(",")))
+    }
+
+    /// Ends it as a crash does.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("killing the server")
     }
 
     /// Asks it to end, waits, and if need be kills it.

@@ -23,6 +23,7 @@ use crate::base::ids::KeyHash;
 use crate::base::metric;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::error::At;
 use crate::storage::journal::Damage;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Encoded;
@@ -107,8 +108,8 @@ impl Journal {
     /// missing and `options.damage` does not accept that. Nothing is changed then.
     pub fn open(options: &Options) -> Result<(Self, Vec<Damage>), Error> {
         let doing = |what| move |source| Error::Io { doing: what, source };
-        fs::create_dir_all(&options.dir).map_err(doing("creating the journal folder"))?;
-        let found = recover::scan(&options.dir).map_err(doing("reading the journal"))?;
+        fs::create_dir_all(&options.dir).at(&options.dir, "cannot be made")?;
+        let found = recover::scan(&options.dir).at(&options.dir, "cannot be read")?;
         for damage in &found.damage {
             tracing::error!(
                 segment = %damage.segment.display(),

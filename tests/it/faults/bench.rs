@@ -23,6 +23,7 @@ use crate::support::ledger::patience::eventually;
 use crate::support::ledger::patience::within;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
+use crate::support::ledger::writer::mislisted;
 use crate::support::ledger::writer::read_logs;
 use crate::support::server::Options;
 
@@ -39,13 +40,22 @@ pub enum Phase {
     Sleep,
     /// The first messages of new sessions, and their files.
     Create,
+    /// What a start does beside the traffic when nobody asks for anything, and the end of the journal of before.
+    CatchUp,
+    /// A clean stop.
+    Stop,
 }
 
 impl Phase {
+    /// Whether the server may be gone when the fault has hit.
+    fn ends(self) -> bool {
+        matches!(self, Self::Open | Self::CatchUp | Self::Stop)
+    }
+
     /// Which files' operations count.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Open | Self::Create => "",
+            Self::Open | Self::Create | Self::CatchUp | Self::Stop => "",
             Self::Append => "journal/",
             Self::Sleep => "sessions/",
         }
@@ -62,6 +72,9 @@ impl Phase {
             Self::Append => [(commit, 20), (file, 100), (sleep, 10_000)],
             Self::Sleep => [(commit, 1), (file, 0), (sleep, 20)],
             Self::Create => [(commit, 1), (file, 0), (sleep, 100)],
+            // Some files hold everything when the server is killed, some do not.
+            Self::CatchUp => [(commit, 1_000), (file, 0), (sleep, 50)],
+            Self::Stop => [(commit, 1_000), (file, 3_000), (sleep, 10_000)],
         }
     }
 }
@@ -169,7 +182,7 @@ impl Bench {
     /// Brings the phase to where the fault is to hit; the disk is healthy meanwhile.
     pub fn prepare(&mut self) {
         self.injector.disarm();
-        if self.phase == Phase::Open {
+        if self.phase.ends() {
             if self.server.is_none() {
                 self.restart();
             }
@@ -180,7 +193,9 @@ impl Bench {
                 // A server that has borne an error may refuse once more before it is well again.
                 eventually("a yes on a healthy disk", || (self.post(session) == 201).then_some(()));
             }
-            self.stop();
+            if self.phase != Phase::Stop {
+                self.stop();
+            }
         }
     }
 
@@ -191,6 +206,8 @@ impl Bench {
             Phase::Append => self.append(),
             Phase::Sleep => self.sleep(),
             Phase::Create => self.create(),
+            Phase::CatchUp => self.catch_up(),
+            Phase::Stop => self.end(),
         }
     }
 
@@ -198,7 +215,7 @@ impl Bench {
     #[track_caller]
     pub fn assert_alive(&mut self, fault: &Fault<'_>) {
         if self.server.is_none() {
-            assert_eq!(self.phase, Phase::Open);
+            assert!(self.phase.ends());
             return self.restart();
         }
         let alive = self.client().get("/livez").or_else(|_| self.client().get("/livez"));
@@ -217,6 +234,8 @@ impl Bench {
         let entries = self.ledger.entries().clone();
         let logs = read_logs(client, &self.ledger.sessions());
         assert_none(&check(&entries, &[], &logs), &format!("SESSILE_SEED={} {context}", self.seed));
+        let wrong = mislisted(client, &logs);
+        assert_eq!(wrong, None, "SESSILE_SEED={} {context}", self.seed);
     }
 
     /// Makes a session and waits for its file: the file's name without its ending.
@@ -287,6 +306,21 @@ impl Bench {
             assert!(matches!(status, 0 | 200 | 500..), "{session} woke to {status}");
         }
         self.background(|_| false);
+    }
+
+    fn catch_up(&mut self) {
+        if self.try_start().is_ok() {
+            self.background(|bench| bench.log().contains("are up to date after"));
+            self.background(|_| false);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.signal("TERM");
+            server.wait();
+        }
+        self.client = None;
     }
 
     fn append(&mut self) {

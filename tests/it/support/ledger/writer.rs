@@ -235,7 +235,7 @@ pub fn mislisted(client: &mut Client, logs: &Logs) -> Option<String> {
 }
 
 /// All sessions that the server lists, with their heads, in the order of their names.
-fn list(client: &mut Client) -> Option<Vec<(String, u64)>> {
+pub fn list(client: &mut Client) -> Option<Vec<(String, u64)>> {
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = client.get(&format!("/v1/sessions?limit=200{cursor}")).ok()?;
