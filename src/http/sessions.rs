@@ -50,9 +50,16 @@ pub(super) async fn create(
     };
     let target = router.target(&caller, &id)?;
     let changes = SessionChanges { title, metadata, settings };
+    check(&router, &changes)?;
     let command = Command::Create { changes, project_id };
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
+}
+
+/// Refuses settings with a model that cannot be.
+fn check(router: &Router, changes: &SessionChanges) -> Result<(), ApiError> {
+    let model = changes.settings.as_ref().and_then(|settings| settings.model.as_deref());
+    model.map_or(Ok(()), |model| Ok(router.check_address(model)?))
 }
 
 /// `?limit&cursor`
@@ -117,7 +124,9 @@ pub(super) async fn change(
     router: Data<Router>,
 ) -> Response {
     let target = router.target(&caller, &id)?;
-    let command = Command::Change(body::parse(&bytes)?);
+    let changes = body::parse(&bytes)?;
+    check(&router, &changes)?;
+    let command = Command::Change(changes);
     let answer = router.ask(&target, reply::once(&request, command)?).await?;
     Ok(reply::changed(answer, target.id()))
 }

@@ -8,6 +8,7 @@ use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::ToolSpec;
 use crate::model::anthropic;
+use crate::model::lawful;
 use crate::model::openai_chat;
 use crate::model::openai_responses;
 
@@ -69,5 +70,7 @@ pub(crate) fn problems(request: &ModelRequest) -> Vec<String> {
         let problems = strict::problems(rules, &body, &|id| id.starts_with("own"));
         problems.into_iter().map(move |problem| format!("{rules:?}: {problem}"))
     };
-    each(request).into_iter().flat_map(told).collect()
+    let plain = lawful::without_files(request);
+    let all = [Some(request), plain.as_ref()].into_iter().flatten();
+    all.flat_map(each).flat_map(told).collect()
 }

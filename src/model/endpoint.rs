@@ -156,20 +156,22 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The answer to `body`.
+    /// The answer to `body`; or to `plain`, the same without files, if the provider refuses the first: one file that it cannot
+    /// read must not end a conversation.
     pub(super) fn answer(
         &self,
         model: &str,
-        body: &impl Serialize,
+        (body, plain): (&impl Serialize, Option<&impl Serialize>),
         bounds: Bounds,
         manner: Manner,
     ) -> Answer {
         if let Err(error) = self.check(model) {
             return flow::failed(error);
         }
-        let body = match serde_json::to_vec(body) {
-            Ok(body) => body.into(),
-            Err(error) => {
+        let plain = plain.map(serde_json::to_vec).transpose();
+        let (body, plain) = match (serde_json::to_vec(body), plain) {
+            (Ok(body), Ok(plain)) => (body.into(), plain.map(Into::into)),
+            (Err(error), _) | (_, Err(error)) => {
                 let message = format!("the request cannot be written: {error}");
                 return flow::failed(ModelError::new(FailureKind::Request, message));
             }
@@ -179,6 +181,7 @@ impl Endpoint {
             url: self.url.clone(),
             headers: self.headers.clone(),
             body,
+            plain,
             keys: self.keys.clone(),
             bounds,
         };

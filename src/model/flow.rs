@@ -151,6 +151,15 @@ impl Flow {
         match &mut self.phase {
             Phase::Ask => {
                 let asked = self.client.ask(&self.call, deadline).await;
+                if let Err(Failure::Refused(refusal)) = &asked
+                    && let 400 | 413 | 415 | 422 = refusal.status
+                    && let Some(plain) = self.call.plain.take()
+                {
+                    let (provider, error) = (&self.call.provider, &refusal.error);
+                    tracing::warn!(model.provider = %provider, "{error}; it is asked without the files");
+                    self.call.body = plain;
+                    return Ok(());
+                }
                 let response = asked.map_err(|failure| self.judge(failure))?;
                 let bytes_left = self.call.bounds.bytes;
                 let parser = sse::Parser::new(EVENT_BYTES_MAX.min(bytes_left));

@@ -62,6 +62,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     /// JSON.
     pub(super) body: Bytes,
+    /// The same without files, if there are any.
+    pub(super) plain: Option<Bytes>,
     /// To take them out of messages.
     pub(super) keys: Vec<Key>,
     /// How long and large the answer may be.

@@ -13,6 +13,9 @@ use crate::model::ModelMessage;
 use crate::model::ModelRequest;
 use crate::model::Speaker;
 use crate::model::ToolSpec;
+use crate::model::file::Readable;
+use crate::model::file::result;
+use crate::model::file::unreadable;
 use crate::model::loose::mend;
 
 /// Longest name of a tool that all providers take.
@@ -72,6 +75,39 @@ pub(super) fn messages(
         }
     }
     joined(paired)
+}
+
+/// `request` with a sentence in the place of every picture and document; `None` if there are none.
+pub(super) fn without_files(request: &ModelRequest) -> Option<ModelRequest> {
+    let may_be_one = |content: &Content| match content {
+        Content::File { .. } => true,
+        Content::ToolResult { output, .. } => output.as_str().contains(r#""image""#),
+        Content::Text(_) | Content::Reasoning { .. } | Content::ToolCall { .. } => false,
+    };
+    if !request.messages.iter().flat_map(|message| &message.content).any(may_be_one) {
+        return None;
+    }
+    let mut plain = request.clone();
+    let mut any = false;
+    for content in plain.messages.iter_mut().flat_map(|message| &mut message.content) {
+        match content {
+            Content::File { media_type, url, name } => {
+                if !matches!(Readable::of(media_type, url, name.as_deref()), Readable::Text(_)) {
+                    any = true;
+                    *content = Content::Text(unreadable(media_type, name.as_deref()));
+                }
+            }
+            Content::ToolResult { output, .. } => {
+                let (text, images) = result(output);
+                if !images.is_empty() {
+                    any = true;
+                    *output = Json::string(&format!("{text}\n{}", unreadable("image", None)));
+                }
+            }
+            Content::Text(_) | Content::Reasoning { .. } | Content::ToolCall { .. } => {}
+        }
+    }
+    any.then_some(plain)
 }
 
 /// Where the last message is in which a user says something: what is behind it belongs to the answer that is being made.

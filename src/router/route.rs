@@ -108,6 +108,15 @@ impl Router {
         provider.check(&model, text)
     }
 
+    /// Says no to the name of a model that cannot be.
+    ///
+    /// # Errors
+    ///
+    /// It is not `provider/model`, or there is no such provider.
+    pub fn check_address(&self, model: &str) -> Result<(), ModelError> {
+        self.node.engine().providers.get(model).map(drop)
+    }
+
     /// The life of the node.
     #[must_use]
     pub fn epoch(&self) -> u64 {

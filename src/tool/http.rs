@@ -164,6 +164,7 @@ impl Caller {
             .post(self.url.clone())
             .header("content-type", "application/json")
             .header("accept", "application/json, text/plain")
+            .header("accept-encoding", "identity")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
@@ -182,8 +183,11 @@ impl Caller {
         }
         let text = String::from_utf8_lossy(&bytes);
         if !status.is_success() {
-            let text: String = text.chars().take(ERROR_CHARS_MAX).collect();
-            return Err(format!("the tool answered with status {}: {text}", status.as_u16()));
+            let status = status.as_u16();
+            return Err(match words(&bytes) {
+                Some(words) => format!("the tool answered with status {status}: {words}"),
+                None => format!("the tool answered with status {status}"),
+            });
         }
         if text.trim().is_empty() {
             return Json::parse("null").map_err(|error| error.to_string());
@@ -200,6 +204,14 @@ impl Caller {
         tracing::warn!(tool = %self.name, "a tool cannot be reached (timeout: {})", error.is_timeout());
         "the tool cannot be reached".to_owned()
     }
+}
+
+/// What the body of an error says: nothing if it is no text, or a page.
+fn words(body: &[u8]) -> Option<String> {
+    let text = str::from_utf8(body).ok()?.trim();
+    let printable = |c: &char| !c.is_control() || c.is_whitespace();
+    let words: String = text.chars().filter(printable).take(ERROR_CHARS_MAX).collect();
+    (!words.is_empty() && !words.starts_with('<')).then_some(words)
 }
 
 /// The call's id, which the receiver may use to do the same call once only; derived from it where it cannot be a header.
@@ -230,6 +242,14 @@ fn is_json(headers: &reqwest::header::HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_hold_no_bytes_and_no_pages() {
+        assert_eq!(words(b" no\x1b[0m such\nthing "), Some("no[0m such\nthing".to_owned()));
+        for nothing in [&b"\x1f\x8b\x08"[..], b"<html>Bad Gateway</html>", b" ", b"\xFF\xFE"] {
+            assert_eq!(words(nothing), None);
+        }
+    }
 
     #[test]
     fn signatures_are_those_of_standard_webhooks() {

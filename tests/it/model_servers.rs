@@ -92,7 +92,7 @@ async fn after_every_quirk_the_next_turns_are_accepted_everywhere() {
         let body = std::fs::read(folder.join(file)).unwrap();
         let whole = file.ends_with(".json");
         let content_type = if whole { "application/json" } else { "text/event-stream" };
-        own.tell(Told { content_type, body, hangs: false });
+        own.tell(Told { status: 200, content_type, body, hangs: false });
         let turn = ask(&client, file, model, "hello").await;
         let then = if row["error"].is_null() { "completed" } else { "failed" };
         assert_eq!(turn["turn"]["state"], then, "{file}: {turn}");
@@ -164,6 +164,46 @@ async fn what_users_attach_and_what_fails_keeps_no_provider_away() {
                 assert!(asked[1].body.to_string().contains("a,b\\n1,2"), "{:?}", asked[1].body);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_picture_that_is_refused_all_the_same_ends_no_conversation() {
+    let models = Models::start();
+    let server = models.known_to(Options::default()).start();
+    let client = Client::new(&server);
+    // Right at the beginning, and wrong behind it: only the provider finds out.
+    let url = "data:image/png;base64,iVBORw0KGgoAAAAA";
+    let picture = json!({ "type": "file", "mediaType": "image/png", "url": url });
+    for dialect in ["anthropic", "chat", "responses"] {
+        let (own, model) = models.of(dialect);
+        let body = json!({ "error": { "message": "Could not process image" } }).to_string();
+        let refusal = || Told {
+            status: 400,
+            content_type: "application/json",
+            body: body.clone().into(),
+            hangs: false,
+        };
+        let text = json!({ "type": "text", "content": "see" });
+        let message = json!({ "role": "user", "content": "see", "parts": [text, picture] });
+        let question = json!({ "message": message, "model": model });
+        for _ in 0..2 {
+            own.tell(refusal());
+            let path = format!("{}/turns", session(dialect));
+            let turn = client.post(&path, &question).await.expect(200);
+            assert_eq!(turn["turn"]["state"], "completed", "{turn}");
+            let asked = own.take();
+            assert_eq!(asked.len(), 2);
+            assert!(asked[0].body.to_string().contains("iVBORw0KGgo"));
+            let plain = asked[1].body.to_string();
+            assert!(!plain.contains("iVBORw0KGgo") && plain.contains("cannot be shown"), "{plain}");
+        }
+        // Without files a refusal is one.
+        own.tell(refusal());
+        let turn = ask(&client, &format!("{dialect}-plain"), model, "hello").await;
+        assert_eq!(turn["turn"]["state"], "failed", "{turn}");
+        assert!(turn["turn"]["error"].to_string().contains("Could not process image"), "{turn}");
+        assert_eq!(own.take().len(), 1);
     }
 }
 
@@ -276,6 +316,8 @@ async fn a_model_that_cannot_be_is_a_400_on_every_route() {
         let chat = json!({ "id": "c", "messages": [message], "trigger": "submit-message", "model": model });
         let reply = client.post("/api/chat", &chat).await;
         assert_eq!(reply.status, 400, "{model}: {}", reply.body);
+        let settings = json!({ "settings": { "model": model } });
+        client.post("/v1/sessions", &settings).await.problem(400, "invalid");
         let reply = client.post("/api/completion", &json!({ "prompt": "x", "model": model })).await;
         assert_eq!(reply.status, 400, "{model}: {}", reply.body);
     }

@@ -17,6 +17,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::extra::Extra;
 use crate::model::flow::Manner;
 use crate::model::http::Client;
+use crate::model::lawful;
 use crate::model::openai_chat::body::Body;
 use crate::model::openai_chat::stream::Stream;
 use crate::model::retry::Patience;
@@ -119,7 +120,9 @@ impl Provider for OpenAiChat {
 
     fn answer(&self, request: ModelRequest) -> Answer {
         let body = Body::new(&request, &self.settings);
+        let plain = lawful::without_files(&request);
+        let plain = plain.as_ref().map(|plain| Body::new(plain, &self.settings));
         let manner = Manner { patience: Patience::Always, dialect: || Box::<Stream>::default() };
-        self.endpoint.answer(&request.model, &body, request.bounds, manner)
+        self.endpoint.answer(&request.model, (&body, plain.as_ref()), request.bounds, manner)
     }
 }

@@ -249,3 +249,17 @@ fn the_body_holds_the_conversation() {
     assert_eq!(body["max_tokens"], 7);
     assert!(body.get("stream_options").is_none() && body.get("max_completion_tokens").is_none());
 }
+
+#[test]
+fn the_strangest_server_gets_ids_of_its_length() {
+    let settings =
+        Settings { base_url: "https://api.mistral.ai/v1".to_owned(), ..Settings::default() };
+    let body = serde_json::to_value(Body::new(&samples::conversation(), &settings)).unwrap();
+    let calls = body["messages"][2]["tool_calls"].as_array().unwrap();
+    for (at, call) in calls.iter().enumerate() {
+        let id = call["id"].as_str().unwrap();
+        assert!(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+        assert_eq!(body["messages"][3 + at]["tool_call_id"], id);
+    }
+    assert_eq!(calls.len(), 2);
+}

@@ -16,6 +16,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::extra::Extra;
 use crate::model::flow::Manner;
 use crate::model::http::Client;
+use crate::model::lawful;
 use crate::model::openai_responses::body::Body;
 use crate::model::openai_responses::stream::Stream;
 use crate::model::retry::Patience;
@@ -99,7 +100,9 @@ impl Provider for OpenAiResponses {
 
     fn answer(&self, request: ModelRequest) -> Answer {
         let body = Body::new(&request, &self.settings);
+        let plain = lawful::without_files(&request);
+        let plain = plain.as_ref().map(|plain| Body::new(plain, &self.settings));
         let manner = Manner { patience: Patience::Always, dialect: || Box::<Stream>::default() };
-        self.endpoint.answer(&request.model, &body, request.bounds, manner)
+        self.endpoint.answer(&request.model, (&body, plain.as_ref()), request.bounds, manner)
     }
 }

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::model::loose::Loose;
+
 /// An event of the bus; unknown types are many and harmless.
 #[derive(Debug, Deserialize)]
 pub(super) struct Event {
@@ -136,7 +138,7 @@ pub(super) struct Part {
     pub(super) message: String,
     #[serde(rename = "type")]
     pub(super) kind: String,
-    pub(super) text: Option<String>,
+    pub(super) text: Option<Loose>,
     pub(super) time: Option<Time>,
     #[serde(rename = "callID")]
     pub(super) call: Option<String>,
@@ -159,7 +161,7 @@ pub(super) struct PartDelta {
     #[serde(rename = "partID")]
     pub(super) part: String,
     pub(super) field: String,
-    pub(super) delta: String,
+    pub(super) delta: Loose,
 }
 
 /// An item of a session's list of messages.

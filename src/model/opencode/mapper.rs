@@ -109,7 +109,7 @@ impl Mapper {
             "message.part.delta" => {
                 let grown = read::<PartDelta>(properties)?;
                 if grown.field == "text" {
-                    self.parts.grow(&grown.part, &grown.delta, out);
+                    self.parts.grow(&grown.part, grown.delta, out);
                 }
             }
             "session.error" => {

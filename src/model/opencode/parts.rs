@@ -10,11 +10,12 @@ use super::event::ToolState;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::model::ModelEvent;
+use crate::model::loose::Loose;
 
 /// What was told of a part.
 enum Told {
     /// A text or, with `thought`, a thought; `None` when its end was told.
-    Text { index: u32, thought: bool, text: Option<String> },
+    Text { index: u32, thought: bool, text: Option<String>, half: Option<u16> },
     /// A call of a tool.
     Tool { index: u32, id: String, called: bool, answered: bool },
 }
@@ -35,7 +36,8 @@ impl Parts {
         match kind.as_str() {
             "text" | "reasoning" => {
                 let thought = kind == "reasoning";
-                self.text(&id, thought, &text.unwrap_or_default(), out);
+                let text = text.unwrap_or_default().join(&mut None);
+                self.text(&id, thought, &text, out);
                 if time.is_some_and(|time| time.end.is_some()) {
                     self.end(&id, out);
                 }
@@ -51,12 +53,14 @@ impl Parts {
     }
 
     /// A text or thought grows. Parts that never began, or were closed, say nothing.
-    pub(super) fn grow(&mut self, id: &str, delta: &str, out: &mut Vec<ModelEvent>) {
-        if let Some(Told::Text { index, thought, text: Some(text) }) = self.told.get_mut(id)
-            && !delta.is_empty()
-        {
-            text.push_str(delta);
-            let (index, text) = (*index, delta.to_owned());
+    pub(super) fn grow(&mut self, id: &str, delta: Loose, out: &mut Vec<ModelEvent>) {
+        if let Some(Told::Text { index, thought, text: Some(text), half }) = self.told.get_mut(id) {
+            let delta = delta.join(half);
+            if delta.is_empty() {
+                return;
+            }
+            text.push_str(&delta);
+            let (index, text) = (*index, delta);
             out.push(if *thought {
                 ModelEvent::ReasoningDelta { index, text }
             } else {
@@ -96,19 +100,20 @@ impl Parts {
             } else {
                 ModelEvent::TextStart { index }
             });
-            let told = Told::Text { index, thought, text: Some(String::new()) };
+            let told = Told::Text { index, thought, text: Some(String::new()), half: None };
             self.told.insert(id.to_owned(), told);
         }
         // What was told cannot be taken back: a text that begins otherwise now stays as it was told.
         if let Some(Told::Text { text: Some(told), .. }) = self.told.get(id)
             && let Some(more) = text.strip_prefix(told.as_str()).map(str::to_owned)
         {
-            self.grow(id, &more, out);
+            self.grow(id, more.into(), out);
         }
     }
 
     fn end(&mut self, id: &str, out: &mut Vec<ModelEvent>) {
-        if let Some(Told::Text { index, thought, text: text @ Some(_) }) = self.told.get_mut(id) {
+        if let Some(Told::Text { index, thought, text: text @ Some(_), .. }) = self.told.get_mut(id)
+        {
             *text = None;
             let index = *index;
             out.push(if *thought {

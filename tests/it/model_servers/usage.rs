@@ -30,7 +30,7 @@ fn begun(dialect: &str) -> String {
 async fn begin(client: &Client, models: &Models, dialect: &str, rest: Option<&str>) -> Value {
     let (own, model) = models.of(dialect);
     let body = (begun(dialect) + rest.unwrap_or_default()).into_bytes();
-    own.tell(Told { content_type: "text/event-stream", body, hangs: rest.is_none() });
+    own.tell(Told { status: 200, content_type: "text/event-stream", body, hangs: rest.is_none() });
     let body = json!({ "message": { "role": "user", "content": "hello" }, "model": model });
     let path = format!("{}/turns", session(dialect));
     let turn = client.post(&path, &body).with("prefer", "respond-async").await.expect(202);

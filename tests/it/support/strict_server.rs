@@ -31,6 +31,7 @@ pub struct Asked {
 
 /// What is sent for one request.
 pub struct Told {
+    pub status: u16,
     /// As in `text/event-stream`.
     pub content_type: &'static str,
     pub body: Vec<u8>,
@@ -88,7 +89,8 @@ impl StrictServer {
 
     /// The next request that is accepted gets these events.
     pub fn tell_events(&self, body: impl Into<Vec<u8>>) {
-        self.tell(Told { content_type: "text/event-stream", body: body.into(), hangs: false });
+        let (content_type, body) = ("text/event-stream", body.into());
+        self.tell(Told { status: 200, content_type, body, hangs: false });
     }
 
     /// What was asked since this was last called.
@@ -119,8 +121,8 @@ fn serve(stream: TcpStream, rules: Option<Rules>, heard: &Mutex<Heard>) -> io::R
     let told = told.unwrap_or_else(|| word(rules));
     write!(
         out,
-        "HTTP/1.1 200 OK\r\ncontent-type: {}\r\nconnection: close\r\n\r\n",
-        told.content_type
+        "HTTP/1.1 {} X\r\ncontent-type: {}\r\nconnection: close\r\n\r\n",
+        told.status, told.content_type
     )?;
     out.write_all(&told.body)?;
     if told.hangs {
@@ -151,5 +153,6 @@ fn word(rules: Rules) -> Told {
         ],
     };
     let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-    Told { content_type: "text/event-stream", body: body.into_bytes(), hangs: false }
+    let (content_type, body) = ("text/event-stream", body.into_bytes());
+    Told { status: 200, content_type, body, hangs: false }
 }
