@@ -1,4 +1,5 @@
-# docker build -t sessile . && docker run -p 127.0.0.1:8080:8080 -v sessile:/data sessile
+# docker build -t sessile . && docker run --network host -v sessile:/data sessile
+# Without credentials the server accepts on loopback only, so `-p` reaches nothing: see docs/operations.md.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -12,8 +13,10 @@ COPY --from=build /sessile /sessile
 COPY --from=build --chown=65532:65532 /empty /data
 USER nonroot
 VOLUME /data
-ENV SESSILE__STORAGE__DATA=/data
+# `container` makes the server say who can reach it.
+ENV SESSILE__STORAGE__DATA=/data container=oci
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Without credentials the server accepts on loopback only: run it with --network host, or beside its proxy.
-ENTRYPOINT ["/sessile", "serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/sessile", "health"]
+ENTRYPOINT ["/sessile"]
+CMD ["serve"]

@@ -203,6 +203,22 @@ impl Node {
         self.shared.journal.epoch()
     }
 
+    /// Reads what the data takes of its disk, for `/metrics`.
+    ///
+    /// # Errors
+    ///
+    /// [`storage::Error`] when the system does not tell.
+    pub fn measure_disk(&self) -> Result<(), storage::Error> {
+        let folder = &self.shared.folder;
+        let usage = disk::usage(folder.root(), &folder.journal())?;
+        let counters = metric::counters();
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        counters.disk_free_bytes.set(gauge(usage.free_bytes));
+        counters.journal_bytes.set(gauge(usage.journal_bytes));
+        counters.journal_segments.set(gauge(usage.segments_count));
+        Ok(())
+    }
+
     /// Whether writes are possible.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -1,6 +1,6 @@
-//! The command line: `serve`, which is also what no verb means, `bench`, `verify` and `path`.
+//! The command line: `serve`, which is also what no verb means, and what can be done beside it.
 
-use std::net::SocketAddr;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,10 @@ use clap::Subcommand;
 use crate::app;
 use crate::app::bench;
 use crate::app::verify;
+use crate::config::effective;
 use crate::config::load;
+use crate::config::markdown;
+use crate::config::read;
 
 /// The stateful backend of AI chat: one durable actor and one SQLite file per conversation.
 #[derive(Debug, Parser)]
@@ -46,6 +49,30 @@ enum Verb {
         #[arg(allow_hyphen_values = true)]
         session: String,
     },
+    /// Print the settings in force and where each comes from; secrets are not among them.
+    Config(Settings),
+    /// Ask a running server whether it is ready; exit code 0 or 1.
+    Health(Health),
+}
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the reference of all settings instead, as in docs/configuration.md
+    #[arg(long)]
+    markdown: bool,
+}
+
+#[derive(Args, Debug)]
+struct Health {
+    /// Where it accepts [default: `http.listen` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "SESSILE_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// Every setting is also a key of the file and an environment variable, as `SESSILE__HTTP__LISTEN`. Flags win over the
@@ -54,7 +81,7 @@ enum Verb {
 struct Serve {
     /// Address to accept on; port 0 takes a free one [default: 127.0.0.1:8080] [env: `SESSILE__HTTP__LISTEN`]
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
     /// The data folder, made if it is new [default: ./data] [env: `SESSILE__STORAGE__DATA`]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -78,6 +105,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let system = actix_web::rt::System::new();
     match cli.verb {
         Some(Verb::Bench(options)) => system.block_on(bench::run(&options))?,
+        Some(Verb::Config(settings)) => print_settings(&settings)?,
+        Some(Verb::Health(health)) => {
+            let flags = [("http.listen", health.listen)];
+            let config = load(health.config.as_deref(), &flags).context("reading the settings")?;
+            system.block_on(app::health::check(config.http.listen))?;
+        }
         Some(Verb::Serve(serve)) => system.block_on(start(serve))?,
         Some(Verb::Verify { options, session }) => {
             return Ok(verify::run(&options, session.as_deref()));
@@ -88,10 +121,22 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn print_settings(settings: &Settings) -> anyhow::Result<()> {
+    let text = match settings.markdown {
+        true => markdown(),
+        false => {
+            let read = read(settings.config.as_deref(), &[]);
+            let (config, layers) = read.context("reading the settings")?;
+            effective(&config, &layers)
+        }
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
 async fn start(serve: Serve) -> anyhow::Result<()> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let flags = [
-        ("http.listen", serve.listen.map(|address| address.to_string())),
+        ("http.listen", serve.listen),
         ("storage.data", serve.data.map(text)),
         ("journal.accept_damage", serve.accept_journal_damage.then(|| "true".to_owned())),
     ];

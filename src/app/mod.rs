@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cli;
+mod health;
 mod run;
 mod telemetry;
 mod verify;

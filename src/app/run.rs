@@ -13,6 +13,7 @@ use tokio::signal::unix::signal;
 use crate::actor::Engine;
 use crate::actor::Node;
 use crate::actor::Options;
+use crate::base::metric;
 use crate::config::Config;
 use crate::http;
 use crate::model::FailureKind;
@@ -119,6 +120,9 @@ fn engine(config: &Config) -> anyhow::Result<Engine> {
     for warning in providers.warnings(&config.models) {
         tracing::warn!("{warning}");
     }
+    for name in providers.names() {
+        metric::counters().provider(name);
+    }
     Ok(Engine { providers: Arc::new(providers), tools })
 }
 
@@ -149,8 +153,14 @@ fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
         "no credentials are configured: dev mode, everything is workspace `default`, user `dev`"
     );
     tracing::warn!("whoever can reach {} can read and write every session", server.address);
+    if crate::config::environment("container").is_some() {
+        tracing::warn!(
+            "in a container nobody else reaches {}: run it with `--network host`, or share the network of a proxy",
+            server.address
+        );
+    }
     tracing::info!(
-        "model: {}; try: curl -N http://{}/chat/hello -d '{{\"content\":\"Hello\"}}'",
+        "model: {}; open http://{1}/ or try: curl -N http://{1}/chat/hello -d '{{\"content\":\"Hello\"}}'",
         config.models.default,
         server.address
     );
@@ -161,7 +171,7 @@ fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
 
 fn open_browser(address: std::net::SocketAddr) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let url = format!("http://{address}/openapi.json");
+    let url = format!("http://{address}/");
     if let Err(error) = std::process::Command::new(opener).arg(&url).spawn() {
         tracing::warn!(error = %error, "no browser could be opened; see {url}");
     }

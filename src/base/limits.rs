@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Longest id of a session, message or idempotency key, in bytes.
 pub const ID_BYTES_MAX: usize = 255;
@@ -33,7 +34,7 @@ const _: () = assert!(BATCH_COMMANDS_MAX <= 1_024);
 const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
 
 /// Bounds that an operator may change: section `[limits]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest request body, in bytes. Default 1 MiB.

@@ -14,6 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::base::limits::Limit;
+use crate::base::limits::TABLE;
+use crate::base::vitals::Vitals;
 
 type Label = &'static str;
 
@@ -94,9 +96,50 @@ pub struct HttpLabel {
     pub http_response_status_code: u16,
 }
 
+/// `{dialect}`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DialectLabel {
+    dialect: Label,
+}
+
+// The values of the labels, so that every series is there from the start: a rate needs a value before the first event.
+const CAUSES: [Label; 2] = ["created", "request"];
+const COMMANDS: [Label; 14] = [
+    "create",
+    "change",
+    "delete",
+    "add_message",
+    "replace_parts",
+    "delete_message",
+    "start_turn",
+    "write",
+    "end_turn",
+    "stop_turn",
+    "approve",
+    "expire_approvals",
+    "change_items",
+    "reconcile",
+];
+const SUBSCRIBERS: [Label; 7] = ["sse", "websocket", "poll", "chat", "ui", "ui-socket", "wait"];
+const FRAMES: [Label; 2] = ["sse", "websocket"];
+const SLOW: [Label; 3] = ["caught_up", "lagging", "closed"];
+const TIMERS: [Label; 3] = ["done", "retried", "dead"];
+const DIALECTS: [Label; 3] = ["native", "chat", "ui"];
+const TURNS: [Label; 5] = ["completed", "stopped", "interrupted", "failed", "waiting_approval"];
+
 /// The process's counters.
 pub struct Counters {
     registry: Registry,
+    process: Registry,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Size of the journal's segments.
+    pub journal_bytes: Gauge,
+    /// Segments of the journal.
+    pub journal_segments: Gauge,
+    /// Free space where the sessions are.
+    pub disk_free_bytes: Gauge,
+    sockets: Family<DialectLabel, Gauge>,
     /// Durable records of the journal that could not be read at start.
     pub journal_damaged: Counter,
     /// Failed writes and syncs of the journal.
@@ -149,6 +192,12 @@ impl Counters {
     fn new() -> Self {
         let counters = Self {
             registry: Registry::default(),
+            process: Registry::default(),
+            connections: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            journal_segments: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            sockets: Family::default(),
             journal_damaged: Counter::default(),
             journal_errors: Counter::default(),
             journal_sync: fine(),
@@ -170,13 +219,69 @@ impl Counters {
             timers: Family::default(),
             http: Family::new_with_constructor(http_buckets),
         };
+        counters.begin();
         counters.register()
+    }
+
+    /// Makes every series whose labels are known.
+    fn begin(&self) {
+        self.actors("active");
+        for (limit, ..) in TABLE {
+            drop(self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() }));
+        }
+        for cause in CAUSES {
+            drop(self.activations.get_or_create(&CauseLabel { kind: "session", cause }));
+        }
+        for command in COMMANDS {
+            self.commands(command, "rejected");
+        }
+        for transport in SUBSCRIBERS {
+            self.subscribers(transport);
+        }
+        for transport in FRAMES {
+            self.frames(transport);
+        }
+        for action in SLOW {
+            drop(self.slow_consumers.get_or_create(&ActionLabel { action }));
+        }
+        for outcome in TIMERS {
+            drop(self.timers.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for dialect in DIALECTS {
+            self.sockets(dialect);
+        }
+    }
+
+    /// Makes the series of a provider that can be asked.
+    pub fn provider(&self, name: &str) {
+        for outcome in TURNS {
+            drop(self.turns.get_or_create(&TurnLabel { provider: name.to_owned(), outcome }));
+        }
+        self.tokens(name, 0, 0);
+    }
+
+    /// What is running, and what it takes of the machine.
+    fn register_machine(&self, registry: &mut Registry) {
+        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", info);
+        registry.register("connections", "Open connections", self.connections.clone());
+        registry.register("sockets", "Open sockets by what they speak", self.sockets.clone());
+        registry.register("journal_bytes", "Size of the journal", self.journal_bytes.clone());
+        registry.register(
+            "journal_segments",
+            "Segments of the journal",
+            self.journal_segments.clone(),
+        );
+        registry.register(
+            "disk_free_bytes",
+            "Free space where the sessions are",
+            self.disk_free_bytes.clone(),
+        );
     }
 
     fn register(mut self) -> Self {
         let mut registry = Registry::with_prefix("sessile");
-        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "What is running", info);
+        self.register_machine(&mut registry);
         registry.register("actors", "Sessions in memory by state", self.actors.clone());
         registry.register("activations", "Sessions woken, by cause", self.activations.clone());
         registry.register(
@@ -243,6 +348,7 @@ impl Counters {
             http,
         );
         self.registry = registry;
+        self.process.register_collector(Box::new(Vitals));
         self
     }
 
@@ -281,6 +387,11 @@ impl Counters {
         self.frames_sent.get_or_create(&TransportLabel { transport }).clone()
     }
 
+    /// The number of open sockets that speak `dialect`.
+    pub fn sockets(&self, dialect: Label) -> Gauge {
+        self.sockets.get_or_create(&DialectLabel { dialect }).clone()
+    }
+
     /// Counts a subscriber that fell behind.
     pub fn slow_consumer(&self, action: Label) {
         self.slow_consumers.get_or_create(&ActionLabel { action }).inc();
@@ -313,7 +424,10 @@ impl Counters {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::new();
-        text::encode(&mut out, &self.registry).expect("writing to a string");
+        for registry in [&self.process, &self.registry] {
+            text::encode_registry(&mut out, registry).expect("writing to a string");
+        }
+        text::encode_eof(&mut out).expect("writing to a string");
         out
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Longest secret that is read from a file, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -13,7 +14,7 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Names the place of a secret. Safe to print.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretSource {
     /// An environment variable of the server.
@@ -21,6 +22,7 @@ pub struct SecretSource {
     pub env: Option<String>,
     /// A file; white space around its content is not part of the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub file: Option<PathBuf>,
 }
 

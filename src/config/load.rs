@@ -5,9 +5,12 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::config::check;
+use crate::config::sections::LEVELS;
+use crate::config::tree::tree;
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,28 +33,32 @@ pub enum Error {
         #[source]
         source: config::ConfigError,
     },
-    /// A setting is unknown.
-    #[error("there is no setting `{name}`{}", hint(nearest.as_deref()))]
-    Unknown {
-        /// Its name.
-        name: String,
-        /// The setting that is called most like it.
-        nearest: Option<String>,
-    },
     /// A value cannot be used.
     #[error("the settings cannot be used")]
     Value(#[source] config::ConfigError),
-    /// Values do not fit together; all problems at once.
+    /// Names or values that cannot be used; all problems at once.
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
 }
 
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
-}
-
 /// Prefix of environment variables, as in `SESSILE__HTTP__LISTEN`.
 const PREFIX: &str = "SESSILE";
+
+/// What was said about the settings, and where.
+#[derive(Debug)]
+pub struct Layers(config::Value);
+
+impl Layers {
+    /// What was said about the setting `path`, if anything.
+    pub(super) fn find(&self, path: &str) -> Option<&config::Value> {
+        let mut value = &self.0;
+        for name in path.split('.') {
+            let config::ValueKind::Table(table) = &value.kind else { return None };
+            value = table.get(name)?;
+        }
+        Some(value)
+    }
+}
 
 /// Reads the settings: defaults, then `file`, then the environment, then `flags` (dotted names and values).
 ///
@@ -59,14 +66,27 @@ const PREFIX: &str = "SESSILE";
 ///
 /// [`Error`], with the name of the setting.
 pub fn load(file: Option<&Path>, flags: &[(&str, Option<String>)]) -> Result<Config, Error> {
+    Ok(read(file, flags)?.0)
+}
+
+/// As [`load`], with what was said where.
+///
+/// # Errors
+///
+/// [`Error`], with the name of the setting.
+pub fn read(
+    file: Option<&Path>,
+    flags: &[(&str, Option<String>)],
+) -> Result<(Config, Layers), Error> {
     let mut builder = config::Config::builder();
     if let Some(path) = file {
         let text = fs::read_to_string(path);
         let text = text.map_err(|source| Error::File { path: path.to_owned(), source })?;
         let source = config::File::from_str(&text, config::FileFormat::Toml);
-        let read = config::Config::builder().add_source(source.clone()).build();
+        let read = config::Config::builder().add_source(source).build();
         read.map_err(|source| Error::Syntax { path: path.to_owned(), source })?;
-        builder = builder.add_source(source);
+        // Of a text, a value would not know where it stands.
+        builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
     }
     let environment = config::Environment::with_prefix(PREFIX)
         .prefix_separator("__")
@@ -77,10 +97,15 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Option<String>)]) -> Result<Con
         builder = builder.set_override_option(*name, value.clone()).map_err(Error::Value)?;
     }
     let layers = builder.build().map_err(Error::Value)?;
-    check_names(&layers)?;
+    let defaults = serde_json::to_value(Config::default()).expect("settings are plain values");
+    let problems = check::problems(&tree(), &layers.cache, &defaults);
+    if !problems.is_empty() {
+        return Err(Error::Invalid(problems));
+    }
+    let given = Layers(layers.cache.clone());
     let config: Config = layers.try_deserialize().map_err(Error::Value)?;
     validate(&config)?;
-    Ok(config)
+    Ok((config, given))
 }
 
 /// An environment variable, for secrets that the settings name.
@@ -90,43 +115,6 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Sections that hold names of the operator's choice; unknown names in them are errors as well, told by serde.
-const OPEN: &[&str] = &["models.", "tools.", "claude_cli.", "opencode."];
-
-/// Every name that is set must be the name of a setting.
-fn check_names(layers: &config::Config) -> Result<(), Error> {
-    let given: serde_json::Value =
-        layers.clone().try_deserialize().unwrap_or(serde_json::Value::Null);
-    let known = names(&Config::default());
-    for name in leaves(&given, "") {
-        // Names below these are the operator's, or checked by who reads them.
-        let open = OPEN.iter().any(|section| name.starts_with(section));
-        if !open && !known.contains(&name) {
-            let nearest = known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, &name), known))
-                .min()
-                .map(|(_, known)| known.clone());
-            return Err(Error::Unknown { name, nearest });
-        }
-    }
-    Ok(())
-}
-
-fn names(config: &impl Serialize) -> Vec<String> {
-    leaves(&serde_json::to_value(config).expect("settings are plain values"), "")
-}
-
-fn leaves(value: &serde_json::Value, path: &str) -> Vec<String> {
-    let serde_json::Value::Object(map) = value else { return vec![path.to_owned()] };
-    map.iter()
-        .flat_map(|(name, value)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            leaves(value, &path)
-        })
-        .collect()
-}
-
 fn validate(config: &Config) -> Result<(), Error> {
     let limits = &config.limits;
     let checks = [
@@ -134,6 +122,7 @@ fn validate(config: &Config) -> Result<(), Error> {
             config.http.listen.ip().is_loopback(),
             "http.listen is not a loopback address, and no credentials are configured: anybody could read every session",
         ),
+        (!config.storage.data.as_os_str().is_empty(), "storage.data must name a folder, as `data`"),
         (config.journal.segment_bytes >= 64 << 10, "journal.segment_bytes must be at least 65536"),
         (
             config.journal.max_bytes >= 4 * config.journal.segment_bytes,
@@ -157,5 +146,19 @@ fn validate(config: &Config) -> Result<(), Error> {
     let mut problems: Vec<String> =
         checks.iter().filter(|(ok, _)| !ok).map(|(_, problem)| (*problem).to_owned()).collect();
     problems.extend(config.models.problems().iter().map(|problem| format!("models.{problem}")));
+    problems.extend(filter_problem(&config.log.filter));
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+}
+
+/// What is wrong with `log.filter`, if anything. The library would take a misspelt level for the name of a part.
+fn filter_problem(filter: &str) -> Option<String> {
+    let levels = LEVELS.map(|level| format!("`{level}`")).join(", ");
+    let part = filter.split(',').map(str::trim).find(|part| {
+        let is_level = LEVELS.contains(&part.to_ascii_lowercase().as_str());
+        let is_part = part.contains(['=', '[']) && EnvFilter::try_new(part).is_ok();
+        !is_level && !is_part
+    })?;
+    Some(format!(
+        "log.filter: `{part}` is neither a level ({levels}) nor a part with its level, as `sessile::http=debug`"
+    ))
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::limits::Limits;
 use crate::model::claude_cli::ClaudeCliSettings;
@@ -14,7 +15,7 @@ use crate::model::opencode::OpenCodeSettings;
 use crate::tool::ToolSettings;
 
 /// All settings.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How clients reach the server.
@@ -46,10 +47,11 @@ pub struct Config {
 }
 
 /// How clients reach the server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Address to accept on; port 0 takes a free one. Without credentials only a loopback address is allowed.
+    #[schema(value_type = String, format = "socket-address")]
     pub listen: SocketAddr,
     /// Threads that speak HTTP; 0: one per core.
     pub workers_count: usize,
@@ -62,10 +64,11 @@ impl Default for Http {
 }
 
 /// Where and how sessions are stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
     /// The data folder; made if it is new.
+    #[schema(value_type = String)]
     pub data: PathBuf,
     /// How long what was stored may take to appear in the session's file, in milliseconds. It is durable before.
     pub commit_delay_ms: u64,
@@ -97,7 +100,7 @@ impl Default for Storage {
 }
 
 /// The log that makes writes durable.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
     /// Size of one segment file, in bytes.
@@ -115,7 +118,7 @@ impl Default for Journal {
 }
 
 /// The life of a session in memory.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Actor {
     /// Time without requests after which a session leaves memory and closes its file, in milliseconds.
@@ -131,7 +134,7 @@ impl Default for Actor {
 }
 
 /// How the server ends, when SIGTERM or SIGINT says so.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
     /// How long answers that are being written may go on, in milliseconds; 0: they are cut off at once. No turn begins
@@ -147,7 +150,7 @@ impl Default for Shutdown {
 }
 
 /// The chat route.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Chat {
     /// Answer with the fixed sentence of the first version of the chat route instead of asking a model.
@@ -155,7 +158,7 @@ pub struct Chat {
 }
 
 /// What the server says about itself, on standard error.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// What to show: `error`, `warn`, `info`, `debug`, `trace`, or levels of parts, as `info,sessile::http=debug`. A level
@@ -184,7 +187,7 @@ impl Log {
 pub(super) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.

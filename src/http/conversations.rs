@@ -305,7 +305,7 @@ pub(super) async fn items(
 /// Reads an item.
 #[utoipa::path(
     get, path = "/v1/conversations/{id}/items/{item}", params(("id" = String, Path), ("item" = String, Path)), tag = "conversations", operation_id = "readConversationItem",
-    responses((status = 200, description = "the item"), (status = "4XX"))
+    responses((status = 200, description = "The item.", body = Object), (status = "4XX"))
 )]
 pub(super) async fn item(
     Authenticated(caller): Authenticated,

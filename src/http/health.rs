@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use actix_web::web;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use serde::Serialize;
@@ -16,13 +17,13 @@ use crate::router::Router;
 use crate::wire::problem;
 
 /// The process answers.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).body("ok")
 }
 
 /// Writes are possible.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200), (status = 503)))]
+#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn ready(router: Data<Router>) -> HttpResponse {
     let (mut response, text) = match router.is_ready() {
         true => (HttpResponse::Ok(), "ok"),
@@ -32,7 +33,7 @@ pub(super) async fn ready(router: Data<Router>) -> HttpResponse {
 }
 
 /// The same as `/readyz`, for those who look here.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200), (status = 503)))]
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn healthy(router: Data<Router>) -> HttpResponse {
     ready(router).await
 }
@@ -52,15 +53,22 @@ pub(super) async fn version() -> HttpResponse {
 }
 
 /// What the server counts, in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200)))]
-pub(super) async fn metrics() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(metric::counters().encode())
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+pub(super) async fn metrics(router: Data<Router>) -> HttpResponse {
+    let read = move || {
+        router.measure();
+        metric::counters().encode()
+    };
+    match web::block(read).await {
+        Ok(text) => HttpResponse::Ok()
+            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+            .body(text),
+        Err(_) => HttpResponse::from_error(ApiError::new("internal", "no thread for it")),
+    }
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "health", responses((status = 200)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "health", responses((status = 200, body = Object)))]
 pub(super) async fn document() -> HttpResponse {
     reply::json(StatusCode::OK, &openapi::document())
 }

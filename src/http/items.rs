@@ -39,13 +39,17 @@ pub(super) struct Items {
     items: Vec<Json>,
 }
 
-#[derive(Serialize)]
-struct Count {
+/// How many items there are now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ItemCount {
     count: u64,
 }
 
-#[derive(Serialize)]
-struct Popped {
+/// The item that was taken back.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Popped {
+    /// As it was sent; `null` if there was none.
+    #[schema(value_type = Option<Object>)]
     item: Option<Json>,
 }
 
@@ -101,7 +105,7 @@ async fn change(
 
 fn answered(answer: Answer, target: &crate::router::Target) -> HttpResponse {
     match answer {
-        Answer::Items { count, .. } => reply::json(StatusCode::OK, &Count { count }),
+        Answer::Items { count, .. } => reply::json(StatusCode::OK, &ItemCount { count }),
         Answer::Popped(item) => {
             reply::json(StatusCode::OK, &Popped { item: item.map(|item| item.body) })
         }
@@ -112,7 +116,7 @@ fn answered(answer: Answer, target: &crate::router::Target) -> HttpResponse {
 /// Adds items at the end, all of them or none; creates the session if it is new.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/items", request_body = Items, params(("id" = String, Path)), tag = "items", operation_id = "addItems",
-    responses((status = 200, description = "`{count}`"))
+    responses((status = 200, body = ItemCount))
 )]
 pub(super) async fn add(
     Authenticated(caller): Authenticated,
@@ -131,7 +135,7 @@ pub(super) async fn add(
 /// Replaces all items at once.
 #[utoipa::path(
     put, path = "/v1/sessions/{id}/items", request_body = Items, params(("id" = String, Path)), tag = "items", operation_id = "replaceItems",
-    responses((status = 200, description = "`{count}`"))
+    responses((status = 200, body = ItemCount))
 )]
 pub(super) async fn replace(
     Authenticated(caller): Authenticated,
@@ -171,7 +175,7 @@ pub(super) async fn clear(
 /// Takes the newest item back.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/items/pop", params(("id" = String, Path)), tag = "items", operation_id = "popItem",
-    responses((status = 200, description = "`{item}`"))
+    responses((status = 200, body = Popped))
 )]
 pub(super) async fn pop(
     Authenticated(caller): Authenticated,
@@ -192,28 +196,37 @@ pub(super) struct Operation {
     /// Names the change: the same again has no second effect.
     operation_id: String,
     /// The change.
-    #[schema(value_type = Object)]
     transaction: Transaction,
 }
 
-#[derive(Deserialize)]
+/// `{type: append_items, items}` or `{type: replace_suffix, expectedSuffix, replacement}`
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Transaction {
+pub(super) struct Transaction {
+    /// `append_items` or `replace_suffix`.
     r#type: String,
+    /// To be added at the end.
+    #[schema(value_type = Option<Vec<Object>>)]
     items: Option<Vec<Json>>,
+    /// What the items must end with.
+    #[schema(value_type = Option<Vec<Object>>)]
     expected_suffix: Option<Vec<Json>>,
+    /// What takes its place.
+    #[schema(value_type = Option<Vec<Object>>)]
     replacement: Option<Vec<Json>>,
 }
 
-#[derive(Serialize)]
-struct Applied {
+/// Whether the change was made now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Applied {
+    /// False if it was made before.
     applied: bool,
 }
 
 /// Changes the items once for each operation id.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/items/transactions", request_body = Operation, params(("id" = String, Path)), tag = "items", operation_id = "changeItems",
-    responses((status = 200, description = "`{applied}`"), (status = 409))
+    responses((status = 200, body = Applied), (status = 409))
 )]
 pub(super) async fn transact(
     Authenticated(caller): Authenticated,

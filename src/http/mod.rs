@@ -18,6 +18,7 @@ mod items;
 mod messages;
 mod middleware;
 mod openapi;
+mod pages;
 mod query;
 mod reply;
 mod routes;

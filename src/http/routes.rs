@@ -18,6 +18,7 @@ use crate::http::health;
 use crate::http::items;
 use crate::http::messages;
 use crate::http::middleware::Pattern;
+use crate::http::pages;
 use crate::http::sessions;
 use crate::http::socket;
 use crate::http::turns;
@@ -66,6 +67,8 @@ macro_rules! ui_routes {
 /// Every route on one screen; of two that fit a request, the first.
 fn table() -> Vec<Endpoint> {
     let mut table = vec![
+        on("GET", "/", pages::index),
+        on("GET", "/docs/{name}", pages::read),
         on("GET", "/livez", health::live),
         on("GET", "/readyz", health::ready),
         on("GET", "/healthz", health::healthy),

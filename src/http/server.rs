@@ -16,6 +16,7 @@ use socket2::Socket;
 use socket2::TcpKeepalive;
 use socket2::Type;
 
+use crate::base::metric;
 use crate::http::error::ApiError;
 use crate::http::middleware;
 use crate::http::routes;
@@ -43,6 +44,22 @@ pub struct Server {
     pub done: tokio::task::JoinHandle<io::Result<()>>,
 }
 
+/// A connection that is counted while it is open.
+struct Connection;
+
+impl Connection {
+    fn open() -> Self {
+        metric::counters().connections.inc();
+        Self
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        metric::counters().connections.dec();
+    }
+}
+
 /// Starts to accept on `address` with `workers` threads.
 ///
 /// Socket options are set on the listener: connections inherit them.
@@ -68,6 +85,9 @@ pub fn bind(address: SocketAddr, workers: usize, router: Router) -> io::Result<S
             .app_data(path)
             .wrap(from_fn(middleware::watch))
             .configure(routes::routes)
+    })
+    .on_connect(|_, extensions| {
+        extensions.insert(Connection::open());
     })
     .workers(workers)
     .max_connections(connections)

@@ -41,6 +41,7 @@ use crate::http::guard::Verdict;
 use crate::http::query::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns::StartTurn;
+use crate::http::upgrade::Counted;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
@@ -158,6 +159,7 @@ impl Upgrade<'_> {
             controls: Throttle::new(limits.socket_controls_per_minute, now),
             strikes: 0,
             pending: FuturesOrdered::new(),
+            _counted: Counted::open(if absent_ok { "chat" } else { "native" }),
         };
         actix_web::rt::spawn(socket.run(stream, backlog));
         Ok(response)
@@ -185,6 +187,7 @@ struct Socket {
     strikes: u32,
     /// Commands on their way. Each is a task, so it goes on whatever becomes of the socket.
     pending: FuturesOrdered<JoinHandle<String>>,
+    _counted: Counted,
 }
 
 impl Socket {

@@ -86,10 +86,13 @@ impl StartTurn {
     }
 }
 
-#[derive(Serialize)]
+/// A turn that goes on by itself.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Accepted<'a> {
+pub(super) struct Accepted<'a> {
+    /// The turn.
     turn_id: &'a str,
+    /// The message that it writes.
     message_id: &'a str,
 }
 
@@ -105,7 +108,7 @@ pub(super) struct Answered {
 /// Lets the model answer.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/turns", request_body = StartTurn, params(("id" = String, Path)), tag = "turns", operation_id = "startTurn",
-    responses((status = 200, body = Answered), (status = 202, description = "`{turnId, messageId}`"), (status = "4XX", body = Problem))
+    responses((status = 200, body = Answered), (status = 202, body = Accepted<'static>), (status = "4XX", body = Problem))
 )]
 pub(super) async fn start(
     Authenticated(caller): Authenticated,
@@ -353,10 +356,25 @@ pub(super) struct Branch {
     message_count: u64,
 }
 
+/// What edits and new answers have replaced.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Branches {
+    /// The oldest first.
+    items: Vec<Branch>,
+}
+
+/// The messages of a branch.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BranchMessages<'a> {
+    /// The oldest first.
+    #[schema(value_type = Vec<Message>)]
+    items: &'a [Message],
+}
+
 /// Lists what edits and new answers have replaced.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/branches", params(("id" = String, Path)), tag = "turns", operation_id = "listBranches",
-    responses((status = 200, body = Vec<Branch>), (status = "4XX", body = Problem))
+    responses((status = 200, body = Branches), (status = "4XX", body = Problem))
 )]
 pub(super) async fn branches(
     Authenticated(caller): Authenticated,
@@ -368,7 +386,7 @@ pub(super) async fn branches(
         Answer::Branches(branches) => {
             let branch = |(id, from, message_count)| Branch { id, from, message_count };
             let items: Vec<Branch> = branches.into_iter().map(branch).collect();
-            Ok(reply::json(StatusCode::OK, &serde_json::json!({ "items": items })))
+            Ok(reply::json(StatusCode::OK, &Branches { items }))
         }
         other => Ok(reply::unexpected(&other)),
     }
@@ -377,7 +395,7 @@ pub(super) async fn branches(
 /// Reads the messages of a branch.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/branches/{branch}", params(("id" = String, Path), ("branch" = u64, Path)), tag = "turns", operation_id = "readBranch",
-    responses((status = 200, description = "`{items}`"), (status = "4XX", body = Problem))
+    responses((status = 200, body = BranchMessages<'static>), (status = "4XX", body = Problem))
 )]
 pub(super) async fn branch(
     Authenticated(caller): Authenticated,
@@ -388,7 +406,7 @@ pub(super) async fn branch(
     let target = router.target(&caller, &id)?;
     match router.ask(&target, Request::Query(Ask::Branch { branch, limit: PAGE_MAX })).await? {
         Answer::Page(page) => {
-            Ok(reply::json(StatusCode::OK, &serde_json::json!({ "items": page.page.messages })))
+            Ok(reply::json(StatusCode::OK, &BranchMessages { items: &page.page.messages }))
         }
         other => Ok(reply::unexpected(&other)),
     }

@@ -261,21 +261,25 @@ pub(super) async fn resume_v4(
 }
 
 /// `POST /api/chat/{id}/stop`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct StopRequest {
+pub(super) struct StopRequest {
+    /// The turn to stop; absent: whichever runs.
     active_stream_id: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Stopped {
+/// Whether something was stopped.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = UiStopped)]
+pub(super) struct Stopped {
+    /// False if nothing ran.
     stopped: bool,
 }
 
 /// Stops the answer that is being written; what it said is stored when this answers.
 #[utoipa::path(
-    post, path = "/api/chat/{id}/stop", params(("id" = String, Path)), tag = "ai-sdk", operation_id = "uiStop",
-    responses((status = 200, description = "`{stopped}`"))
+    post, path = "/api/chat/{id}/stop", request_body = StopRequest, params(("id" = String, Path)), tag = "ai-sdk", operation_id = "uiStop",
+    responses((status = 200, body = Stopped))
 )]
 pub(super) async fn stop(
     Authenticated(caller): Authenticated,
@@ -298,11 +302,17 @@ pub(super) async fn stop(
     Ok(response)
 }
 
-#[derive(Serialize)]
+/// The messages of a chat.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Messages {
+#[schema(as = UiMessages)]
+pub(super) struct Messages {
+    /// As `useChat` takes them, oldest first.
+    #[schema(value_type = Vec<Object>)]
     messages: Vec<UiMessage>,
+    /// Whether an answer is being written.
     active: bool,
+    /// Whether there are older ones.
     has_more: bool,
 }
 
@@ -321,7 +331,7 @@ pub(super) struct MessagesQuery {
 /// `hasMore`, there are older ones: read on with the id of the first as `before`.
 #[utoipa::path(
     get, path = "/api/chat/{id}/messages", params(("id" = String, Path), MessagesQuery), tag = "ai-sdk", operation_id = "uiMessages",
-    responses((status = 200, description = "`{messages, active, hasMore}`"))
+    responses((status = 200, body = Messages))
 )]
 pub(super) async fn messages(
     Authenticated(caller): Authenticated,

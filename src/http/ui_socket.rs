@@ -34,6 +34,7 @@ use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::Begun;
 use crate::http::ui;
+use crate::http::upgrade::Counted;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
 use crate::http::upgrade::upgrade;
@@ -83,7 +84,9 @@ pub(super) async fn open(
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
         let open = Rc::default();
         let socket = Socket { session, router, caller, open, frames, rate, strikes: 0 };
+        let counted = Counted::open("ui");
         socket.run(stream, waiting).await;
+        drop(counted);
     });
     Ok(response)
 }

@@ -6,11 +6,30 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web;
 use futures_util::FutureExt;
+use prometheus_client::metrics::gauge::Gauge;
 
+use crate::base::metric;
 use crate::http::error::ApiError;
 
 /// The sub-protocol of the native socket.
 const OWN_PROTOCOL: &str = "sessile.v1";
+/// A socket that is counted while it is open.
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    /// A socket that speaks `dialect`.
+    pub(super) fn open(dialect: &'static str) -> Self {
+        let gauge = metric::counters().sockets(dialect);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 /// The code with which a socket is closed after this error.
 pub(super) fn close_code(error: &actix_ws::ProtocolError) -> u16 {

@@ -9,6 +9,7 @@ use reqwest::Url;
 use reqwest::header::HeaderName;
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::secret::SecretSource;
 
@@ -19,7 +20,7 @@ const OWN_HEADERS: &[&str] =
 /// A value of a header or a parameter: a text, or the place of a secret, as `{ env = "NAME" }` or `{ file = "path" }`.
 ///
 /// `Debug` does not show it: a text may be a secret as well.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Given {
     /// As it is written in the settings.

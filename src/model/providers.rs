@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Extra;
 use crate::model::FailureKind;
@@ -31,8 +32,9 @@ const RESERVED: &[&str] =
 const CHOOSES: &[&str] = &["claude-cli", "echo", "opencode", "placeholder"];
 
 /// Settings of all providers. Keys are not among them: they come from the environment or from files of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = ModelSettings)]
 pub struct Settings {
     /// Who answers if nobody says, as `provider/model`. Default `echo`, which needs no key.
     pub default: String,
@@ -171,6 +173,11 @@ impl Providers {
 
     fn add(&mut self, provider: Arc<dyn Provider>) {
         self.by_name.insert(provider.name().to_owned(), provider);
+    }
+
+    /// The names of those that can be asked.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
     }
 
     /// What will not work as the settings are, for the operator: the default, and every provider that is set up. Whoever has

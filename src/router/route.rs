@@ -123,6 +123,13 @@ impl Router {
         self.node.epoch()
     }
 
+    /// Brings the metrics up to date that are read when somebody asks. Blocks on the disk, a little.
+    pub fn measure(&self) {
+        if let Err(error) = self.node.measure_disk() {
+            tracing::debug!("what the data takes of the disk is not known: {error}");
+        }
+    }
+
     /// Whether writes are possible.
     #[must_use]
     pub fn is_ready(&self) -> bool {

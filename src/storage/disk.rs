@@ -16,10 +16,44 @@ const RESERVE_PERCENT: u64 = 3;
 ///
 /// [`Error::Io`] when the system does not tell.
 pub fn is_full(path: &Path, reserve: Option<u64>) -> Result<bool, Error> {
-    let stat = rustix::fs::statvfs(path).map_err(std::io::Error::from);
-    let stat = stat.at(path, "does not say how much space is free")?;
-    let size = stat.f_blocks.saturating_mul(stat.f_frsize);
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let (size, free) = space(path)?;
     let reserve = reserve.unwrap_or_else(|| RESERVE_BYTES.min(size / 100 * RESERVE_PERCENT));
     Ok(free < reserve)
+}
+
+/// Size and free space of the file system of `path`, in bytes.
+fn space(path: &Path) -> Result<(u64, u64), Error> {
+    let stat = rustix::fs::statvfs(path).map_err(std::io::Error::from);
+    let stat = stat.at(path, "does not say how much space is free")?;
+    Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
+}
+
+/// What the data takes of its disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Free space, in bytes.
+    pub free_bytes: u64,
+    /// Segments of the journal.
+    pub segments_count: u64,
+    /// Their size, in bytes.
+    pub journal_bytes: u64,
+}
+
+/// What the data of `root`, with its journal in `journal`, takes of its disk.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the system does not tell.
+pub fn usage(root: &Path, journal: &Path) -> Result<Usage, Error> {
+    let (_, free_bytes) = space(root)?;
+    let mut usage = Usage { free_bytes, segments_count: 0, journal_bytes: 0 };
+    for entry in std::fs::read_dir(journal).at(journal, "cannot be listed")?.flatten() {
+        // One that was retired meanwhile takes nothing.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if entry.path().extension().is_some_and(|extension| extension == "seg") {
+            usage.segments_count += 1;
+            usage.journal_bytes += metadata.len();
+        }
+    }
+    Ok(usage)
 }

@@ -6,11 +6,12 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::base::secret::SecretSource;
 
 /// All tools of the server.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToolSettings {
     /// Tools that are HTTP calls, by name: letters, digits, `_` and `-`, at most 64.
@@ -20,12 +21,13 @@ pub struct ToolSettings {
 }
 
 /// A tool that is a signed HTTP call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpToolSettings {
     /// What the model is told about it.
     pub description: String,
     /// JSON Schema of its input. Default: any object.
+    #[schema(value_type = Object)]
     pub schema: Value,
     /// Where it is called; `http` or `https`.
     pub url: String,
@@ -54,7 +56,7 @@ impl Default for HttpToolSettings {
 }
 
 /// An MCP server: a program that is started (`command`), or an address (`url`).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct McpServerSettings {
     /// The program and its arguments; it speaks on its standard input and output.

@@ -84,6 +84,7 @@ pub const CODES: &[Code] = &[
         "Read the history again.",
     ),
     code("code_not_found", 404, "There is no such error code", "See docs/errors.md."),
+    code("document_not_found", 404, "There is no such document", "See / for those that there are."),
     code("route_not_found", 404, "There is nothing at this path", "See /openapi.json."),
     code("method_not_allowed", 405, "The path does not take this method", "See /openapi.json."),
     retry("body_timeout", 408, "The body came too slowly", "Send it in one go."),

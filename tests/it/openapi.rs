@@ -2,44 +2,12 @@
 
 use crate::support::Server;
 use crate::support::client::Client;
+use crate::support::clock::SOON;
+use crate::support::clock::eventually;
+use crate::support::socket::Socket;
 use serde_json::Value;
 use serde_json::json;
-
-/// Every route of the contract: method and path as the document writes it.
-const ROUTES: &[(&str, &str)] = &[
-    ("get", "/livez"),
-    ("get", "/readyz"),
-    ("get", "/healthz"),
-    ("get", "/version"),
-    ("get", "/metrics"),
-    ("get", "/openapi.json"),
-    ("get", "/problems/{}"),
-    ("post", "/v1/sessions"),
-    ("get", "/v1/sessions"),
-    ("get", "/v1/sessions/{}"),
-    ("patch", "/v1/sessions/{}"),
-    ("delete", "/v1/sessions/{}"),
-    ("post", "/v1/sessions/{}/messages"),
-    ("get", "/v1/sessions/{}/messages"),
-    ("get", "/v1/sessions/{}/messages/count"),
-    ("get", "/v1/sessions/{}/messages/{}"),
-    ("put", "/v1/sessions/{}/messages/{}/parts"),
-    ("delete", "/v1/sessions/{}/messages/{}"),
-    ("get", "/v1/sessions/{}/events"),
-    ("get", "/v1/sessions/{}/websocket"),
-    ("post", "/v1/conversations"),
-    ("get", "/v1/conversations/{}"),
-    ("post", "/v1/conversations/{}"),
-    ("delete", "/v1/conversations/{}"),
-    ("get", "/v1/conversations/{}/items"),
-    ("post", "/v1/conversations/{}/items"),
-    ("get", "/v1/conversations/{}/items/{}"),
-    ("delete", "/v1/conversations/{}/items/{}"),
-    ("post", "/chat/{}"),
-    ("get", "/chat/{}/messages"),
-    ("post", "/chat/{}/messages"),
-    ("get", "/chat/{}/websocket"),
-];
+use std::collections::BTreeSet;
 
 /// The method and path of every operation in the document, with parameter names left out.
 fn operations(document: &Value) -> Vec<(String, String)> {
@@ -84,7 +52,7 @@ async fn answers(client: &Client, method: &str, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_document_and_the_server_have_the_same_routes() {
+async fn the_server_has_the_routes_of_the_document() {
     let server = Server::start();
     let client = Client::new(&server);
     let document = client.get("/openapi.json").await.expect(200);
@@ -94,10 +62,6 @@ async fn the_document_and_the_server_have_the_same_routes() {
         Some("sessile")
     );
     let documented = operations(&document);
-    for (method, path) in ROUTES {
-        let listed = documented.iter().any(|(m, p)| (m.as_str(), p.as_str()) == (*method, *path));
-        assert!(listed, "{method} {path} is not in the document: {documented:?}");
-    }
     for (method, path) in &documented {
         assert!(answers(&client, method, path).await, "{method} {path} is documented only");
     }
@@ -163,7 +127,108 @@ async fn the_metrics_are_in_the_text_format() {
     }
     assert!(text.contains("# HELP sessile_") && text.contains("# TYPE sessile_"), "{text}");
     assert_eq!(client.awake().await, 1.0);
+    assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(!text.contains("\"s\""), "no session ids in labels: {text}");
     let problem = client.get("/metrics").with("origin", "http://evil.example").await;
     assert_eq!(problem.any_problem(&[403])["code"], json!("forbidden_origin"));
+}
+
+/// `name` and labels of each series but the buckets of histograms and the routes, which come with their first request.
+fn series(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let names = lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned());
+    names.filter(|series| !series.contains("_bucket{") && !series.contains("http_route")).collect()
+}
+
+#[tokio::test]
+async fn every_series_is_there_before_anything_happens() {
+    let server = Server::start();
+    let client = Client::new(&server);
+    let before = series(&client.get("/metrics").await.text(200));
+    for name in ["sessile_turns_total{provider=\"echo\"", "process_open_fds", "sessile_sockets{"] {
+        assert!(before.iter().any(|series| series.starts_with(name)), "{name}: {before:?}");
+    }
+    client.say("s", "x").await;
+    client.chat("s", "Hello").await;
+    client.post("/v1/sessions/s/messages", &json!({ "role": "nobody" })).await;
+    client.post("/v1/sessions/s/stop", &json!({})).await;
+    client.get("/v1/sessions/s/events?after=0&wait=1").await;
+    drop(Socket::open(&server, "/v1/sessions/s/websocket?after=0").await);
+    client.delete("/v1/sessions/s").await;
+    let after = series(&client.get("/metrics").await.text(200));
+    let late: Vec<_> = after.difference(&before).collect();
+    assert!(late.is_empty(), "add their labels to base/metric.rs: {late:?}");
+}
+
+#[tokio::test]
+async fn the_metrics_are_those_of_the_documentation() {
+    let server = Server::start();
+    let client = Client::new(&server);
+    // Routes are there from their first request on.
+    client.get("/livez").await.text(200);
+    let text = client.get("/metrics").await.text(200);
+    let served: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect();
+    let documented: BTreeSet<String> = include_str!("../../docs/operations.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name.starts_with("sessile_") || name.starts_with("process_"))
+        .collect();
+    assert_eq!(served, documented, "the table in docs/operations.md");
+}
+
+#[tokio::test]
+async fn connections_sockets_and_the_journal_are_measured() {
+    let server = Server::start();
+    let client = Client::new(&server);
+    client.say("s", "x").await;
+    let socket = Socket::open(&server, "/v1/sessions/s/websocket?after=0").await;
+    assert_eq!(client.metric("sessile_sockets", &["dialect=\"native\""]).await, Some(1.0));
+    assert!(client.metric("sessile_connections", &[]).await.unwrap() >= 2.0);
+    assert!(client.metric("sessile_journal_bytes", &[]).await.unwrap() >= 65_536.0);
+    assert!(client.metric("sessile_journal_segments", &[]).await.unwrap() >= 1.0);
+    assert!(client.metric("sessile_disk_free_bytes", &[]).await.unwrap() > 0.0);
+    drop(socket);
+    eventually(SOON, "the socket is gone", async || {
+        let open = client.metric("sessile_sockets", &["dialect=\"native\""]).await;
+        (open == Some(0.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_page_loads_nothing_and_leads_on() {
+    let server = Server::start();
+    let client = Client::new(&server);
+    let reply = client.get("/").await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.header("content-type").unwrap().starts_with("text/html"));
+    let policy = reply.header("content-security-policy").unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    let page = reply.text(200);
+    let address = server.base.strip_prefix("http://").unwrap();
+    for word in
+        [env!("CARGO_PKG_VERSION"), "echo", "dev mode", &format!("curl -N http://{address}/chat")]
+    {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    for foreign in ["<script", "src=", "@import", "url(", "https://"] {
+        assert!(!page.contains(foreign), "{foreign}: {page}");
+    }
+    let mut links = 0;
+    for link in page.split("href=\"").skip(1) {
+        let path = link.split('"').next().unwrap();
+        assert_eq!(client.get(path).await.status, 200, "{path}");
+        links += 1;
+    }
+    assert!(links >= 8, "{page}");
+    client.get("/docs/nothing").await.problem(404, "document_not_found");
 }

@@ -307,6 +307,26 @@ async fn a_file_of_a_newer_version_is_refused_and_both_versions_named() {
     assert_eq!(history.len(), 1, "untouched: it works again under its own version");
 }
 
+#[tokio::test]
+async fn health_asks_the_server_of_the_settings() {
+    let server = Server::start();
+    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let asked = run(&["health", "--listen", &address], &[]).await;
+    assert!(asked.status.success(), "{}", said(&asked));
+    let asked = run(&["health"], &[("SESSILE__HTTP__LISTEN", &address)]).await;
+    assert!(asked.status.success(), "{}", said(&asked));
+    drop(server);
+    let asked = run(&["health", "--listen", &address], &[]).await;
+    assert_eq!(asked.status.code(), Some(1), "{}", said(&asked));
+    assert!(said(&asked).contains(&address), "{}", said(&asked));
+}
+
+#[tokio::test]
+async fn in_a_container_it_says_who_can_reach_it() {
+    let server = Options::default().set("container", "oci").start();
+    assert!(server.log().contains("--network host"), "{}", server.log());
+}
+
 /// What the program says when it cannot start with this data folder; it ends with 1.
 async fn refused(data: &Path) -> String {
     let output = run(&["--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()], &[]).await;

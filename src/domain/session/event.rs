@@ -36,7 +36,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 9] = [
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
         Self::Message,
         Self::MessageParts,
         Self::PartDelta,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -22,8 +23,9 @@ use crate::model::lawful;
 use crate::model::retry::Patience;
 
 /// Settings of a provider that speaks the Messages API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = AnthropicSettings)]
 pub struct Settings {
     /// Address, without `/v1/messages`.
     pub base_url: String,
@@ -31,6 +33,7 @@ pub struct Settings {
     /// vendor's own, otherwise none.
     pub key_env: Option<String>,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// More headers of every request: a text, or `{ env = "NAME" }` or `{ file = "path" }` for a secret. Default none.
     pub headers: Givens,
@@ -43,12 +46,14 @@ pub struct Settings {
     /// Most tokens of an answer if nobody says; the API wants a number.
     pub max_tokens_count: u32,
     /// More fields of every request, as `{"thinking":{"type":"adaptive"}}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 
 /// How a key is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = AnthropicAuth)]
 pub enum Auth {
     /// In the header `x-api-key`.
     #[default]

@@ -5,18 +5,22 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::secret::SecretSource;
 
 /// How the CLI is run. Nothing of the server's own environment reaches it but what is named here.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClaudeCliSettings {
     /// The program: the native binary of the npm package, or a name that is searched for in `path`. Default `claude`.
+    #[schema(value_type = String)]
     pub program: PathBuf,
     /// Where each workspace gets a home folder of its own, named by a hash. Default `data/claude-cli`.
+    #[schema(value_type = String)]
     pub data: PathBuf,
     /// The project that all sessions work in; absent: an empty folder per session inside the workspace's home.
+    #[schema(value_type = Option<String>)]
     pub directory: Option<PathBuf>,
     /// The API key.
     pub key: SecretSource,
@@ -68,7 +72,7 @@ impl Default for ClaudeCliSettings {
 }
 
 /// What the agent may do without asking; nobody is there to be asked. Source: the CLI's `--permission-mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum PermissionMode {
     /// Read only.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -25,8 +26,9 @@ use crate::model::retry::Patience;
 pub(in crate::model) const NAME: &str = "openai-chat";
 
 /// Settings of a provider that speaks chat completions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = OpenAiChatSettings)]
 pub struct Settings {
     /// Address, without `/chat/completions`; it mostly ends in `/v1`.
     pub base_url: String,
@@ -34,6 +36,7 @@ pub struct Settings {
     /// `openai_chat` if `base_url` is OpenAI's own, otherwise none.
     pub key_env: Option<String>,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// More headers of every request: a text, or `{ env = "NAME" }` or `{ file = "path" }` for a secret. Default none.
     pub headers: Givens,
@@ -46,6 +49,7 @@ pub struct Settings {
     /// Whether its models take pictures. Where not, a sentence stands in the place of one. Default true.
     pub images: bool,
     /// More fields of every request, as `{"temperature":0.2}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Answer;
 use crate::model::ModelError;
@@ -21,8 +22,9 @@ use crate::model::openai_responses::stream::Stream;
 use crate::model::retry::Patience;
 
 /// Settings of a provider that speaks the Responses API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = OpenAiResponsesSettings)]
 pub struct Settings {
     /// Address, without `/responses`; it mostly ends in `/v1`.
     pub base_url: String,
@@ -30,6 +32,7 @@ pub struct Settings {
     /// vendor's own, otherwise none.
     pub key_env: Option<String>,
     /// File that holds the key, in place of `key_env`.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
     /// More headers of every request: a text, or `{ env = "NAME" }` or `{ file = "path" }` for a secret. Default none.
     pub headers: Givens,
@@ -38,6 +41,7 @@ pub struct Settings {
     /// Let the provider keep the answers. The conversation is sent whole every time, so nothing needs them.
     pub store: bool,
     /// More fields of every request, as `{"reasoning":{"effort":"low"}}`.
+    #[schema(value_type = Object)]
     pub extra: Extra,
 }
 

@@ -2,11 +2,12 @@
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::secret::SecretSource;
 
 /// Where the OpenCode server is and how the agent behaves there.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenCodeSettings {
     /// Address of the server. Default `http://127.0.0.1:4096`.
@@ -49,7 +50,7 @@ impl Default for OpenCodeSettings {
 }
 
 /// What the agent hears when it asks for permission.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PermissionReply {
     /// No.
@@ -62,7 +63,7 @@ pub enum PermissionReply {
 }
 
 /// A rule of a session: what happens to a kind of action whose object matches a pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PermissionRule {
     /// The kind of action, as `read`, `edit` or `bash`; `*` for all.
@@ -74,7 +75,7 @@ pub struct PermissionRule {
 }
 
 /// What a rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleAction {
     /// Do it.

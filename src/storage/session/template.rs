@@ -17,6 +17,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
     M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
     M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
+    M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
 ];
 
 /// The version that this program writes.
@@ -77,4 +78,27 @@ pub(super) fn bytes() -> Result<&'static [u8], Error> {
 /// Bytes 18 and 19 are the write and read version: 1 rollback journal, 2 WAL. Source: SQLite's file format, 1.3.
 pub(super) fn set_wal(bytes: &mut [u8]) {
     bytes[18..20].fill(2);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_find_messages_and_items_under_common_names() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let insert = "INSERT INTO item (sequence, id, body, message_id, created_at_ms) VALUES (1, 'i', '{}', NULL, 2500)";
+        connection.execute(insert, ()).unwrap();
+        let row = connection.query_row(
+            "SELECT id, item_data, sequence, created_at, session_id IS NULL FROM session_items",
+            (),
+            |row| {
+                let texts: (String, String) = (row.get(0)?, row.get(1)?);
+                let numbers: (i64, i64, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
+                Ok((texts, numbers))
+            },
+        );
+        assert_eq!(row.unwrap(), (("i".to_owned(), "{}".to_owned()), (1, 2, true)));
+    }
 }
