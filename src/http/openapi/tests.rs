@@ -110,13 +110,13 @@ fn every_event_of_the_log_has_a_schema() {
         json!({ "id": "t", "state": "running", "inputId": "m", "messageId": "n", "attempt": 1 });
     let frames = [
         json!({ "type": "message", "seq": 1, "message": message }),
-        json!({ "type": "message-parts", "seq": 2, "messageId": "m", "version": 2, "parts": [{ "type": "text" }] }),
+        json!({ "type": "message-parts", "seq": 2, "from": 1, "messageId": "m", "version": 2, "parts": [{ "type": "text" }] }),
         json!({ "type": "part-delta", "seq": 3, "messageId": "m", "part": 0, "offset": 0, "delta": "x" }),
         json!({ "type": "message-deleted", "seq": 4, "messageId": "m" }),
         json!({ "type": "session", "seq": 5, "session": { "title": "t", "metadata": {}, "deleted": true } }),
         json!({ "type": "turn", "seq": 6, "turn": turn }),
         json!({ "type": "part-update", "seq": 7, "messageId": "m", "part": 0, "fields": {} }),
-        json!({ "type": "branch", "seq": 8, "from": 2 }),
+        json!({ "type": "branch", "seq": 8, "firstSeq": 2 }),
         json!({ "type": "items", "seq": 9, "change": { "cutFrom": 1, "items": [{ "id": "i", "sequence": 1, "body": {}, "createdAtMs": 1 }] } }),
     ];
     let mut seen = BTreeSet::new();
