@@ -9,6 +9,7 @@ use crate::actor::job::Job;
 use crate::actor::job::Reply;
 use crate::base::clock;
 use crate::base::ids;
+use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::BATCH_BYTES_MAX;
@@ -355,7 +356,15 @@ fn answer_to_keep(
                 let turn = Json::of(turn).ok().as_ref().and_then(Object::read).unwrap_or_default();
                 (202, Some(turn.with("seq", seq).to_json().as_str().to_owned()))
             }
-            Answer::Items { count, .. } => (200, Some(format!("{{\"count\":{count}}}"))),
+            Answer::Items { count, .. } => {
+                let tried_with = idempotency.tried_with.as_ref().map(IdempotencyKey::as_str);
+                let answer = Object::default().with("count", count);
+                let answer = match tried_with {
+                    Some(key) => answer.with("triedWith", &key),
+                    None => answer,
+                };
+                (200, Some(answer.to_json().as_str().to_owned()))
+            }
             Answer::Popped(item) => {
                 let json = item.as_ref().map_or("null", |item| item.body.as_str());
                 (200, Some(format!("{{\"item\":{json}}}")))

@@ -100,7 +100,10 @@ fn end_quarantine(
         true => {
             file = file.into_file(folder)?;
             file.checkpoint()?;
-            folder.sync(&folder.session(hash))?;
+            folder.sync_all()?;
+            // The row only ever grows, and it may know more than is left.
+            shared.catalogue.note(Card::gone(key.clone()));
+            shared.catalogue.flush()?;
             note(shared, &file, file.next_timer_ms().unwrap_or(None));
         }
         false => shared.catalogue.note(Card::gone(key.clone())),

@@ -216,6 +216,13 @@ pub(super) struct Transaction {
     replacement: Option<Vec<Json>>,
 }
 
+/// What is kept of the request that made the change.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tried {
+    tried_with: Option<String>,
+}
+
 /// Whether the change was made now.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Applied {
@@ -235,7 +242,7 @@ pub(super) async fn transact(
     LargeBody(bytes): LargeBody,
     router: Data<Router>,
 ) -> Response {
-    let (target, keyed) = (router.target(&caller, &id)?, reply::key(&request)?.is_some());
+    let (target, tried_with) = (router.target(&caller, &id)?, reply::key(&request)?);
     let Operation { operation_id, transaction } = body::parse(&bytes)?;
     let operation_id = reply::name("operationId", operation_id)?;
     let Transaction { r#type: kind, items, expected_suffix, replacement } = transaction;
@@ -250,11 +257,20 @@ pub(super) async fn transact(
         }
     };
     let command = Command::ChangeItems(command);
-    let once = Idempotency::unordered(IdempotencyKey::step("operation", &operation_id), &command);
+    let operation = IdempotencyKey::step("operation", &operation_id);
+    let once = Idempotency {
+        tried_with: tried_with.clone(),
+        ..Idempotency::unordered(operation, &command)
+    };
     let (applied, replayed) = match router.ask(&target, Request::Command(command, Some(once))).await
     {
-        // The operation id says what is applied; a key asks for the first answer.
-        Ok(Answer::Replayed { .. }) => (keyed, true),
+        // Another request finds the operation done; the same one once more hears its first answer.
+        Ok(Answer::Replayed { json, .. }) => {
+            let first: Tried = serde_json::from_str(&json).unwrap_or_default();
+            let same =
+                tried_with.is_some_and(|key| first.tried_with.as_deref() == Some(key.as_str()));
+            (same, same)
+        }
         Ok(Answer::Items { .. }) => (true, false),
         Ok(other) => return Ok(reply::unexpected(&other)),
         Err(Error::KeyReused) => {
@@ -268,7 +284,7 @@ pub(super) async fn transact(
         Err(error) => return Err(error.into()),
     };
     let mut response = reply::json(StatusCode::OK, &Applied { applied });
-    if keyed && replayed {
+    if replayed {
         reply::mark_replayed(&mut response);
     }
     Ok(response)

@@ -332,8 +332,8 @@ impl Catalogue {
                 "SELECT * FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
-        let keys = statement.query_map(params![now_ms, limit], row::key_at);
-        keys.and_then(Iterator::collect).while_(doing)
+        let keys = statement.query_map(params![now_ms, limit], row::key_at).while_(doing)?;
+        Ok(keys.filter_map(whole).collect())
     }
 
     /// Sessions that somebody must see to at a start, since a turn ran in them or waited for its place.
@@ -346,9 +346,14 @@ impl Catalogue {
         let doing = "looking for sessions whose turns were cut off";
         let sql = "SELECT * FROM session WHERE unfinished = 1";
         let mut statement = reader.prepare(sql).while_(doing)?;
-        let keys = statement.query_map([], row::key_at);
-        keys.and_then(Iterator::collect).while_(doing)
+        let keys = statement.query_map([], row::key_at).while_(doing)?;
+        Ok(keys.filter_map(whole).collect())
     }
+}
+
+/// A row that is what was written; another one must not keep those behind it from being seen to.
+fn whole<T>(row: rusqlite::Result<T>) -> Option<T> {
+    row.inspect_err(|error| tracing::error!(error = %error, "a row of the list is damaged")).ok()
 }
 
 /// The catalogue as of one moment.

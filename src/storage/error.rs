@@ -220,9 +220,12 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                    Kind::Corrupt
-                }
+                // The statements are ours: one that SQLite does not understand meets a schema that is damaged.
+                Some(
+                    rusqlite::ErrorCode::DatabaseCorrupt
+                    | rusqlite::ErrorCode::NotADatabase
+                    | rusqlite::ErrorCode::Unknown,
+                ) => Kind::Corrupt,
                 // What was read is not of the type that the program wrote, or makes no sense to it.
                 None => Kind::Corrupt,
                 Some(_) => Kind::Unavailable,

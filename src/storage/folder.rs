@@ -211,7 +211,8 @@ impl Folder {
         remove(&self.session(hash), &["db", "db-wal", "db-shm", "new", "rebuilt"])
     }
 
-    /// Makes the session file at `path`, what SQLite put beside it, and their names durable.
+    /// Makes the session file at `path`, what SQLite put beside it, and their names durable. No connection of this process may
+    /// have it open: closing a descriptor of a file ends all locks on it (POSIX).
     ///
     /// # Errors
     ///
@@ -227,13 +228,26 @@ impl Folder {
         all.try_for_each(sync).while_("making a session file durable")
     }
 
+    /// Makes everything in the folder durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when that is not known.
+    pub fn sync_all(&self) -> Result<(), Error> {
+        let sync = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        sync.while_("making session files durable")
+    }
+
     /// The folders that session files are in.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when they cannot be listed.
     pub fn session_folders(&self) -> Result<Vec<PathBuf>, Error> {
-        list(&self.root.join("sessions"))
+        let mut folders = list(&self.root.join("sessions"))?;
+        // What else somebody puts there is none of ours.
+        folders.retain(|folder| folder.is_dir());
+        Ok(folders)
     }
 
     /// The session files in one of those folders.

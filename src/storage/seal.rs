@@ -56,17 +56,19 @@ pub(super) fn put(path: &Path) -> io::Result<()> {
 }
 
 /// Looks at the seal of the file at `path`.
+///
+/// One that somebody has open is not opened here: closing any descriptor of a file ends all locks that this process has
+/// on it (POSIX), those of SQLite's connections too.
 pub(super) fn look(path: &Path) -> io::Result<Seal> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let length = std::fs::metadata(path)?.len();
     if length > WHOLE_CHECK_BYTES_MAX {
         return Ok(Seal::Unknown);
     }
     // What is in the write-ahead log counts more than the file.
-    if length < HEADER_BYTES || has_log(path)? {
+    if length < HEADER_BYTES || has_log(path)? || path.with_extension("db-shm").try_exists()? {
         return Ok(Seal::Broken);
     }
-    let (sum, is) = sum(&file)?;
+    let (sum, is) = sum(&File::open(path)?)?;
     Ok(if sum == is { Seal::Fits } else { Seal::Broken })
 }
 

@@ -81,7 +81,10 @@ pub(super) fn verified<'row, const N: usize>(
     table: &'static str,
     row: &'row Row<'_>,
 ) -> rusqlite::Result<[ValueRef<'row>; N]> {
-    debug_assert!(row.as_ref().column_count() == N + 1, "the columns of `{table}`");
+    // A flipped bit in the schema is damage of every row.
+    if row.as_ref().column_count() != N + 1 {
+        return Err(damaged(table, "any".to_owned(), 0));
+    }
     let mut values = [ValueRef::Null; N];
     let mut sum = Sum::of(table);
     for (at, value) in values.iter_mut().enumerate() {
@@ -111,8 +114,12 @@ fn compare(table: &'static str, row: &Row<'_>, at: usize, sum: Sum) -> rusqlite:
         ValueRef::Text(key) => String::from_utf8_lossy(key).into_owned(),
         _ => "?".to_owned(),
     };
+    Err(damaged(table, row, at))
+}
+
+fn damaged(table: &'static str, row: String, at: usize) -> rusqlite::Error {
     let damage = RowDamage { table, row };
-    Err(rusqlite::Error::FromSqlConversionFailure(at, Type::Integer, Box::new(damage)))
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Integer, Box::new(damage))
 }
 
 /// Runs `sql`, which writes a row of `table`: `values` are all its columns, and the checksum is one parameter more.

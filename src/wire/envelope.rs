@@ -29,6 +29,8 @@ pub struct Idempotency {
     pub key: IdempotencyKey,
     /// Of what is wanted, however it was written and over whatever transport it came.
     pub request: [u8; 16],
+    /// The key of the try, where `key` names an operation that several requests may ask for.
+    pub tried_with: Option<IdempotencyKey>,
 }
 
 impl Idempotency {
@@ -36,7 +38,7 @@ impl Idempotency {
     #[must_use]
     pub fn new(key: IdempotencyKey, command: &Command) -> Self {
         let json = serde_json::to_vec(command).expect("commands are plain JSON");
-        Self { key, request: hash(&json) }
+        Self { key, request: hash(&json), tried_with: None }
     }
 
     /// The same, of a request that wants `more` as well.
@@ -51,7 +53,7 @@ impl Idempotency {
     #[must_use]
     pub fn unordered(key: IdempotencyKey, command: &Command) -> Self {
         let value = serde_json::to_value(command).expect("commands are plain JSON");
-        Self { key, request: hash(value.to_string().as_bytes()) }
+        Self { key, request: hash(value.to_string().as_bytes()), tried_with: None }
     }
 }
 

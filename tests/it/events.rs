@@ -229,10 +229,15 @@ async fn a_reply_grows_by_deltas_that_add_up_to_what_is_stored() {
     let content = texts[1..].join("\n");
     assert_eq!((&stored["id"], &stored["content"]), (&turn["messageId"], &json!(content)));
     let text = |text: &String| json!({ "type": "text", "content": text, "state": "complete" });
-    let parts = json!([{ "type": "step-start" }, text(&texts[1]), text(&texts[2])]);
+    assert_eq!(stored["parts"][0]["type"], "step-start", "{stored}");
+    let parts = json!([stored["parts"][0], text(&texts[1]), text(&texts[2])]);
     assert_eq!(stored["parts"], parts);
     assert_eq!((&stored["role"], &stored["turnId"]), (&json!("assistant"), &turn["id"]));
     let end = &log[log.len() - 1]["turn"];
     assert_eq!((&end["id"], &end["state"]), (&turn["id"], &json!("completed")));
+    // The step keeps the tokens that the provider told, for an answer that is cut off.
+    for tokens in ["inputTokens", "outputTokens"] {
+        assert_eq!(stored["parts"][0]["usage"][tokens], end["usage"][tokens], "{end}");
+    }
     assert_eq!(&client.history("s").await[1], stored);
 }

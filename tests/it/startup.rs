@@ -377,23 +377,26 @@ async fn what_is_wrong_with_the_folder_is_said_with_its_path_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_list_of_sessions_that_cannot_be_opened_is_not_thrown_away() {
+async fn a_list_of_sessions_that_cannot_be_used_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
+    let catalogue = dir.path().join("node.db");
     let mut server = Options::default().start_in(dir.path());
     Client::new(&server).say("s", "x").await;
-    server.signal("TERM");
-    assert_eq!(server.wait(), Some(0));
-    let catalogue = dir.path().join("node.db");
-    let newer = Connection::open_with_flags(&catalogue, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-    newer.execute_batch("PRAGMA user_version = 9173").unwrap();
-    drop(newer);
-    let text = refused(dir.path()).await;
-    assert!(text.contains(catalogue.to_str().unwrap()) && text.contains("9173"), "{text}");
-    std::fs::write(&catalogue, [0xa5; 8_192]).unwrap();
-    let server = Options::default().start_in(dir.path());
-    assert_eq!(Client::new(&server).history("s").await.len(), 1, "a damaged one is made anew");
-    let page = Client::new(&server).get("/v1/sessions").await.expect(200);
-    assert_eq!(page["items"][0]["id"], "s");
+    let newer = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let newer = Connection::open_with_flags(&catalogue, flags).unwrap();
+        newer.execute_batch("PRAGMA user_version = 9173").unwrap();
+    };
+    let garbage = || std::fs::write(&catalogue, [0xa5; 8_192]).unwrap();
+    for spoil in [&newer as &dyn Fn(), &garbage] {
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+        spoil();
+        server = Options::default().start_in(dir.path());
+        assert_eq!(Client::new(&server).history("s").await.len(), 1);
+        let page = Client::new(&server).get("/v1/sessions").await.expect(200);
+        assert_eq!(page["items"][0]["id"], "s");
+    }
 }
 
 #[tokio::test]

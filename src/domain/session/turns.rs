@@ -125,13 +125,8 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
 
 /// A turn that waited and runs again.
 fn next_attempt(turn: &Turn) -> Turn {
-    Turn {
-        state: TurnState::Running,
-        attempt: turn.attempt + 1,
-        finish_reason: None,
-        expires_at_ms: None,
-        ..turn.clone()
-    }
+    let (state, attempt) = (TurnState::Running, turn.attempt + 1);
+    Turn { state, attempt, finish_reason: None, expires_at_ms: None, ..turn.clone() }
 }
 
 /// Gives a session without a title the one of its first message.
