@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use actix::ActorFutureExt;
 use actix::AsyncContext;
 use actix::Context;
 use actix::WrapFuture;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::actor::cell::Cell;
 use crate::actor::cell::Checkpoint;
@@ -21,6 +23,7 @@ use crate::actor::wake;
 use crate::actor::wake::Found;
 use crate::base::clock;
 use crate::base::ids::KeyHash;
+use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::domain::session::Rejection;
 use crate::storage;
@@ -32,7 +35,8 @@ use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
-/// Longest time for opening a session's file.
+
+/// How long those wait who asked for a session whose file is being opened.
 const WAKE_MAX: Duration = Duration::from_secs(30);
 
 impl Shard {
@@ -67,14 +71,40 @@ impl Shard {
         let started = clock::instant();
         let shared = Arc::clone(&self.shared);
         let open = tokio::task::spawn_blocking(move || wake::open(&shared, &key));
-        let opened = tokio::time::timeout(WAKE_MAX, open);
-        ctx.spawn(opened.into_actor(self).map(move |result, shard, ctx| {
-            metric::counters().activation.observe(started.elapsed().as_secs_f64());
-            let slow = || storage::Error::FileCorrupt {
-                problem: "opening it took over 30 s or panicked".to_owned(),
-            };
-            let result = result.map_err(|_| slow()).and_then(|joined| joined.map_err(|_| slow()));
-            shard.woken(hash, result.and_then(|found| found), ctx);
+        self.await_opened(hash, started, open, ctx);
+    }
+
+    /// Takes the file when it is open. Who asked for it is refused after a while, but the thread that opens it is not
+    /// given up: another one beside it would only be slower.
+    fn await_opened(
+        &mut self,
+        hash: KeyHash,
+        started: Instant,
+        mut open: JoinHandle<Result<Found, storage::Error>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let opened = async move {
+            match tokio::time::timeout(WAKE_MAX, &mut open).await {
+                Ok(joined) => Ok(joined),
+                Err(_) => Err(open),
+            }
+        };
+        ctx.spawn(opened.into_actor(self).map(move |opened, shard, ctx| match opened {
+            Ok(joined) => {
+                metric::counters().activation.observe(started.elapsed().as_secs_f64());
+                let panicked = |_| storage::Error::FileCorrupt {
+                    problem: "opening it panicked; see the log".to_owned(),
+                };
+                shard.woken(hash, joined.map_err(panicked).and_then(|found| found), ctx);
+            }
+            Err(open) => {
+                if let Some(cell) = shard.cells.get_mut(&hash) {
+                    let seconds = started.elapsed().as_secs();
+                    tracing::warn!(session.id = %cell.key.id(), "opening session {:?} takes over {seconds} s", cell.key);
+                    cell.refuse_all(&Error::Overloaded(Limit::MailboxAge));
+                }
+                shard.await_opened(hash, started, open, ctx);
+            }
         }));
     }
 

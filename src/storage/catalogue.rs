@@ -36,6 +36,7 @@ use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::error::At;
+use crate::storage::schema;
 use crate::storage::seal;
 use crate::storage::seal::Seal;
 use crate::storage::sum;
@@ -430,15 +431,20 @@ fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
     if looks {
         row::structure(&connection)?;
     }
-    sum::add_function(&connection)?;
-    Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(|error| match error {
+    migrate(&mut connection)?;
+    if looks {
+        schema::check(&connection, &schema::made_by(migrate)?)?;
+        row::all(&connection)?;
+    }
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    sum::add_function(connection)?;
+    Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the catalogue", source: err }
         }
         other => Error::FileCorrupt { problem: other.to_string() },
-    })?;
-    if looks {
-        row::all(&connection)?;
-    }
-    Ok(connection)
+    })
 }

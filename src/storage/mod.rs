@@ -8,6 +8,7 @@ pub mod disk;
 mod error;
 pub mod folder;
 pub mod journal;
+mod schema;
 mod seal;
 pub mod session;
 mod sum;

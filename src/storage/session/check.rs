@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use rusqlite::Connection;
-use rusqlite::OpenFlags;
 
 use crate::base::Classify;
 use crate::base::Key;
@@ -11,6 +10,8 @@ use crate::base::Kind;
 use crate::domain::session::Head;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::schema;
+use crate::storage::schema::Object;
 use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 use crate::storage::session::read::Chain;
@@ -73,7 +74,7 @@ pub(super) fn rows(connection: &Connection, key: Option<&Key>) -> Result<Vec<Err
             None
         }
     };
-    findings.note(schema(connection))?;
+    findings.note(schema::check(connection, expected_schema()?))?;
     for (table, sql) in TABLES {
         findings.note(sums(connection, table, sql))?;
     }
@@ -104,43 +105,13 @@ impl Findings {
     }
 }
 
-/// Tables and indexes are those that this program makes; others beside them are nobody's business.
-fn schema(connection: &Connection) -> Result<(), Error> {
-    let doing = "reading the schema of a session file";
-    let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name = ?1";
-    let mut statement = connection.prepare(sql).while_(doing)?;
-    for wanted in expected_schema()? {
-        let is: Result<Vec<Object>, _> =
-            statement.query_map([&wanted.1], object).and_then(Iterator::collect);
-        if is.while_(doing)? != [wanted.clone()] {
-            let problem = format!("its schema has another `{}` than this program makes", wanted.1);
-            return Err(Error::FileCorrupt { problem });
-        }
-    }
-    Ok(())
-}
-
-/// Type, name, table and SQL of what is in a schema.
-type Object = (String, String, String, Option<String>);
-
-fn object(row: &rusqlite::Row<'_>) -> rusqlite::Result<Object> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-}
-
 fn expected_schema() -> Result<&'static [Object], Error> {
     static SCHEMA: OnceLock<Vec<Object>> = OnceLock::new();
     if let Some(schema) = SCHEMA.get() {
         return Ok(schema);
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let doing = "reading the schema of the template";
-    let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
-    template::migrate(&mut connection)?;
-    let schema = connection
-        .prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-        .and_then(|mut statement| statement.query_map([], object)?.collect())
-        .while_(doing)?;
-    Ok(SCHEMA.get_or_init(|| schema))
+    let made = schema::made_by(template::migrate)?;
+    Ok(SCHEMA.get_or_init(|| made))
 }
 
 /// Every row of `table` is what was written.
