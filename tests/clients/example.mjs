@@ -29,7 +29,11 @@ export function freshCopy(name) {
 }
 
 function environment(base, more) {
-  const own = { ...process.env, SESSILE_URL: base, PYTHONNOUSERSITE: '1', PIP_DISABLE_PIP_VERSION_CHECK: '1', ...more };
+  const own = {
+    ...process.env, SESSILE_URL: base, PYTHONNOUSERSITE: '1', PIP_DISABLE_PIP_VERSION_CHECK: '1',
+    NO_COLOR: '1', // With CI set, tools colour what they print even to a pipe, addresses included.
+    ...more,
+  };
   for (const name of FOREIGN) delete own[name];
   return own;
 }
