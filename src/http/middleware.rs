@@ -1,5 +1,9 @@
 //! What happens to every request: its name, who may send it from a browser, how long it took, how an error looks.
 
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
 use actix_web::Error;
 use actix_web::HttpResponse;
 use actix_web::body::BodySize;
@@ -59,13 +63,15 @@ pub(super) async fn watch(
     let (method, version) = (request.method().clone(), request.version());
     let id = request_id(request.headers());
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let refused = refusal(request.headers());
+    let refused = refusal(&method, request.headers(), origin.as_ref());
     let shown_to = origin.clone().filter(|_| refused.is_none());
     let mut response = if let Some(error) = refused {
         // Not `into_response`, which forgets the error.
         ServiceResponse::new(request.into_parts().0, HttpResponse::from_error(error))
-    } else if origin.is_some() && asks && method == Method::OPTIONS {
+    } else if origin.is_some()
+        && method == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
         let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         request.into_response(preflight_answer(wanted))
     } else {
@@ -107,13 +113,21 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain)
     };
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(is_fine);
-    given.map_or_else(ids::fresh, ToOwned::to_owned)
+    given.map_or_else(fresh_id, ToOwned::to_owned)
+}
+
+/// A name that no other request has: which process, and which of its requests.
+fn fresh_id() -> String {
+    static PROCESS: LazyLock<String> = LazyLock::new(|| ids::fresh().replace('-', ""));
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{count}", *PROCESS)
 }
 
 /// Why a request with these headers is not looked at.
-fn refusal(headers: &HeaderMap) -> Option<ApiError> {
+fn refusal(method: &Method, headers: &HeaderMap, origin: Option<&HeaderValue>) -> Option<ApiError> {
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-    if text(header::ORIGIN).is_some_and(|origin| !Origin::is_local(origin)) {
+    if origin.is_some_and(|origin| !Origin::is_local(origin.to_str().unwrap_or("?"))) {
         let detail =
             "this page may not use the server: it has no credentials and serves this machine only";
         return Some(ApiError::new("forbidden_origin", detail));
@@ -122,6 +136,9 @@ fn refusal(headers: &HeaderMap) -> Option<ApiError> {
         let detail =
             "the server has no credentials and answers to names of this machine only, as localhost";
         return Some(ApiError::new("forbidden_origin", detail));
+    }
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return None; // Whatever their headers say of a body, none is read.
     }
     let encoding = text(header::CONTENT_ENCODING).map(str::trim).unwrap_or_default();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {

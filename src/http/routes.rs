@@ -67,6 +67,9 @@ macro_rules! ui_routes {
 /// Every route on one screen; of two that fit a request, the first.
 fn table() -> Vec<Endpoint> {
     let mut table = vec![
+        // A path is compared with one after the other, so what is asked for most comes first.
+        on("POST", "/v1/sessions/{id}/messages", messages::add),
+        on("GET", "/v1/sessions/{id}/messages", messages::page),
         on("GET", "/", pages::index),
         on("GET", "/docs/{name}", pages::read),
         on("GET", "/livez", health::live),
@@ -81,8 +84,6 @@ fn table() -> Vec<Endpoint> {
         on("GET", "/v1/sessions/{id}", sessions::read),
         on("PATCH", "/v1/sessions/{id}", sessions::change),
         on("DELETE", "/v1/sessions/{id}", sessions::delete),
-        on("POST", "/v1/sessions/{id}/messages", messages::add),
-        on("GET", "/v1/sessions/{id}/messages", messages::page),
         on("GET", "/v1/sessions/{id}/messages/count", messages::count),
         on("GET", "/v1/sessions/{id}/messages/{mid}", messages::read),
         on("DELETE", "/v1/sessions/{id}/messages/{mid}", messages::delete),
