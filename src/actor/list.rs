@@ -33,6 +33,7 @@ use crate::storage;
 use crate::storage::catalogue::Card;
 use crate::storage::catalogue::ListCursor;
 use crate::storage::catalogue::Moment;
+use crate::storage::describe;
 use crate::storage::journal::Behind;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
@@ -82,7 +83,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Error::Reset`] when the catalogue cannot be read; [`Error::Starting`] while it is made anew; what a session
+    /// [`Error::Reset`] when the catalogue cannot be read; [`Error::Starting`] while it is made anew, as when a row of it
+    /// turns out to be damaged; what a session
     /// answers that could not be asked.
     pub async fn list(
         &self,
@@ -102,7 +104,7 @@ impl Node {
             join_all(self.shards.iter().map(Sender::note_all)).await;
             let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&workspace));
             let merge = move || {
-                let books = shared.journal.ledger().newest(&workspace, TOP, usize::MAX);
+                let books = shared.journal.ledger().newest(&workspace);
                 shared.catalogue.flush()?;
                 let lines = shared.catalogue.at_once(|rows| {
                     let page = Page { workspace: &workspace, behind, limit };
@@ -113,6 +115,15 @@ impl Node {
             let lines;
             (lines, asked) = match tokio::task::spawn_blocking(merge).await {
                 Ok(Ok(merged)) => merged,
+                Ok(Err(error)) if error.is_damage() => {
+                    // Without the damaged row it would lack a session.
+                    tracing::error!(
+                        "the list of sessions is damaged and made anew: {}",
+                        describe(&error)
+                    );
+                    self.complete.send_replace(false);
+                    return Err(Error::Starting);
+                }
                 Ok(Err(error)) => {
                     tracing::error!(error = %error, "listing sessions");
                     return Err(Error::Reset);

@@ -138,7 +138,7 @@ impl Node {
             caught_up: AtomicBool::new(false),
             options,
         });
-        wake::name_all(&shared)?;
+        wake::name_all(&shared);
         let shards = (0..shared.options.shards).map(|_| {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()

@@ -22,6 +22,7 @@ use crate::actor::node::Shared;
 use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;
+use crate::base::ids::KeyHash;
 use crate::base::metric;
 use crate::storage;
 use crate::storage::catalogue::Card;
@@ -93,6 +94,23 @@ impl Node {
         .await;
     }
 
+    /// Makes the list anew whenever it turns out to be damaged; runs as long as the process.
+    pub async fn keep_list(&self) {
+        let mut complete = self.complete.subscribe();
+        while complete.wait_for(|complete| *complete).await.is_ok()
+            && complete.wait_for(|complete| !*complete).await.is_ok()
+        {
+            let shared = Arc::clone(&self.shared);
+            match on_a_thread("mend-catalogue", move || shared.catalogue.mend()).await {
+                Some(Err(error)) => tracing::error!(
+                    "the list of sessions is damaged as a whole: restart the server, which makes it anew: {}",
+                    describe(&error)
+                ),
+                _ => self.fill_catalogue().await,
+            }
+        }
+    }
+
     /// Fills a catalogue that was made anew from the session files.
     async fn fill_catalogue(&self) {
         if *self.complete.borrow() {
@@ -155,12 +173,16 @@ fn fill(shared: &Shared, unreadable: &mpsc::Sender<Key>) -> Result<bool, storage
         }
         let mut keys = Vec::new();
         for path in shared.folder.sessions_in(&folder)? {
-            match storage::session::card(&path) {
-                Ok(card) => {
+            let hash = path.file_stem().and_then(|stem| KeyHash::parse(stem.to_str()?));
+            let claim = hash.and_then(|hash| shared.folder.try_claim(hash));
+            match storage::session::card(&path, claim.as_ref()) {
+                // Its actor is opening it, and notes it.
+                Ok(None) => {}
+                Ok(Some(card)) => {
                     keys.push(card.key.clone());
                     shared.catalogue.note_found(card);
                 }
-                Err(error) => unread(&path, &error, unreadable),
+                Err(error) => unread(&path, hash, &error, unreadable),
             }
         }
         shared.catalogue.flush()?;
@@ -178,11 +200,16 @@ fn fill(shared: &Shared, unreadable: &mpsc::Sender<Key>) -> Result<bool, storage
     Ok(true)
 }
 
-fn unread(path: &Path, error: &storage::Error, unreadable: &mpsc::Sender<Key>) {
-    match storage::session::owner(path) {
-        // Its actor says what is wrong with it, or migrates it.
-        Ok(key) => drop(unreadable.blocking_send(key)),
-        Err(_) => tracing::error!(
+fn unread(
+    path: &Path,
+    hash: Option<KeyHash>,
+    error: &storage::Error,
+    unreadable: &mpsc::Sender<Key>,
+) {
+    match hash.and_then(|hash| storage::session::owner(path, hash).ok()) {
+        // Its actor says what is wrong with it.
+        Some(key) => drop(unreadable.blocking_send(key)),
+        None => tracing::error!(
             "{} cannot be read and its session is not in the list: {}",
             path.display(),
             describe(error)

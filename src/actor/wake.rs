@@ -1,10 +1,11 @@
 //! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
 
+use std::panic;
+use std::panic::AssertUnwindSafe;
+
 use crate::actor::life::note;
 use crate::actor::node::Shared;
-use crate::base::Classify;
 use crate::base::Key;
-use crate::base::Kind;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
@@ -25,9 +26,11 @@ pub(super) enum Found {
 
 /// Finds the session `key`, brings its file up to date from the journal and verifies both.
 ///
-/// What the journal has of a session that cannot be opened is set aside, so that the journal can go on without it.
+/// What the journal has of a session that cannot be opened is set aside, whatever the reason, so that the journal can go
+/// on without it: it is read from there once the reason is gone.
 pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
+    let claim = folder.claim(hash);
     if folder.has(&folder.tombstone(hash))? {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
@@ -39,16 +42,22 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     if !is_pending && !folder.has(&folder.session(hash))? {
         return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
-    let found = bring_up(shared, key, known);
+    let panicked =
+        |_| Err(Error::FileCorrupt { problem: "opening it panicked; see the log".to_owned() });
+    let found = panic::catch_unwind(AssertUnwindSafe(|| bring_up(shared, key, known)));
+    let found = found.unwrap_or_else(panicked);
     if let Err(error) = &found
         && is_pending
-        && error.kind() == Kind::Corrupt
+        && !error.is_full()
     {
         journal.set_aside(hash, &describe(error)).unwrap_or_else(|error| {
             tracing::warn!(session.id = %key.id(), "session {key:?} keeps the journal: {}", describe(&error));
         });
     }
-    found
+    found.map(|found| match found {
+        Found::File(file) => Found::File(Box::new(file.claimed(claim))),
+        other => other,
+    })
 }
 
 fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
@@ -63,13 +72,21 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         other => other?,
     };
     file = file.keeping_deltas(shared.options.deltas_kept_ms);
-    let (pending, flaw) = journal.readable(hash, file.head().last_seq)?;
+    let (pending, mut flaw) = journal.readable(hash, file.head().last_seq)?;
     if let Some(flaw) = &flaw
         && !journal.accepts_damage()
     {
         return Err(Error::Flawed(Box::new(flaw.clone())));
     }
-    if replay(&mut file, &pending)? {
+    let deleted = match replay(&mut file, &pending) {
+        // What is missing was accepted when nothing said whose it is.
+        Err(Error::Gap { file, journal: first }) if journal.accepts_damage() => {
+            flaw = Some(Flaw::missing(file + 1, first - 1));
+            false
+        }
+        replayed => replayed?,
+    };
+    if deleted {
         drop(file);
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
@@ -148,9 +165,11 @@ fn repair(shared: &Shared, key: &Key, damage: Error, known: u64) -> Result<Sessi
 /// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
 /// lacks something or cannot be used, so that the session must wake.
 ///
-/// The file is checked as a whole, as [`open`] does, since the journal forgets then what could repair it.
+/// The file is checked as a whole, as [`open`] does, since the journal forgets then what could repair it. One that is in
+/// use is left to its actor.
 pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     let (folder, ledger, hash) = (&shared.folder, shared.journal.ledger(), key.hash());
+    let Some(claim) = folder.try_claim(hash) else { return Ok(false) };
     let Some(last_seq) = ledger.last_seq(hash) else { return Ok(true) };
     if shared.journal.is_set_aside(hash) {
         return Ok(false);
@@ -164,7 +183,7 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
         return Ok(false);
     }
     SessionFile::check(&path)?;
-    let card = session::card(&path)?;
+    let Some(card) = session::card(&path, Some(&claim))? else { return Ok(false) };
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     if card.key != *key || card.last_seq < last_seq.max(known) || card.unfinished {
         return Ok(false);
@@ -180,24 +199,21 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
 }
 
 /// Finds out whose the records are that do not say it any more. Those that nobody knows are set aside, under their hash.
-pub(super) fn name_all(shared: &Shared) -> Result<(), Error> {
+pub(super) fn name_all(shared: &Shared) {
     for hash in shared.journal.ledger().nameless() {
-        let path = shared.folder.session(hash);
-        let known = match shared.catalogue.key(hash)? {
-            Some(key) => Some(key),
-            None if shared.folder.has(&path)? => session::owner(&path).ok(),
-            None => None,
-        };
-        match known {
-            Some(key) => shared.journal.ledger().name(&key),
-            None => {
-                let reason = "its records cannot be read, and it has no file";
-                tracing::error!("the session with hash {hash} is quarantined: {reason}");
-                shared.journal.set_aside(hash, reason)?;
-            }
+        let listed = shared.catalogue.key(hash).ok().flatten();
+        let known = listed.or_else(|| session::owner(&shared.folder.session(hash), hash).ok());
+        if let Some(key) = known {
+            shared.journal.ledger().name(&key);
+            continue;
         }
+        let reason =
+            "its records cannot be read, and neither list nor file says which session it is";
+        tracing::error!("the session with hash {hash} is quarantined: {reason}");
+        shared.journal.set_aside(hash, reason).unwrap_or_else(|error| {
+            tracing::warn!("the session with hash {hash} keeps the journal: {}", describe(&error));
+        });
     }
-    Ok(())
 }
 
 /// Applies what the file lacks; true if the session ended in it.

@@ -86,7 +86,7 @@ async fn keep(node: Node) {
             node.housekeep().await;
         }
     };
-    tokio::join!(node.recover(), housekeeping);
+    tokio::join!(node.recover(), node.keep_list(), housekeeping);
 }
 
 fn or_cores(count: usize) -> usize {

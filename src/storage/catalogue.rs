@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use r2d2::Pool;
@@ -117,6 +119,8 @@ pub struct Catalogue {
     readers: Pool<SqliteConnectionManager>,
     writer: Mutex<Connection>,
     dirty: Mutex<HashMap<KeyHash, Card>>,
+    /// Whether something in it was not what was written: then no seal may say that it is.
+    suspect: AtomicBool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -180,7 +184,8 @@ impl Catalogue {
             .test_on_check_out(false)
             .build(manager)?;
         let (writer, dirty) = (Mutex::new(writer), Mutex::default());
-        Ok(Self { path: path.to_owned(), readers, writer, dirty })
+        let suspect = AtomicBool::new(false);
+        Ok(Self { path: path.to_owned(), readers, writer, dirty, suspect })
     }
 
     /// Whether every session file was noted since the catalogue was made.
@@ -189,8 +194,7 @@ impl Catalogue {
     ///
     /// [`Error::Sqlite`] when it cannot be read.
     pub fn is_complete(&self) -> Result<bool, Error> {
-        let sql = "SELECT complete FROM state";
-        locked(&self.writer).query_row(sql, [], |row| row.get(0)).while_("reading the catalogue")
+        is_complete(&locked(&self.writer))
     }
 
     /// Keeps that every session file was noted. What was noted is written first.
@@ -256,6 +260,16 @@ impl Catalogue {
         result
     }
 
+    /// Takes out the rows that are not what was written. What it lacks then must be found in the session files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when more than rows is damaged; the next start makes it anew.
+    pub fn mend(&self) -> Result<(), Error> {
+        self.suspect.store(true, Ordering::Release);
+        row::mend(&mut locked(&self.writer))
+    }
+
     /// Writes what was noted, and leaves one file with a seal: the next start need not look at it.
     ///
     /// # Errors
@@ -266,6 +280,9 @@ impl Catalogue {
         let writer = locked(&self.writer);
         let doing = "closing the catalogue";
         writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).while_(doing)?;
+        if self.suspect.load(Ordering::Acquire) {
+            return Ok(());
+        }
         seal::put(&self.path).while_(doing)
     }
 
@@ -436,7 +453,13 @@ fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
         schema::check(&connection, &schema::made_by(migrate)?)?;
         row::all(&connection)?;
     }
+    is_complete(&connection)?;
     Ok(connection)
+}
+
+fn is_complete(connection: &Connection) -> Result<bool, Error> {
+    let sql = "SELECT complete FROM state";
+    connection.query_row(sql, [], |row| row.get(0)).while_("reading the catalogue")
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Error> {

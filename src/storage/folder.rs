@@ -16,6 +16,8 @@ use std::process;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::claim::Claim;
+use crate::storage::claim::Claims;
 use crate::storage::error::At;
 
 /// The file of a session in the data folder `root`. Made of its hash alone: no character of an id reaches the file system.
@@ -45,6 +47,7 @@ pub fn lock(root: &Path) -> Result<Option<Option<File>>, Error> {
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    claims: Claims,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -87,7 +90,7 @@ impl Folder {
         }
         // For people who look who has it; on a full disk there is no number.
         drop(lock.set_len(0).and_then(|()| write!(lock, "{}", process::id())));
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root, claims: Claims::default(), _lock: lock })
     }
 
     /// The folder itself.
@@ -161,6 +164,18 @@ impl Folder {
     #[must_use]
     pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
         path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
+    /// Takes the file of a session for whoever opens it, once nobody else in this process has it. May block.
+    #[must_use]
+    pub fn claim(&self, hash: KeyHash) -> Claim {
+        self.claims.take(hash)
+    }
+
+    /// Takes the file of a session unless somebody in this process has it.
+    #[must_use]
+    pub fn try_claim(&self, hash: KeyHash) -> Option<Claim> {
+        self.claims.try_take(hash)
     }
 
     /// Whether there is a file at `path`.

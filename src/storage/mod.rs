@@ -4,6 +4,7 @@
 //! it. Nothing here awaits: callers choose the thread.
 
 pub mod catalogue;
+mod claim;
 pub mod disk;
 mod error;
 pub mod folder;

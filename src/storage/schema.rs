@@ -16,8 +16,8 @@ fn object(row: &Row<'_>) -> rusqlite::Result<Object> {
 }
 
 /// What `migrate` makes of an empty database.
-pub(super) fn made_by(
-    migrate: impl FnOnce(&mut Connection) -> Result<(), Error>,
+pub(super) fn made_by<T>(
+    migrate: impl FnOnce(&mut Connection) -> Result<T, Error>,
 ) -> Result<Vec<Object>, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let doing = "making an empty database";

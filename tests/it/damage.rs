@@ -2,6 +2,7 @@
 
 use crate::support::Server;
 use crate::support::client::Client;
+use crate::support::client::contents;
 use crate::support::client::messages;
 use crate::support::client::session;
 use crate::support::clock::SOON;
@@ -25,6 +26,14 @@ fn places(data: &Path, text: &str) -> Vec<(PathBuf, usize)> {
         Some((path, at))
     };
     entries.filter_map(|entry| place(entry.unwrap().path())).collect()
+}
+
+/// The file of the only session that has one.
+fn only_file(data: &Path) -> PathBuf {
+    let folders = std::fs::read_dir(data.join("sessions")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let mut files = files.map(|file| file.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == "db")).unwrap()
 }
 
 /// The parts of a record: any of them may be damaged.
@@ -169,4 +178,86 @@ async fn a_session_whose_file_has_the_events_needs_no_record_of_them() {
     assert_eq!(client.history("s").await, before);
     client.say("s", "s-fourth").await;
     assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_for_now_keeps_no_journal_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut server = options().start_in(&data);
+    let client = Client::new(&server);
+    client.say("shut", "shut-first").await;
+    client.all_asleep().await;
+    client.say("shut", "shut-second").await;
+    server.kill();
+    let file = only_file(&data);
+    let away = file.with_extension("away");
+    std::fs::rename(&file, &away).unwrap();
+    std::fs::create_dir(&file).unwrap();
+
+    let mut server = options().start_in(&data);
+    let client = Client::new(&server);
+    client.get(&messages("shut")).await.any_problem(&[503]);
+    client.say("well", "x").await;
+    eventually(3 * SOON, "the segment goes on without the session", async || {
+        places(&data, "shut-second").is_empty().then_some(())
+    })
+    .await;
+    server.kill();
+
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&away, &file).unwrap();
+    let mut server = options().start_in(&data);
+    let client = Client::new(&server);
+    assert_eq!(contents(&client.history("shut").await), ["shut-first", "shut-second"]);
+    client.say("shut", "shut-third").await;
+    server.kill();
+    let server = options().start_in(&data);
+    let history = Client::new(&server).history("shut").await;
+    assert_eq!(contents(&history), ["shut-first", "shut-second", "shut-third"]);
+    assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_the_list_is_made_anew_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut server = options().start_in(&data);
+    let client = Client::new(&server);
+    for name in ["a", "b", "c"] {
+        client.say(name, "x").await;
+        client.patch(&session(name), &json!({"title": format!("Title {name}")})).await.expect(200);
+    }
+    client.all_asleep().await;
+    let before = client.get("/v1/sessions").await.expect(200);
+    let list = rusqlite::Connection::open(data.join("node.db")).unwrap();
+    list.busy_timeout(SOON).unwrap();
+    let changed =
+        list.execute("UPDATE session SET title = 'wrong', last_seq = 1000 WHERE name = 'b'", ());
+    assert_eq!(changed.unwrap(), 1);
+    drop(list);
+    let after = eventually(3 * SOON, "the list is whole again", async || {
+        let reply = client.get("/v1/sessions").await;
+        if reply.status != 200 {
+            reply.any_problem(&[503]);
+            return None;
+        }
+        Some(reply.json())
+    })
+    .await;
+    assert_eq!(after, before);
+    assert!(server.log().contains("is damaged and made anew"), "{}", server.log());
+    client.say("b", "y").await;
+
+    // And where what the list says of itself is gone.
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let list = rusqlite::Connection::open(data.join("node.db")).unwrap();
+    assert_eq!(list.execute("DELETE FROM state", ()).unwrap(), 1);
+    drop(list);
+    let server = options().start_in(&data);
+    let items = Client::new(&server).get("/v1/sessions").await.expect(200);
+    assert_eq!(items["items"].as_array().unwrap().len(), 3);
 }

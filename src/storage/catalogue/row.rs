@@ -105,6 +105,28 @@ pub(super) fn all(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes every row that is not what was written, and notes that some sessions may be missing.
+pub(super) fn mend(writer: &mut Connection) -> Result<(), Error> {
+    let doing = "mending the catalogue";
+    let transaction = writer.transaction().while_(doing)?;
+    transaction.execute("UPDATE state SET complete = 0", []).while_(doing)?;
+    let mut damaged: Vec<Vec<u8>> = Vec::new();
+    {
+        let mut statement = transaction.prepare("SELECT * FROM session").while_(doing)?;
+        let mut rows = statement.query([]).while_(doing)?;
+        while let Some(row) = rows.next().while_(doing)? {
+            if card_at(row).is_err() {
+                damaged.push(row.get(0).while_(doing)?);
+            }
+        }
+    }
+    for hash in damaged {
+        let sql = "DELETE FROM session WHERE hash = ?1";
+        transaction.execute(sql, [hash]).while_(doing)?;
+    }
+    transaction.commit().while_(doing)
+}
+
 /// The session that a row of `SELECT * FROM session` is about.
 pub(super) fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
     card_at(row).map(|card| card.key)

@@ -25,14 +25,24 @@ pub struct Flaw {
     pub reason: String,
 }
 
+impl Flaw {
+    /// What became of events that no record holds any more.
+    #[must_use]
+    pub fn missing(first_seq: u64, last_seq: u64) -> Self {
+        let reason = "their records are missing".to_owned();
+        Self { segment: 0, offset: 0, bytes: 0, lsn: 0, first_seq, last_seq, reason }
+    }
+}
+
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, offset, first_seq, last_seq, reason, .. } = self;
+        let Self { segment, offset, bytes, first_seq, last_seq, reason, .. } = self;
         match first_seq == last_seq {
             true => write!(f, "event {first_seq}")?,
             false => write!(f, "events {first_seq} to {last_seq}")?,
         }
         match segment {
+            0 if *bytes == 0 => write!(f, " cannot be used: {reason}"),
             0 => {
                 write!(f, " cannot be used, at byte {offset} of its file in quarantine/: {reason}")
             }

@@ -141,6 +141,11 @@ impl Journal {
             for number in &found.unused {
                 fs::remove_file(segment::path(&options.dir, *number))?;
             }
+            for number in &found.unreadable {
+                // Its loss is accepted: it is evidence now, and the next start does not meet it again.
+                let path = segment::path(&options.dir, *number);
+                fs::rename(&path, path.with_extension("accepted"))?;
+            }
             // What was found may be shown, so it must be durable.
             found.segments.iter().try_for_each(|number| {
                 File::open(segment::path(&options.dir, *number))?.sync_data()

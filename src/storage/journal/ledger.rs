@@ -164,39 +164,23 @@ impl Ledger {
         found.into_iter().map(|(_, _, key)| key).collect()
     }
 
-    /// Sessions of `workspace` with such records, by the time of their last event, newest first, and then by hash:
-    /// those behind the place `after`, at most `max`.
+    /// Sessions of `workspace` with such records, by the time of their last event, newest first, and then by hash.
     #[must_use]
-    pub fn newest(&self, workspace: &str, after: (i64, KeyHash), max: usize) -> Vec<Behind> {
-        let order = |at_ms: i64, hash: KeyHash| (Reverse(at_ms), hash);
-        let after = order(after.0, after.1);
+    pub fn newest(&self, workspace: &str) -> Vec<Behind> {
         let books = self.books();
-        let mut found: Vec<(i64, KeyHash, u64, &Key)> = books
-            .pending
-            .iter()
-            .filter_map(|(hash, pending)| {
-                let (last, key) = (pending.places.last()?, pending.key.as_ref()?);
-                let behind = order(last.at_ms, *hash) > after;
-                (behind && key.workspace() == workspace).then_some((
-                    last.at_ms,
-                    *hash,
-                    last.last_seq,
-                    key,
-                ))
+        let behind = books.pending.values().filter_map(|pending| {
+            let (last, key) = (pending.places.last()?, pending.key.as_ref()?);
+            (key.workspace() == workspace).then(|| Behind {
+                key: key.clone(),
+                last_seq: last.last_seq,
+                at_ms: last.at_ms,
             })
-            .collect();
-        let place = |(at_ms, hash, ..): &(i64, KeyHash, u64, &Key)| order(*at_ms, *hash);
-        if found.len() > max {
-            found.select_nth_unstable_by_key(max, place);
-            found.truncate(max);
-        }
-        found.sort_unstable_by_key(place);
-        let behind = |(at_ms, _, last_seq, key): (i64, KeyHash, u64, &Key)| Behind {
-            key: key.clone(),
-            last_seq,
-            at_ms,
-        };
-        found.into_iter().map(behind).collect()
+        });
+        let mut found: Vec<_> = behind.collect();
+        // Writers wait for the books.
+        drop(books);
+        found.sort_unstable_by_key(|behind| (Reverse(behind.at_ms), behind.key.hash()));
+        found
     }
 
     /// How many sessions have such records.

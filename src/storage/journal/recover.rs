@@ -43,6 +43,8 @@ pub(super) struct Recovered {
     pub headless: Vec<u64>,
     /// Segments that were prepared and never used, or cut off while their first record was written.
     pub unused: Vec<u64>,
+    /// Segments of which nothing can be read.
+    pub unreadable: Vec<u64>,
     /// What is missing and nobody knows whose it is.
     pub damage: Vec<Damage>,
 }
@@ -61,6 +63,7 @@ pub(super) fn scan(dir: &Path, note: &mut dyn FnMut(u64, Noted)) -> io::Result<R
         segments: Vec::new(),
         headless: Vec::new(),
         unused: Vec::new(),
+        unreadable: Vec::new(),
         damage: Vec::new(),
     };
     let mut headers = Vec::new();
@@ -75,6 +78,7 @@ pub(super) fn scan(dir: &Path, note: &mut dyn FnMut(u64, Noted)) -> io::Result<R
             Begins::Nowhere => recovered.unused.push(number),
             Begins::Unreadable => {
                 recovered.next_segment = number + 1;
+                recovered.unreadable.push(number);
                 recovered.damage.push(Damage { segment: path, offset: 0, missing: (0, 1) });
             }
         }

@@ -427,3 +427,25 @@ fn a_journal_refuses_to_open_where_nothing_says_whose_the_records_were() {
         "the rest is read"
     );
 }
+
+#[test]
+fn a_segment_of_which_nothing_can_be_read_is_accepted_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = options(dir.path());
+    let (journal, _) = Journal::open(&options).expect("a new journal");
+    append(&journal, &session("s"), &["a", "b"]);
+    drop(journal);
+    let path = segment::path(&options.dir, 1);
+    let bytes = fs::metadata(&path).expect("a segment").len();
+    fs::write(&path, vec![0xff; usize::try_from(bytes).expect("small")]).expect("written");
+    let refused = Journal::open(&options).map(|_| ());
+    assert!(matches!(refused, Err(Error::JournalDamaged(_))), "{refused:?}");
+    let accepting = Options { damage: DamagePolicy::Accept, ..options.clone() };
+    let (journal, damage) = Journal::open(&accepting).expect("accepted");
+    assert_eq!(damage.len(), 1);
+    append(&journal, &session("t"), &["c"]);
+    drop(journal);
+    let (_, damage) = Journal::open(&options).expect("as before the damage");
+    assert_eq!(damage, []);
+    assert!(path.with_extension("accepted").exists(), "it is kept as evidence");
+}

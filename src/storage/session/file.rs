@@ -17,6 +17,7 @@ use crate::domain::session::Head;
 use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
+use crate::storage::claim::Claim;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
@@ -86,6 +87,8 @@ pub struct SessionFile {
     open: Option<OpenTransaction>,
     /// Whether the seal of the file does not fit any more.
     changed: bool,
+    // Last, so that the connection is closed before.
+    _claim: Option<Claim>,
 }
 
 impl SessionFile {
@@ -113,6 +116,7 @@ impl SessionFile {
             draft: None,
             deltas_kept_ms: compact::KEPT_MS,
             changed: false,
+            _claim: None,
         })
     }
 
@@ -123,10 +127,10 @@ impl SessionFile {
     /// Those of kind `Corrupt` for a file that is damaged, of another session or of a newer program; [`Error::Sqlite`]
     /// and [`Error::Io`] otherwise. The file is unchanged, but for whole migration steps.
     pub fn open(key: &Key, path: &Path) -> Result<Self, Error> {
-        let (connection, seal) = open_whole(path, Some(key))?;
+        let (connection, changed) = open_whole(path, Some(key))?;
         let head = read::head(&connection, key)?;
         let draft = draft::load(&connection, head.active_turn.as_ref())?;
-        let (key, changed) = (key.clone(), seal != Seal::Fits);
+        let key = key.clone();
         Ok(Self {
             connection,
             key,
@@ -137,6 +141,7 @@ impl SessionFile {
             draft,
             deltas_kept_ms: compact::KEPT_MS,
             changed,
+            _claim: None,
         })
     }
 
@@ -144,6 +149,13 @@ impl SessionFile {
     #[must_use]
     pub fn keeping_deltas(mut self, ms: u64) -> Self {
         self.deltas_kept_ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// The same, which nobody else in this process opens meanwhile.
+    #[must_use]
+    pub fn claimed(mut self, claim: Claim) -> Self {
+        self._claim = Some(claim);
         self
     }
 
@@ -403,20 +415,21 @@ impl SessionFile {
     }
 }
 
-/// Opens the database at `path` in the present schema. If it is not as it was closed, everything in it is checked.
-fn open_whole(path: &Path, key: Option<&Key>) -> Result<(Connection, Seal), Error> {
+/// Opens the database at `path` in the present schema; whether its seal does not fit any more. If it is not as it was
+/// closed, everything in it is checked.
+fn open_whole(path: &Path, key: Option<&Key>) -> Result<(Connection, bool), Error> {
     let seal = seal::look(path).while_("reading a session file")?;
     let mut connection = connect(path)?;
     if seal == Seal::Broken {
         check::structure(&connection)?;
     }
-    template::migrate(&mut connection)?;
+    let migrated = template::migrate(&mut connection)?;
     if seal == Seal::Broken
         && let Some(finding) = check::rows(&connection, key)?.into_iter().next()
     {
         return Err(finding);
     }
-    Ok((connection, seal))
+    Ok((connection, migrated || seal != Seal::Fits))
 }
 
 /// Opens the database at `path`, with what holds for every connection to a session file.

@@ -10,6 +10,7 @@ use rusqlite::types::FromSqlError;
 use rusqlite::types::ValueRef;
 
 use crate::base::Key;
+use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
@@ -29,6 +30,7 @@ use crate::domain::session::message_of;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
+use crate::storage::claim::Claim;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::chain;
 use crate::storage::session::SessionFile;
@@ -126,19 +128,24 @@ pub(super) fn head(connection: &Connection, key: &Key) -> Result<Head, Error> {
     Ok(head)
 }
 
-/// What the catalogue should know of the session in the file at `path`.
+/// What the catalogue should know of the session in the file at `path`; `None` of a file of an earlier version that
+/// somebody else has in use (no `claim`), who brings it up to date.
 ///
 /// # Errors
 ///
 /// [`Error::Sqlite`] when it cannot be read or is no session file; [`Error::RowCorrupt`] when it is damaged.
-pub fn card(path: &Path) -> Result<Card, Error> {
+pub fn card(path: &Path, claim: Option<&Claim>) -> Result<Option<Card>, Error> {
     let mut connection = file::connect(path)?;
-    template::migrate(&mut connection)?;
+    match claim {
+        Some(_) => drop(template::migrate(&mut connection)?),
+        None if template::version_of(&connection)? < template::version() => return Ok(None),
+        None => {}
+    }
     let (key, head) = meta(&connection)?;
     let active = turn::active(&connection)?;
     let runs = active.as_ref().is_some_and(|turn| turn.state.is_active());
     let unfinished = runs || turn::any_queued(&connection)?;
-    Ok(Card {
+    Ok(Some(Card {
         key,
         title: head.title,
         project_id: head.project_id,
@@ -152,18 +159,22 @@ pub fn card(path: &Path) -> Result<Card, Error> {
         item_count: head.item_count,
         unfinished,
         deleted: false,
-    })
+    }))
 }
 
-/// Whose file is at `path`; less is needed for that than for the rest.
+/// Whose file is at `path`, which is called after `hash`: that proves it, whatever else is damaged in it.
 ///
 /// # Errors
 ///
-/// [`Error::Sqlite`] when it is no session file, [`Error::RowCorrupt`] when it is damaged.
-pub fn owner(path: &Path) -> Result<Key, Error> {
-    let mut connection = file::connect(path)?;
-    template::migrate(&mut connection)?;
-    meta(&connection).map(|(key, _)| key)
+/// [`Error::Sqlite`] when it is no session file; [`Error::WrongFile`] when it does not say who has that hash.
+pub fn owner(path: &Path, hash: KeyHash) -> Result<Key, Error> {
+    let names = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (workspace, id): (String, String) = file::connect(path)?
+        .query_row("SELECT workspace, name FROM meta", [], names)
+        .while_("reading whose a session file is")?;
+    let name = |text: &str| Name::new(text).map_err(|_| Error::WrongFile);
+    let key = Key::session(&name(&workspace)?, &name(&id)?);
+    if key.hash() == hash { Ok(key) } else { Err(Error::WrongFile) }
 }
 
 /// A row of `event`.

@@ -32,27 +32,34 @@ pub(super) fn version_of(connection: &Connection) -> Result<i64, Error> {
         .while_("reading the schema version")
 }
 
-/// Brings a file to the present schema, step by step, each in a transaction of its own.
+/// Brings a file to the present schema, step by step, each in a transaction of its own; whether that changed it.
 ///
 /// # Errors
 ///
 /// [`Error::TooNew`] for a file of a newer program; [`Error::Sqlite`] when a step fails, the file then keeps the
 /// version before it.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     let (is, known) = (version_of(connection)?, version());
     if is > known {
         return Err(Error::TooNew { is, known });
     }
     if is == known {
-        return Ok(());
+        return Ok(false);
     }
     sum::add_function(connection)?;
+    let spill = |connection: &Connection, sql| {
+        connection.execute_batch(sql).while_("setting up a migration")
+    };
+    // A step rewrites whole tables: what does not fit the cache goes into the log, however large the file is.
+    spill(connection, "PRAGMA cache_spill = ON")?;
     Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the schema", source: err }
         }
         other => Error::FileCorrupt { problem: other.to_string() },
-    })
+    })?;
+    spill(connection, "PRAGMA cache_spill = OFF")?;
+    Ok(true)
 }
 
 /// The bytes of an empty session file in the present schema, made once per process.
