@@ -12,6 +12,9 @@ use crate::storage::While;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::describe;
 use crate::storage::folder;
+use crate::storage::journal;
+use crate::storage::journal::Aside;
+use crate::storage::journal::Damage;
 use crate::storage::session::SessionFile;
 
 /// What was found.
@@ -65,6 +68,7 @@ pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error>
     for path in sessions(root)? {
         one(root, &path, online, &mut report, print);
     }
+    journal(root, &mut report, print);
     let catalogue = root.join("node.db");
     if catalogue.try_exists().while_("looking for the list of sessions")? {
         report.add(list(&catalogue, print), "node.db", print);
@@ -177,6 +181,72 @@ fn is_named_after(path: &Path, hash: KeyHash) -> bool {
     let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { return true };
     let is_hash = stem.len() == 32 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
     !is_hash || stem == hash.to_string()
+}
+
+/// Checks the segments of the journal, and says which sessions are quarantined with records that were set aside.
+fn journal(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) {
+    let dir = root.join("journal");
+    let segments = match journal::check(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => {
+            let error = Error::Io { doing: "reading the journal", source };
+            report.add(Err(error), "journal", print);
+            Vec::new()
+        }
+        Ok(segments) => segments,
+    };
+    for segment in segments {
+        let place = segment.path.strip_prefix(root).unwrap_or(&segment.path).display().to_string();
+        let whose = |hash: KeyHash, key: Option<Key>| {
+            key.map_or_else(|| format!("the session with hash {hash}"), |key| format!("{key:?}"))
+        };
+        if !segment.has_header {
+            print(&format!("{place}: its header is damaged; what it said is known nevertheless"));
+        }
+        for (hash, key, reason) in segment.not_understood {
+            print(&format!("{place}: a record of {} cannot be used: {reason}", whose(hash, key)));
+        }
+        let is_whole = segment.has_header && segment.flaws.is_empty() && segment.damage.is_empty();
+        for (hash, key, flaw) in segment.flaws {
+            print(&format!(
+                "{place}: of {}, {flaw}\n    nothing is lost if the file of the session holds them; otherwise it alone \
+                 is refused",
+                whose(hash, key)
+            ));
+        }
+        for Damage { offset, missing, .. } in segment.damage {
+            print(&format!(
+                "{place}: from byte {offset} on {} records cannot be read, and nothing says whose they are\n    restore \
+                 it from a copy, or start the server with --accept-journal-damage to go on without them",
+                missing.1 - missing.0
+            ));
+        }
+        report.add(Ok(is_whole), &place, print);
+    }
+    match journal::set_aside(&root.join("quarantine")) {
+        Err(source) => {
+            let error = Error::Io { doing: "reading what was set aside", source };
+            report.add(Err(error), "quarantine", print);
+        }
+        Ok(aside) => {
+            for (hash, accepted, aside) in aside {
+                let key = aside.as_ref().and_then(Aside::key);
+                let whose = key.map_or_else(|| hash.to_string(), |key| format!("{key:?}"));
+                let reason =
+                    aside.map_or_else(|| "it cannot be read".to_owned(), |aside| aside.reason);
+                match accepted {
+                    true => print(&format!(
+                        "quarantine/{hash}.accepted: evidence of a loss of {whose}: {reason}"
+                    )),
+                    false => {
+                        let place = format!("quarantine/{hash}.records");
+                        print(&format!("{place}: {whose} is quarantined: {reason}"));
+                        report.add(Ok(false), &place, print);
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn list(path: &Path, print: &mut dyn FnMut(&str)) -> Result<bool, Error> {

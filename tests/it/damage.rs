@@ -11,6 +11,7 @@ use crate::support::server::Options;
 use serde_json::json;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn options() -> Options {
     Options::default().set("SESSILE__ACTOR__SLEEP_AFTER_MS", 100)
@@ -26,6 +27,14 @@ fn places(data: &Path, text: &str) -> Vec<(PathBuf, usize)> {
         Some((path, at))
     };
     entries.filter_map(|entry| place(entry.unwrap().path())).collect()
+}
+
+/// What `sessile verify` says of the folder.
+fn verify(data: &Path) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sessile"));
+    let output = command.arg("verify").arg("--data").arg(data).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
 
 /// The file of the only session that has one.
@@ -109,11 +118,21 @@ async fn a_damaged_record_quarantines_its_session_and_is_remembered_without_the_
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
     broken(&data, Part::Head).await;
+    let (code, text) = verify(&data);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("journal/000000000001.seg: of default/broken, event"), "{text}");
     let mut server = options().start_in(&data);
     check(&server, 3).await;
     Client::new(&server).say("well", "x").await;
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
+
+    let (code, text) = verify(&data);
+    assert_eq!(
+        (code, text.contains(".records: default/broken is quarantined")),
+        (1, true),
+        "{text}"
+    );
 
     // Its records keep no segment.
     let mut server = options().start_in(&data);

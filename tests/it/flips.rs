@@ -27,9 +27,10 @@ use sessile::storage::Folder;
 
 /// Of the flips of a run, so many of a hundred are tried with a server.
 const WITH_SERVER: usize = 33;
-/// Of the starts of a server, so many of a hundred have a flip in the list of sessions; the others have one in the files
-/// of each session.
-const IN_LIST: usize = 60;
+/// Of the starts of a server, so many of a hundred have a flip in the list of sessions.
+const IN_LIST: usize = 40;
+/// Of the others, so many of a hundred have one in the journal; the rest has one in the files of each session.
+const IN_JOURNAL: usize = 50;
 
 /// What the flips came to.
 #[derive(Default)]
@@ -68,6 +69,7 @@ fn no_flipped_bit_is_served_stops_a_start_or_costs_more_than_its_session() {
         copy_folder(&data, &copy);
         let tried = match chance.percent(IN_LIST) {
             true => vec![flip_in_list(&copy, &mut chance)],
+            false if chance.percent(IN_JOURNAL) => vec![flip_in_journal(&copy, &mut chance)],
             false => flip_in_sessions(&copy, &mut chance),
         };
         runtime.block_on(start_on(&copy, &told, &tried, &mut counts, seed));
@@ -175,6 +177,14 @@ fn flip_in_list(copy: &Path, chance: &mut Chance) -> Flip {
     Flip { what: "node.db", session: None, place: flip(&path, chance) }
 }
 
+fn flip_in_journal(copy: &Path, chance: &mut Chance) -> Flip {
+    let segments = fs::read_dir(copy.join("journal")).unwrap();
+    let mut segments: Vec<_> = segments.map(|segment| segment.unwrap().path()).collect();
+    segments.sort();
+    let segment = chance.of(&segments).clone();
+    Flip { what: "journal", session: None, place: flip(&segment, chance) }
+}
+
 /// Starts a server on the folder and compares everything that it serves.
 async fn start_on(
     copy: &Path,
@@ -226,6 +236,7 @@ async fn start_on(
             }
             Some(_) => Verdict::Harmless,
             None if log.contains("made anew from the session files") => Verdict::Repaired,
+            None if !refused.is_empty() => Verdict::Refused,
             None => Verdict::Harmless,
         };
         counts.add(flip.what, verdict);

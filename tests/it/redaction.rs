@@ -140,6 +140,49 @@ async fn nothing_of_a_deleted_message_is_left_on_disk() {
 }
 
 #[tokio::test]
+async fn a_deleted_message_takes_the_items_with_it_that_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options::default().set("SESSILE__ACTOR__SLEEP_AFTER_MS", 200);
+    let mut server = options().start_in(dir.path());
+    let client = Client::new(&server);
+    let path = format!("{}/items", session("s"));
+    let items = json!({ "items": [
+        { "role": "user", "content": "a question" },
+        { "role": "assistant", "content": "an answer" },
+        { "role": "user", "content": CANARY },
+        { "role": "assistant", "content": "kept" },
+    ] });
+    client.post(&path, &items).key("canary").await.expect(200);
+    let history = client.history("s").await;
+    let shown = history.iter().find(|message| message["content"] == CANARY).unwrap();
+    client.delete(&format!("{}/{}", messages("s"), shown["id"].as_str().unwrap())).await;
+    let left = client.get(&path).await.expect(200);
+    let texts: Vec<_> =
+        left["items"].as_array().unwrap().iter().map(|item| &item["content"]).collect();
+    assert_eq!(texts, ["a question", "an answer", "kept"], "{left}");
+    client.all_asleep().await;
+    eventually(2 * SOON, "no file holds the canary", async || {
+        holders(dir.path()).is_empty().then_some(())
+    })
+    .await;
+    let history = client.history("s").await;
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+
+    // What is left can be made anew from the log.
+    let files = std::fs::read_dir(dir.path().join("sessions")).unwrap();
+    let mut files = files.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let file = rusqlite::Connection::open(files.next().unwrap().unwrap().path()).unwrap();
+    assert_eq!(file.execute("DELETE FROM item WHERE sequence = 1", ()).unwrap(), 1);
+    drop(file);
+    let server = options().start_in(dir.path());
+    let client = Client::new(&server);
+    assert_eq!(client.get(&path).await.expect(200), left);
+    assert_eq!(client.history("s").await, history);
+    assert!(server.log().contains("was made anew from its log"), "{}", server.log());
+}
+
+#[tokio::test]
 async fn nothing_of_a_deleted_session_is_left_on_disk() {
     let (server, client) = server();
     store_canary(&client, "s").await;

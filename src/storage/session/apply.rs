@@ -1,6 +1,8 @@
 //! How events become rows. Applying cannot be refused: whatever the rules let happen has its place here.
 
 use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
 use rusqlite::ToSql;
 use rusqlite::params;
 
@@ -9,6 +11,7 @@ use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::domain::session::Event;
+use crate::domain::session::EventKind;
 use crate::domain::session::Head;
 use crate::domain::session::Message;
 use crate::domain::session::Status;
@@ -24,6 +27,9 @@ use crate::storage::session::read::EventRow;
 use crate::storage::session::read::sql_seq;
 use crate::storage::session::turn;
 use crate::storage::sum;
+
+/// More events than one command leads to.
+const COMMAND_EVENTS_MAX: u64 = 10_000;
 
 /// Writes the row of an event.
 fn put(connection: &Connection, sql: &'static str, row: &EventRow<&str>) -> rusqlite::Result<()> {
@@ -78,7 +84,11 @@ pub(super) fn project(
             draft::update_stored(connection, row.message.seq, *part, fields)?;
         }
         Event::PartDelta { .. } => {}
-        Event::MessageDeleted { message_id } => redact(connection, message_id, at_ms)?,
+        Event::MessageDeleted { message_id } => {
+            redact(connection, message_id, at_ms)?;
+            let gone = items::remove_shown_by(connection, message_id)?;
+            head.item_count = head.item_count.saturating_sub(gone as u64);
+        }
         Event::Session { title, project_id, metadata, settings, deleted } => {
             head.settings.clone_from(settings);
             head.title.clone_from(title);
@@ -151,13 +161,15 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
     row.message.version += 1;
     row.message.updated_at_ms = at_ms;
     row.update(connection)?;
-    // A message that was never changed is in one event only; of others every later event may speak.
+    // A message that was never changed is in one event only, and its items in the one before those of their messages;
+    // of others every later event may speak.
     let last = if edited { i64::MAX } else { sql_seq(seq) };
+    let first = items_before(connection, seq)?.unwrap_or_else(|| sql_seq(seq));
     let mut select = connection
         .prepare_cached("SELECT * FROM event WHERE seq BETWEEN ?1 AND ?2 AND instr(body, ?3) > 0")
         .while_(doing)?;
     let rows = select
-        .query_map(params![sql_seq(seq), last, serde_json::json!(id).to_string()], EventRow::at)
+        .query_map(params![first, last, serde_json::json!(id).to_string()], EventRow::at)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .while_(doing)?;
     for event in rows {
@@ -170,6 +182,19 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
         empty_answers(connection, event.seq)?;
     }
     Ok(())
+}
+
+/// The event with the items that messages up to event `seq` show, if it was carried out together with them.
+fn items_before(connection: &Connection, seq: u64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT seq, kind FROM event WHERE seq BETWEEN ?1 AND ?2 AND kind <> 'message' ORDER BY seq DESC LIMIT 1";
+    let first = seq.saturating_sub(COMMAND_EVENTS_MAX);
+    let is =
+        |row: &Row<'_>| Ok((row.get(0)?, row.get_ref(1)?.as_str()? == EventKind::Items.as_str()));
+    let before = connection
+        .prepare_cached(sql)
+        .and_then(|mut s| s.query_row(params![sql_seq(first), sql_seq(seq) - 1], is).optional())
+        .while_("looking for the items of a message")?;
+    Ok(before.and_then(|(seq, is_items): (i64, bool)| is_items.then_some(seq)))
 }
 
 /// Writes the row of an event that is there already.

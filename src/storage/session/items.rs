@@ -44,6 +44,14 @@ pub(super) fn project(
     Ok(())
 }
 
+/// Removes the items that message `id` shows; how many they were.
+pub(super) fn remove_shown_by(connection: &Connection, id: &str) -> Result<usize, Error> {
+    connection
+        .prepare_cached("DELETE FROM item WHERE message_id = ?1")
+        .and_then(|mut statement| statement.execute([id]))
+        .while_("removing the items of a message")
+}
+
 /// Reads and verifies a row of `SELECT * FROM item`.
 fn item_at(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
     let [sequence, id, body, message_id, _] = sum::verified("item", row)?;

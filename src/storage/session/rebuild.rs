@@ -12,7 +12,6 @@ use rusqlite::Connection;
 use crate::base::Key;
 use crate::base::limits::WHOLE_CHECK_BYTES_MAX;
 use crate::domain::session::Event;
-use crate::domain::session::EventKind;
 use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
@@ -113,10 +112,6 @@ impl SessionFile {
         let mut rows = statement.query([]).while_(doing)?;
         while let Some(row) = rows.next().while_(doing)? {
             let row = chain.take(row)?;
-            if row.redacted != 0 && row.kind == EventKind::Items {
-                let problem = format!("event {} no longer holds the items of the session", row.seq);
-                return Err(Error::FileCorrupt { problem });
-            }
             let event = Event::decode(row.kind, &row.body)?;
             self.take(&event, &row.borrowed())?;
         }

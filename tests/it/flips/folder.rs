@@ -12,6 +12,8 @@ use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
 use crate::support::server::Options;
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use serde_json::Value;
 use serde_json::json;
 
@@ -36,8 +38,17 @@ pub fn options() -> Options {
 /// Makes the folder; what a server answers on it.
 pub async fn make(data: &Path) -> Told {
     std::fs::create_dir(data).unwrap();
-    let mut server = options().start_in(data);
+    // The logs of these are compacted, those of the others are not.
+    let mut server = options().set("SESSILE__STORAGE__DELTAS_KEPT_MS", 0).start_in(data);
     fill(&Client::new(&server), "calm").await;
+    eventually(3 * SOON, "their logs are compacted", async || {
+        SESSIONS
+            .iter()
+            .filter(|name| name.starts_with("calm"))
+            .all(|n| is_compacted(data, n))
+            .then_some(())
+    })
+    .await;
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     let mut server = options().start_in(data);
@@ -69,6 +80,17 @@ pub async fn make(data: &Path) -> Told {
     drop(server);
     std::fs::remove_dir_all(whole).unwrap();
     told
+}
+
+/// Whether frames stand for the deltas in the log of session `name`, and no others are waited for.
+fn is_compacted(data: &Path, name: &str) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let Ok(file) = Connection::open_with_flags(session_file(data, name), flags) else {
+        return false;
+    };
+    let sql = "SELECT NOT EXISTS (SELECT * FROM timer WHERE kind = 'compact')
+                  AND EXISTS (SELECT * FROM event WHERE kind = 'message-parts' AND redacted > 0)";
+    file.query_row(sql, (), |row| row.get(0)) == Ok(true)
 }
 
 /// Fills the sessions whose names begin with `prefix`.
