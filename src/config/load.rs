@@ -10,7 +10,9 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::config::check;
 use crate::config::sections::LEVELS;
+use crate::config::tree::Node;
 use crate::config::tree::tree;
+use crate::config::tree::variable;
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,10 @@ pub fn read(
     }
     let layers = builder.build().map_err(Error::Value)?;
     let defaults = serde_json::to_value(Config::default()).expect("settings are plain values");
-    let problems = check::problems(&tree(), &layers.cache, &defaults);
+    let tree = tree();
+    let mut problems = check::problems(&tree, &layers.cache, &defaults);
+    let given = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    problems.extend(given.filter_map(|name| misspelt(&tree, &name)));
     if !problems.is_empty() {
         return Err(Error::Invalid(problems));
     }
@@ -106,6 +111,17 @@ pub fn read(
     let config: Config = layers.try_deserialize().map_err(Error::Value)?;
     validate(&config)?;
     Ok((config, given))
+}
+
+/// What is wrong with the environment variable `name`, which sets nothing and looks as if it should.
+fn misspelt(tree: &Node, name: &str) -> Option<String> {
+    let shape = |name: &str| name.replace("__", "_");
+    let looks = name.starts_with("SESSILE_") && !name.starts_with("SESSILE__");
+    let mut meant = tree.names("").into_iter().map(|path| variable(&path));
+    let meant = looks.then(|| meant.find(|variable| shape(variable) == shape(name)))??;
+    Some(format!(
+        "the environment variable {name} sets nothing: the setting is {meant}, with two underscores"
+    ))
 }
 
 /// An environment variable, for secrets that the settings name.
@@ -161,4 +177,21 @@ fn filter_problem(filter: &str) -> Option<String> {
     Some(format!(
         "log.filter: `{part}` is neither a level ({levels}) nor a part with its level, as `sessile::http=debug`"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_looks_like_a_setting_is_not_passed_over() {
+        let tree = tree();
+        for name in ["SESSILE_HTTP__LISTEN", "SESSILE_HTTP_LISTEN"] {
+            let told = misspelt(&tree, name).expect("a problem");
+            assert!(told.contains("SESSILE__HTTP__LISTEN"), "{told}");
+        }
+        for name in ["SESSILE__HTTP__LISTEN", "SESSILE_CONFIG", "SESSILE_OPENAI_KEY", "PATH"] {
+            assert_eq!(misspelt(&tree, name), None, "{name}");
+        }
+    }
 }

@@ -121,7 +121,7 @@ fn fresh_id() -> String {
     static PROCESS: LazyLock<String> = LazyLock::new(|| ids::fresh().replace('-', ""));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{}-{count}", *PROCESS)
+    [PROCESS.as_str(), "-", &count.to_string()].concat()
 }
 
 /// Why a request with these headers is not looked at.
