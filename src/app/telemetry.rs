@@ -19,6 +19,8 @@ pub fn init(log: &Log) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Nobody reads the log, or its disk is full: that is no reason to fail what was being logged.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && !plain);
     // A second start in the same process, as in tests, keeps the first.
     drop(match log.format {

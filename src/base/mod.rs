@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod process;
 pub mod secret;
 pub mod tls;
+pub mod told;
 mod vitals;
 
 pub use error::Classify;

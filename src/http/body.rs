@@ -19,6 +19,7 @@ use crate::base::json;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
+use crate::base::told;
 use crate::http::error::ApiError;
 use crate::http::history::LastMessage;
 use crate::http::history::Overflow;
@@ -200,9 +201,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
-    reader
-        .end()
-        .map_err(|error| ApiError::invalid(format!("the body is not acceptable: {error}")))?;
+        .map_err(|error| ApiError::invalid(told::at("the body", &error)))?;
+    reader.end().map_err(|error| ApiError::invalid(told::of("the body", &error)))?;
     Ok(value)
 }

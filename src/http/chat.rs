@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::base::limits::PAGE_DEFAULT;
 use crate::base::limits::PAGE_MAX;
+use crate::base::told;
 use crate::domain::session::Busy;
 use crate::domain::session::Command;
 use crate::domain::session::Input;
@@ -146,8 +147,7 @@ pub(super) async fn store(
     let target = router.target(&caller, &id)?;
     let NewChatMessage { role, content, parts } = body::parse(&bytes)?;
     let parts = parts.as_deref().map(parse_parts).transpose();
-    let parts =
-        parts.map_err(|error| ApiError::invalid(format!("`parts` is not acceptable: {error}")))?;
+    let parts = parts.map_err(|error| ApiError::invalid(told::of("`parts`", &error)))?;
     let parts = parts.unwrap_or_default();
     let message = NewMessage { id: None, role, content, parts, metadata: None };
     let request = reply::once(&http, Command::AddMessage(message))?;

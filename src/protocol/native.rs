@@ -8,6 +8,7 @@ use crate::base::ids::Name;
 use crate::base::json;
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::base::told;
 use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Message;
@@ -206,8 +207,10 @@ impl ClientFrame {
     ///
     /// [`BadFrame`] with the field that is wrong.
     pub fn parse(text: &str) -> Result<Self, BadFrame> {
-        let outline: Outline = serde_json::from_str(text)
-            .map_err(|error| BadFrame { client_id: None, problem: error.to_string() })?;
+        let outline: Outline = serde_json::from_str(text).map_err(|error| BadFrame {
+            client_id: None,
+            problem: told::of("the frame", &error),
+        })?;
         let Outline { r#type: name, client_id } = outline;
         let bad = |problem: String| BadFrame { client_id: client_id.clone(), problem };
         json::check_depth(text.as_bytes()).map_err(bad)?;
@@ -243,7 +246,7 @@ impl ClientFrame {
 
 fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(&mut json).map_err(|error| told::at("the frame", &error))
 }
 
 /// The frames of one turn, as server-sent events, up to its end.

@@ -100,10 +100,14 @@ async fn a_bad_message_is_refused_with_the_name_of_the_field() {
         (json!({ "role": "user", "content": "x", "metadata": [] }), "metadata"),
         (json!({ "role": "user", "content": "x", "id": "" }), "id"),
         (json!({ "role": "user", "content": "x", "id": "a\u{7}b" }), "id"),
+        // Nobody could read it: its path is that of the number of messages.
+        (json!({ "role": "user", "content": "x", "id": "count" }), "id"),
     ];
     for (body, field) in cases {
         let problem = client.post(&messages("s"), &body).await.problem(400, "invalid");
-        assert!(problem["detail"].as_str().unwrap().contains(field), "{field}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(field), "{field}: {problem}");
+        assert!(!detail.contains("struct") && !detail.contains("column"), "plain words: {detail}");
         assert_eq!(problem["retryable"], false, "{problem}");
     }
     client.get(&session("s")).await.problem(404, "session_not_found");

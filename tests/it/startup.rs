@@ -11,6 +11,11 @@ use crate::support::socket::Socket;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use serde_json::json;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -416,4 +421,35 @@ async fn what_is_wrong_with_the_configuration_file_is_said_with_its_path() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sessile"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.path().join("data"))
+        .env("SESSILE__LOG__FILTER", "debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `sessile 2>&1 | head`, or a log on a disk that is full.
+    drop(child.stderr.take());
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("sessile listening on http://").expect(&line).to_owned();
+    let ask = |path: &str| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(&address)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
+    };
+    let answers: Vec<_> = ["/livez", "/nothing", "/v1/sessions/none"].map(ask).into();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(lines, ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found", "HTTP/1.1 404 Not Found"]);
 }

@@ -297,6 +297,11 @@ pub(super) fn check_question(new: &NewMessage, limits: &Limits) -> Result<(), Re
 }
 
 fn check_around(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
+    if new.id.as_ref().is_some_and(|id| id.as_str() == "count") {
+        // A part of a path: `/messages/count` is how many there are.
+        let problem = "must not be `count`, by which the number of messages is asked for";
+        return Err(Rejection::Invalid { field: "id", problem });
+    }
     within(Limit::Content, new.content.len(), limits.content_bytes)?;
     check_metadata(new.metadata.as_ref(), limits)
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::base::told;
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -127,8 +128,9 @@ impl<'de> Deserialize<'de> for Part {
         if !json.is_object() {
             return Err(D::Error::custom("a part is an object with a `type`"));
         }
-        let shape: Shape<'_> = serde_json::from_str(json.as_str())
-            .map_err(|error| D::Error::custom(format!("a part needs a string `type`: {error}")))?;
+        let shape: Shape<'_> = serde_json::from_str(json.as_str()).map_err(|error| {
+            D::Error::custom(format!("a part needs a string `type`: {}", told::told(&error)))
+        })?;
         if let Some(state) = shape.state
             && !state.is_string()
         {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::base::told;
 use crate::protocol::ui::UiRequest;
 
 /// What a client sends.
@@ -68,11 +69,13 @@ impl SocketFrame {
     ///
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let outline: Outline = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let outline: Outline =
+            serde_json::from_str(text).map_err(|error| told::of("the frame", &error))?;
         let Outline { r#type: kind, request_id, id, headers } = outline;
         match kind.as_str() {
             "send" => {
-                let request = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                let request =
+                    serde_json::from_str(text).map_err(|error| told::of("the frame", &error))?;
                 let key = header(headers.as_ref(), "Idempotency-Key");
                 Ok(Self::Send { request_id, request: Box::new(request), key })
             }

@@ -70,6 +70,18 @@ fn a_good_history_has_no_violation() {
 }
 
 #[test]
+fn a_frame_may_stand_for_several() {
+    let mut history = good();
+    let next = log(&mut history).len() + 1;
+    log(&mut history).push(json!({ "type": "message-parts", "from": next, "seq": next + 2 }));
+    log(&mut history).push(json!({ "type": "turn", "seq": next + 3 }));
+    assert_eq!(kinds(&history), []);
+    planted(Kind::Hole, |history| {
+        log(history).push(json!({ "type": "message-parts", "from": next + 1, "seq": next + 2 }));
+    });
+}
+
+#[test]
 fn a_lost_ack_is_named() {
     planted(Kind::Lost, |history| log(history).truncate(6));
     planted(Kind::Lost, |history| history.logs.clear());
