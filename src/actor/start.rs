@@ -182,7 +182,11 @@ fn fill(shared: &Shared, unreadable: &mpsc::Sender<Key>) -> Result<bool, storage
                     keys.push(card.key.clone());
                     shared.catalogue.note_found(card);
                 }
-                Err(error) => unread(&path, hash, &error, unreadable),
+                Err(error) => {
+                    // Its actor needs the file.
+                    drop(claim);
+                    unread(&path, hash, &error, unreadable);
+                }
             }
         }
         shared.catalogue.flush()?;

@@ -85,8 +85,7 @@ pub(super) fn project(
         }
         Event::PartDelta { .. } => {}
         Event::MessageDeleted { message_id } => {
-            redact(connection, message_id, at_ms)?;
-            let gone = items::remove_shown_by(connection, message_id)?;
+            let gone = redact(connection, message_id, at_ms)?;
             head.item_count = head.item_count.saturating_sub(gone as u64);
         }
         Event::Session { title, project_id, metadata, settings, deleted } => {
@@ -148,8 +147,8 @@ fn finish_message(connection: &Connection, message: &Message) -> Result<(), Erro
     row.update(connection)
 }
 
-/// Takes the content of a message out of every row that holds it; its places in both orders stay.
-fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
+/// Takes the content of a message out of every row that holds it; its places in both orders stay. How many items went.
+fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<usize, Error> {
     let doing = "redacting a message";
     let mut row = called(connection, id)?;
     let (seq, edited) = (row.message.seq, row.message.version > 1);
@@ -172,16 +171,22 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
         .query_map(params![first, last, serde_json::json!(id).to_string()], EventRow::at)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .while_(doing)?;
-    for event in rows {
-        let Some(emptied) = emptied(Event::decode(event.kind, &event.body)?, id, at_ms) else {
+    let mut gone = 0;
+    for row in rows {
+        let event = Event::decode(row.kind, &row.body)?;
+        if let Event::Items(change) = &event {
+            let shown = change.items.iter().filter(|item| item.message_id.as_deref() == Some(id));
+            gone += items::remove(connection, shown.map(|item| item.sequence), id)?;
+        }
+        let Some(emptied) = emptied(event, id, at_ms) else {
             continue;
         };
-        let body = emptied.encode(event.seq);
-        let redacted = event.redacted.max(1);
-        rewrite(connection, &EventRow { body: &body, redacted, ..event.borrowed() })?;
-        empty_answers(connection, event.seq)?;
+        let body = emptied.encode(row.seq);
+        let redacted = row.redacted.max(1);
+        rewrite(connection, &EventRow { body: &body, redacted, ..row.borrowed() })?;
+        empty_answers(connection, row.seq)?;
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// The event with the items that messages up to event `seq` show, if it was carried out together with them.

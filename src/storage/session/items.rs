@@ -44,12 +44,20 @@ pub(super) fn project(
     Ok(())
 }
 
-/// Removes the items that message `id` shows; how many they were.
-pub(super) fn remove_shown_by(connection: &Connection, id: &str) -> Result<usize, Error> {
-    connection
-        .prepare_cached("DELETE FROM item WHERE message_id = ?1")
-        .and_then(|mut statement| statement.execute([id]))
-        .while_("removing the items of a message")
+/// Removes those of the items at `sequences` that message `id` shows still; how many they were.
+pub(super) fn remove(
+    connection: &Connection,
+    sequences: impl Iterator<Item = u64>,
+    id: &str,
+) -> Result<usize, Error> {
+    let mut gone = 0;
+    for sequence in sequences {
+        gone += connection
+            .prepare_cached("DELETE FROM item WHERE sequence = ?1 AND message_id = ?2")
+            .and_then(|mut statement| statement.execute(params![sql_seq(sequence), id]))
+            .while_("removing the items of a message")?;
+    }
+    Ok(gone)
 }
 
 /// Reads and verifies a row of `SELECT * FROM item`.
