@@ -414,8 +414,8 @@ fn query_file(
             }
             None => return Ok(Err(Rejection::MessageNotFound.into())),
         },
-        Query::Transcript { until, draft } => {
-            Answer::Transcript(file.transcript(&until, &draft, rules.limits.history_bytes)?)
+        Query::Transcript { until, draft, bytes } => {
+            Answer::Transcript(file.transcript(&until, &draft, bytes)?)
         }
         Query::Branches => Answer::Branches(file.branches()?),
         Query::Branch { branch, limit } => {

@@ -45,7 +45,7 @@ pub struct Limits {
     pub body_total_ms: u64,
     /// Longest text of a message, in bytes. Default 128 KiB.
     pub content_bytes: usize,
-    /// Most parts of a message. Default 256.
+    /// Most parts of a message that a client sends. Default 256.
     pub parts_count: usize,
     /// Largest part, in bytes. Default 256 KiB.
     pub part_bytes: usize,
@@ -95,13 +95,15 @@ pub struct Limits {
     pub item_bytes: usize,
     /// Longest text of one part that a model writes, in bytes. Default 8 MiB.
     pub answer_bytes: usize,
+    /// Most parts of an answer; an agent that works for an hour makes hundreds. Default 4,096.
+    pub answer_parts_count: usize,
     /// Bytes of the conversation that a model is given, the newest messages first. Default 4 MiB.
     pub history_bytes: usize,
     /// Calls of the model in one turn. Default 5.
     pub turn_steps_count: u32,
     /// Longest turn, in milliseconds. Default 10 min.
     pub turn_ms: u64,
-    /// Longest time in which a turn writes nothing, in milliseconds. Default 5 min.
+    /// Longest time in which a turn writes nothing, or its model sends nothing, in milliseconds. Default 5 min.
     pub turn_no_progress_ms: u64,
     /// How often a turn that was cut off before it wrote anything is begun again. Default 0.
     pub turn_retries_count: u32,
@@ -140,6 +142,7 @@ impl Default for Limits {
             file_bytes: 4 << 20,
             item_bytes: 2 << 20,
             answer_bytes: 8 << 20,
+            answer_parts_count: 4_096,
             history_bytes: 4 << 20,
             turn_steps_count: 5,
             turn_ms: 600_000,

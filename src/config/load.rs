@@ -149,6 +149,7 @@ fn validate(config: &Config) -> Result<(), Error> {
         (limits.content_bytes <= 1 << 20, "limits.content_bytes must be at most 1048576"),
         (limits.part_bytes <= 1 << 20, "limits.part_bytes must be at most 1048576"),
         (limits.parts_count <= 1_024, "limits.parts_count must be at most 1024"),
+        (limits.answer_parts_count <= 16_384, "limits.answer_parts_count must be at most 16384"),
         (limits.socket_frame_bytes <= 1 << 20, "limits.socket_frame_bytes must be at most 1048576"),
         (limits.turn_body_bytes <= 64 << 20, "limits.turn_body_bytes must be at most 67108864"),
         (limits.turn_steps_count > 0, "limits.turn_steps_count must be at least 1"),

@@ -36,7 +36,6 @@ pub(crate) fn request(
         system: system.map(str::to_owned),
         messages,
         tools: tools.iter().map(tool).collect(),
-        max_tokens: None,
         resume: None,
         bounds: Bounds::default(),
     }

@@ -119,6 +119,19 @@ impl Complaint {
         code == Some("enforced_spend_limit_reached")
     }
 
+    /// Whether it says that the conversation is longer than the model takes.
+    pub(super) fn is_too_long(&self) -> bool {
+        let code = match &self.code {
+            Some(Code::Word(word)) => Some(word.as_str()),
+            Some(Code::Number(_)) | None => None,
+        };
+        [code, self.kind.as_deref()]
+            .into_iter()
+            .flatten()
+            .any(|word| kind_of_word(word) == FailureKind::TooLong)
+            || self.message.as_deref().is_some_and(tells_too_long)
+    }
+
     /// In words, as the provider put it.
     pub(super) fn words(&self) -> &str {
         let code = match &self.code {
@@ -130,6 +143,9 @@ impl Complaint {
 
     /// As an error of an answer that had begun.
     pub(super) fn into_error(self) -> ModelError {
+        if self.is_too_long() {
+            return ModelError::new(FailureKind::TooLong, self.words());
+        }
         let kind = match &self.code {
             Some(Code::Number(status)) => kind_of_status(*status),
             Some(Code::Word(word)) => kind_of_word(word),
@@ -165,13 +181,32 @@ fn kind_of_word(word: &str) -> FailureKind {
         | "vector_store_timeout" => FailureKind::Unavailable,
         "invalid_request_error"
         | "not_found_error"
-        | "request_too_large"
         | "conflict_error"
-        | "context_length_exceeded"
         | "invalid_prompt"
         | "model_not_found" => FailureKind::Request,
+        "context_length_exceeded" | "exceed_context_size_error" | "request_too_large" => {
+            FailureKind::TooLong
+        }
         _ => FailureKind::Other,
     }
+}
+
+/// Whether an error's words say that a conversation is too long. Most servers have no code for it. The words are those of
+/// OpenAI, Anthropic, Gemini, xAI, Mistral, Groq, `OpenRouter`, vLLM, llama.cpp and LM Studio.
+fn tells_too_long(words: &str) -> bool {
+    const SIGNS: &[&str] = &[
+        "context length",
+        "context limit",
+        "context size",
+        "context window",
+        "input token count",
+        "prompt is too long",
+        "prompt length",
+        "reduce the length of the messages",
+        "request too large for model",
+    ];
+    let words = words.to_ascii_lowercase();
+    SIGNS.iter().any(|sign| words.contains(sign))
 }
 
 /// What an error is, by its HTTP status.
@@ -218,6 +253,19 @@ mod tests {
         check(r#"{"message":"Odd","error":null}"#, Some((Other, "Odd")));
         check(r#"{"error":{"code":"server_error"}}"#, Some((Unavailable, "server_error")));
         check(r#"{"type":"error"}"#, Some((Other, "error")));
+        for (message, rest) in [
+            ("no", r#""type":"invalid_request_error","code":"context_length_exceeded""#),
+            ("no", r#""code":400,"type":"exceed_context_size_error""#),
+            (
+                "prompt is too long: 213462 tokens > 200000 maximum",
+                r#""type":"invalid_request_error""#,
+            ),
+            ("This model's maximum context length is 8192 tokens.", r#""code":400"#),
+            ("The input token count (9) exceeds the maximum", r#""code":400"#),
+        ] {
+            let body = format!(r#"{{"error":{{"message":"{message}",{rest}}}}}"#);
+            check(&body, Some((FailureKind::TooLong, message)));
+        }
         for nothing in ["", "no", "5", "[]", "{}", r#"{"message":" "}"#, r#"{"error":null}"#] {
             check(nothing, None);
         }

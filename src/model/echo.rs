@@ -325,7 +325,6 @@ mod tests {
             system: None,
             messages,
             tools: Vec::new(),
-            max_tokens: None,
             resume: None,
             bounds: Bounds::default(),
         }

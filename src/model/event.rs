@@ -227,6 +227,8 @@ pub enum FailureKind {
     Authentication,
     /// The provider refuses the request as it is.
     Request,
+    /// The conversation is longer than the model takes: a shorter one may be answered.
+    TooLong,
     /// Too many requests, or no money left.
     RateLimit,
     /// The provider is down or overloaded.

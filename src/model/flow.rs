@@ -31,6 +31,11 @@ use crate::model::sse;
 /// Largest event of a stream, in bytes. The last event of a response repeats all of it, with its tools.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes on the wire for each byte that an answer may say: a word comes in an envelope of a hundred times its size.
+const WIRE_FACTOR: usize = 128;
+/// The same for an answer in one piece.
+const WHOLE_FACTOR: usize = 4;
+
 /// A way to talk with a provider: how often one asks, and how its answers are read.
 #[derive(Clone, Copy)]
 pub(super) struct Manner {
@@ -152,7 +157,8 @@ impl Flow {
             Phase::Ask => {
                 let asked = self.client.ask(&self.call, deadline).await;
                 if let Err(Failure::Refused(refusal)) = &asked
-                    && let 400 | 413 | 415 | 422 = refusal.status
+                    && refusal.error.kind != FailureKind::TooLong
+                    && refusal.may_be_about_files()
                     && let Some(plain) = self.call.plain.take()
                 {
                     let (provider, error) = (&self.call.provider, &refusal.error);
@@ -161,7 +167,7 @@ impl Flow {
                     return Ok(());
                 }
                 let response = asked.map_err(|failure| self.judge(failure))?;
-                let bytes_left = self.call.bounds.bytes;
+                let bytes_left = self.call.bounds.bytes.saturating_mul(WIRE_FACTOR);
                 let parser = sse::Parser::new(EVENT_BYTES_MAX.min(bytes_left));
                 let (chunk, shape) = (Bytes::new(), Shape::Unknown);
                 let reading = Reading { response, parser, shape, chunk, bytes_left };
@@ -209,14 +215,15 @@ impl Flow {
 
     /// Waits and makes ready to ask again, or gives back why that is no use.
     ///
-    /// If the provider asks for a pause that is longer than the longest silence that the request allows, it is not waited
-    /// for; whoever asked knows better what to do with it.
+    /// If the provider asks for a pause that is longer than the longest silence that the request allows, or than
+    /// [`retry::PAUSE_ASKED_MAX`], it is not waited for; whoever asked knows better what to do with it.
     async fn recover(&mut self, trouble: Trouble, deadline: Instant) -> Option<ModelError> {
         let (error, after) = match trouble {
             Trouble::Final(error) => return Some(error),
             Trouble::Again(error, after) => (error, after),
         };
-        let too_long = after.is_some_and(|after| after > self.call.bounds.idle);
+        let longest = self.call.bounds.idle.min(retry::PAUSE_ASKED_MAX);
+        let too_long = after.is_some_and(|after| after > longest);
         if self.said || too_long || self.repetitions >= RETRIES_COUNT_MAX {
             return Some(error);
         }
@@ -255,9 +262,11 @@ async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<R
             Ok(Ok(None)) => return reading.end(),
             Ok(Ok(Some(chunk))) => chunk,
         };
-        let Some(left) = reading.bytes_left.checked_sub(chunk.len()) else {
-            let problem = format!("the answer is larger than {} bytes", call.bounds.bytes);
-            return Err(ModelError::new(FailureKind::Limit, problem));
+        let whole = matches!(&reading.shape, Shape::Whole(body)
+            if body.len() + chunk.len() > call.bounds.bytes.saturating_mul(WHOLE_FACTOR));
+        let left = reading.bytes_left.checked_sub(chunk.len()).filter(|_| !whole);
+        let Some(left) = left else {
+            return Err(ModelError::new(FailureKind::Limit, "the answer is too large"));
         };
         reading.bytes_left = left;
         reading.chunk = chunk;

@@ -242,11 +242,17 @@ async fn refusal(call: &Call, response: Response, deadline: Instant) -> Refusal 
     let should_retry = retry::should_retry(response.headers());
     let retry_after = retry::retry_after(response.headers(), clock::now_ms());
     let text = excerpt(call, response, deadline).await;
-    let is_spend_limit = Complaint::read(&text).is_some_and(|complaint| complaint.is_spend_limit());
+    let complaint = Complaint::read(&text);
+    let is_spend_limit = complaint.as_ref().is_some_and(Complaint::is_spend_limit);
+    let kind = match kind_of_status(status) {
+        // Some say so with a status that means something else.
+        kind if kind == FailureKind::Authentication => kind,
+        _ if complaint.is_some_and(|complaint| complaint.is_too_long()) => FailureKind::TooLong,
+        kind => kind,
+    };
     let words = describe(call, &text).map(|words| format!(": {words}")).unwrap_or_default();
     let message = format!("{} answered with HTTP status {status}{words}", call.provider);
-    let error = ModelError { retry_after, ..ModelError::new(kind_of_status(status), message) }
-        .with_status(status);
+    let error = ModelError { retry_after, ..ModelError::new(kind, message) }.with_status(status);
     Refusal { status, should_retry, is_spend_limit, error }
 }
 

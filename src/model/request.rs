@@ -20,8 +20,6 @@ pub struct ModelRequest {
     pub messages: Vec<ModelMessage>,
     /// What it may call.
     pub tools: Vec<ToolSpec>,
-    /// Most tokens it may write; the provider's default if absent.
-    pub max_tokens: Option<u32>,
     /// What the provider gave with [`ModelEvent::Resume`](super::ModelEvent::Resume) at the last answer.
     pub resume: Option<String>,
     /// Bounds of this call.
@@ -37,7 +35,7 @@ pub struct Bounds {
     pub idle: Duration,
     /// The whole answer.
     pub total: Duration,
-    /// Bytes of an answer as it comes over the wire.
+    /// Bytes that an answer says. What it takes on the wire is bounded by a multiple of it.
     pub bytes: usize,
 }
 

@@ -5,10 +5,13 @@ use std::time::UNIX_EPOCH;
 
 use reqwest::header::HeaderMap;
 
+use crate::model::FailureKind;
 use crate::model::ModelError;
 
 /// Times that a request is sent again.
 pub(super) const RETRIES_COUNT_MAX: u32 = 2;
+/// Longest pause that a provider may ask for; one that asks for more is not waited for.
+pub(super) const PAUSE_ASKED_MAX: Duration = Duration::from_mins(1);
 /// Pause before the first repetition; doubled for each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause that is our own choice.
@@ -37,8 +40,37 @@ pub(super) enum Patience {
 }
 
 impl Refusal {
+    /// Whether the provider may take the request without the files in it.
+    ///
+    /// Most refuse a file as a bad request. A router says 404 when none of its providers takes pictures, and a server on this
+    /// machine 500 when its model has no eyes; only what it says tells that from a fault that passes.
+    pub(super) fn may_be_about_files(&self) -> bool {
+        const SIGNS: &[&str] = &[
+            "audio",
+            "document",
+            "file",
+            "image",
+            "media",
+            "mmproj",
+            "multimodal",
+            "pdf",
+            "vision",
+        ];
+        match self.status {
+            400 | 404 | 406 | 413 | 415 | 422 => true,
+            500 | 501 => {
+                let words = self.error.message.to_ascii_lowercase();
+                SIGNS.iter().any(|sign| words.contains(sign))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed soon.
     pub(super) fn is_worth_retrying(&self, patience: Patience) -> bool {
+        if self.error.kind == FailureKind::TooLong {
+            return false;
+        }
         if let Some(should) = self.should_retry {
             return should;
         }
@@ -91,7 +123,6 @@ mod tests {
     use reqwest::header::HeaderName;
 
     use super::*;
-    use crate::model::FailureKind;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &str)| {

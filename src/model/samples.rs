@@ -81,7 +81,6 @@ pub(super) fn conversation() -> ModelRequest {
             description: "Looks.".to_owned(),
             schema: json(r#"{"type":"object"}"#),
         }],
-        max_tokens: None,
         resume: None,
         bounds: Bounds::default(),
     }

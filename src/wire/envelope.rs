@@ -122,6 +122,8 @@ pub enum Query {
         until: String,
         /// The message that is written, given as far as it is.
         draft: String,
+        /// Bytes of the messages, about; the newest come first.
+        bytes: usize,
     },
     /// The messages of a branch.
     Branch {

@@ -46,7 +46,6 @@ fn request(text: &str, resume: Option<&str>) -> ModelRequest {
         system: None,
         messages: vec![ModelMessage { speaker: Speaker::User, content }],
         tools: Vec::new(),
-        max_tokens: None,
         resume: resume.map(str::to_owned),
         bounds: Bounds { idle: TURN, total: TURN, ..Bounds::default() },
     }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
 
+mod refusals;
 mod usage;
 
 /// A server of each dialect, and the name of the provider at it.

@@ -66,7 +66,6 @@ fn request(model: String, bounds: Bounds) -> ModelRequest {
         system: None,
         messages: vec![ModelMessage { speaker: Speaker::User, content: vec![said] }],
         tools: Vec::new(),
-        max_tokens: None,
         resume: None,
         bounds,
     }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -14,16 +11,11 @@ use tracing::Instrument;
 use crate::actor::batch::Start;
 use crate::actor::node::Shared;
 use crate::actor::shard::Sender;
-use crate::actor::turn::say::Call;
 use crate::actor::turn::say::Step;
-use crate::actor::turn::say::result_of;
 use crate::actor::turn::transcript;
 use crate::actor::turn::writer::Over;
 use crate::actor::turn::writer::Writer;
 use crate::base::Key;
-use crate::base::ids;
-use crate::base::json::Json;
-use crate::base::json::Object;
 use crate::base::metric;
 use crate::domain::session;
 use crate::domain::session::Ending;
@@ -35,7 +27,6 @@ use crate::model::FailureKind;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelRequest;
-use crate::model::OwnTool;
 use crate::model::Provider;
 use crate::model::ToolSpec;
 use crate::wire::envelope::Answer;
@@ -47,19 +38,21 @@ const WARN_AT: f64 = 0.8;
 
 /// One attempt of a turn.
 pub(in crate::actor) struct Run {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     sender: Sender,
-    key: Key,
-    turn: Turn,
+    pub(super) key: Key,
+    pub(super) turn: Turn,
     resume: Option<String>,
-    stop: watch::Receiver<bool>,
-    out: Writer,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) out: Writer,
     usage: session::Usage,
-    until: Instant,
+    pub(super) until: Instant,
+    /// Bytes of the conversation that the model is given.
+    history_bytes: usize,
 }
 
 /// Why a turn ends before its model is done.
-enum Cut {
+pub(super) enum Cut {
     /// Somebody asked.
     Stopped,
     /// The model or the server failed.
@@ -83,13 +76,6 @@ impl From<ModelError> for Cut {
     }
 }
 
-/// Who has to do something about the calls of a step.
-#[derive(Default)]
-struct Waits {
-    client: bool,
-    approval: bool,
-}
-
 impl Run {
     pub(in crate::actor) fn new(
         shared: Arc<Shared>,
@@ -103,7 +89,8 @@ impl Run {
         let out = Writer::new(sender.clone(), key.clone(), id, attempt, parts);
         let until = Instant::now() + Duration::from_millis(shared.options.limits.turn_ms);
         let usage = session::Usage::default();
-        Self { shared, sender, key, turn, resume, stop, out, usage, until }
+        let history_bytes = shared.options.limits.history_bytes;
+        Self { shared, sender, key, turn, resume, stop, out, usage, until, history_bytes }
     }
 
     /// Runs it to its end. Whoever watches it may come and go.
@@ -172,6 +159,7 @@ impl Run {
         for id in own.flat_map(|own| &own.parts).filter_map(|p| p.members().text("toolCallId")) {
             self.out.has_call(id);
         }
+        let tools = self.tools().await?;
         if self.run_allowed(&*provider, &messages).await? {
             messages = self.transcript().await?;
         }
@@ -179,13 +167,13 @@ impl Run {
             self.turn.options.max_steps.unwrap_or(self.shared.options.limits.turn_steps_count);
         let mut last = FinishReason::Stop;
         for _ in 0..steps.max(1) {
-            let request = self.request(&messages, provider.name(), &model).await?;
-            let step = self.ask(&*provider, request).await?;
+            let step = self.step(&*provider, (&model, &tools), messages).await?;
             last = step.finish.unwrap_or(FinishReason::Other);
             // Calls of an answer that broke off may not be what the model meant.
             let whole =
                 matches!(last, FinishReason::ToolCalls | FinishReason::Stop | FinishReason::Other);
             if step.calls.is_empty() || !whole {
+                self.give_up(&step.calls).await?;
                 return Ok((TurnState::Completed, last));
             }
             let waits = self.run_calls(&*provider, &step.calls).await?;
@@ -204,9 +192,45 @@ impl Run {
         Ok((TurnState::Completed, last))
     }
 
+    /// Why the turn was told to end.
+    pub(super) fn cut(&self) -> Cut {
+        if *self.stop.borrow() { Cut::Stopped } else { Cut::Taken }
+    }
+
+    /// One answer of the model. If the conversation is longer than it takes, the older half is left out, as often as that
+    /// helps: otherwise nothing could ever be said in it again.
+    async fn step(
+        &mut self,
+        provider: &dyn Provider,
+        (model, tools): (&str, &[ToolSpec]),
+        mut messages: Vec<Message>,
+    ) -> Result<Step, Cut> {
+        loop {
+            let request = self.request(&messages, provider.name(), (model, tools))?;
+            let refused = match self.ask(provider, request).await {
+                Err(Cut::Failed(error)) if error.kind == FailureKind::TooLong => error,
+                other => return other,
+            };
+            let (count, bytes) =
+                (messages.len(), messages.iter().map(Message::bytes).sum::<usize>());
+            while messages.len() == count {
+                self.history_bytes = self.history_bytes.min(bytes) / 2;
+                if self.history_bytes == 0 {
+                    return Err(refused.into());
+                }
+                messages = self.transcript().await?;
+            }
+            tracing::info!(
+                session.id = %self.key.id(),
+                "a conversation is too long for its model, which is asked again with the newest {} of {count} messages",
+                messages.len()
+            );
+        }
+    }
+
     async fn transcript(&self) -> Result<Vec<Message>, Cut> {
         let (until, draft) = (self.turn.input_id.clone(), self.turn.message_id.clone());
-        let query = Query::Transcript { until, draft };
+        let query = Query::Transcript { until, draft, bytes: self.history_bytes };
         match self.sender.ask(&self.key, Request::Query(query)).await {
             Ok(Answer::Transcript(messages)) => Ok(messages),
             Ok(_) | Err(crate::wire::envelope::Error::Rejected(_)) => Err(Cut::Taken),
@@ -214,29 +238,31 @@ impl Run {
         }
     }
 
-    async fn request(
+    fn request(
         &self,
         messages: &[Message],
         provider: &str,
-        model: &str,
+        (model, tools): (&str, &[ToolSpec]),
     ) -> Result<ModelRequest, Cut> {
         let limits = &self.shared.options.limits;
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ModelError::new(FailureKind::Limit, "the answer took too long").into());
         }
-        let mut tools = self.shared.options.engine.tools().await;
-        tools.extend(client_tools(self.turn.options.tools.as_ref()));
         Ok(ModelRequest {
             workspace: self.key.workspace().to_owned(),
             session: self.key.id().to_owned(),
             model: model.to_owned(),
             system: self.turn.options.system.clone(),
             messages: transcript::of(messages, provider),
-            tools,
-            max_tokens: None,
+            tools: tools.to_vec(),
             resume: self.resume.clone(),
-            bounds: Bounds { total: left, bytes: limits.answer_bytes, ..Bounds::default() },
+            bounds: Bounds {
+                idle: Duration::from_millis(limits.turn_no_progress_ms),
+                total: left,
+                bytes: limits.answer_bytes,
+                ..Bounds::default()
+            },
         })
     }
 
@@ -245,7 +271,13 @@ impl Run {
         let mut step = Step::default();
         let heard = self.listen(&mut step, provider, request).await;
         self.add(step.usage);
-        heard?;
+        heard.map_err(|cut| match cut {
+            // What was said cannot be said again.
+            Cut::Failed(error) if step.has_said() => {
+                Cut::Failed(ModelError { kind: FailureKind::Interrupted, ..error })
+            }
+            cut => cut,
+        })?;
         if let Some(resume) = step.resume.take() {
             self.resume = Some(resume);
         }
@@ -276,10 +308,7 @@ impl Run {
             let wake = wake.into_iter().flatten().min().unwrap_or(self.until);
             tokio::select! {
                 biased;
-                _ = self.stop.changed() => {
-                    let asked = *self.stop.borrow();
-                    return Err(if asked { Cut::Stopped } else { Cut::Taken });
-                }
+                _ = self.stop.changed() => return Err(self.cut()),
                 said = answer.next() => {
                     match said {
                         Some(Ok(event)) => {
@@ -293,9 +322,7 @@ impl Run {
                             }
                             self.out.flush_at_once().await?;
                         }
-                        Some(Err(error)) => {
-                                    return Err(error.into());
-                        }
+                        Some(Err(error)) => return Err(error.into()),
                         None => break,
                     }
                     if step.finish.is_some() {
@@ -336,133 +363,6 @@ impl Run {
         self.usage.input_tokens += usage.input_tokens;
         self.usage.output_tokens += usage.output_tokens;
     }
-
-    /// Runs what the server may run of `calls`, and asks for what it may not.
-    async fn run_calls(&mut self, provider: &dyn Provider, calls: &[Call]) -> Result<Waits, Cut> {
-        let mut waits = Waits::default();
-        let work = FuturesUnordered::new();
-        for call in calls.iter().filter(|call| !call.answered) {
-            let Ok(input) = &call.input else { continue };
-            match self.who(provider, call) {
-                Who::Client => waits.client = true,
-                Who::Asks => {
-                    waits.approval = true;
-                    let id = format!("appr_{}", ids::fresh().replace('-', ""));
-                    let approval = Object::default().with("id", &id);
-                    let fields = Object::default()
-                        .with("toolCallId", &call.id)
-                        .with("approval", &approval)
-                        .with("state", &"pending");
-                    self.out.update(call.part, fields);
-                }
-                Who::Nobody => {
-                    let error = format!("there is no tool `{}`", call.name);
-                    self.out.update(call.part, result_of(&call.id, Err(error)));
-                }
-                Who::Server => {
-                    let (part, id) = (call.part, call.id.clone());
-                    let result =
-                        self.execute(provider, (&call.id, &call.theirs), &call.name, input.clone());
-                    work.push(result.map(move |result| (part, id, result)));
-                }
-            }
-        }
-        self.out.flush().await?;
-        self.gather(work).await?;
-        Ok(waits)
-    }
-
-    /// Posts results as they come.
-    async fn gather<F>(&mut self, mut work: FuturesUnordered<F>) -> Result<(), Cut>
-    where
-        F: Future<Output = (usize, String, Result<Json, String>)>,
-    {
-        while !work.is_empty() {
-            tokio::select! {
-                biased;
-                _ = self.stop.changed() => {
-                    let asked = *self.stop.borrow();
-                    return Err(if asked { Cut::Stopped } else { Cut::Taken });
-                }
-                done = work.next() => {
-                    let Some((part, id, result)) = done else { break };
-                    self.out.update(part, result_of(&id, result));
-                    self.out.flush().await?;
-                }
-                () = tokio::time::sleep_until(self.until) => {
-                    return Err(ModelError::new(FailureKind::Limit, "the tools took too long").into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the calls that were allowed since the turn ended; whether there were any.
-    async fn run_allowed(
-        &mut self,
-        provider: &dyn Provider,
-        messages: &[Message],
-    ) -> Result<bool, Cut> {
-        let own = messages.iter().find(|message| message.id == self.turn.message_id);
-        let work = FuturesUnordered::new();
-        for (part, members) in
-            own.iter().flat_map(|own| own.parts.iter().map(|p| p.members()).enumerate())
-        {
-            let approval = members.get("approval").and_then(Object::read).unwrap_or_default();
-            let approved =
-                approval.get("approved").is_some_and(|approved| approved.as_str() == "true");
-            let (Some(id), Some(name)) = (members.text("toolCallId"), members.text("toolName"))
-            else {
-                continue;
-            };
-            if approved && members.text("state").as_deref() == Some("running") {
-                let input = members.get("toolInput").cloned().unwrap_or_default();
-                let result = self.execute(provider, (&id, &id), &name, input);
-                work.push(result.map(move |result| (part, id, result)));
-            }
-        }
-        let any = !work.is_empty();
-        self.gather(work).await?;
-        Ok(any)
-    }
-
-    fn who(&self, provider: &dyn Provider, call: &Call) -> Who {
-        match provider.own_tool(&call.theirs) {
-            Some(OwnTool::Server) => return Who::Server,
-            Some(OwnTool::Client) => return Who::Client,
-            Some(OwnTool::Asks) => return Who::Asks,
-            None => {}
-        }
-        match self.shared.options.engine.needs_approval(&call.name) {
-            Some(true) => Who::Asks,
-            Some(false) => Who::Server,
-            None if client_tools(self.turn.options.tools.as_ref()).any(|t| t.name == call.name) => {
-                Who::Client
-            }
-            None => Who::Nobody,
-        }
-    }
-
-    fn execute(
-        &self,
-        provider: &dyn Provider,
-        (call_id, theirs): (&str, &str),
-        name: &str,
-        input: Json,
-    ) -> BoxFuture<'static, Result<Json, String>> {
-        if provider.own_tool(theirs).is_some() {
-            return std::future::ready(provider.run_tool(name, &input)).boxed();
-        }
-        self.shared.options.engine.run(&self.key, &self.turn.id, call_id, name, input)
-    }
-}
-
-/// Who runs a call.
-enum Who {
-    Server,
-    Asks,
-    Client,
-    Nobody,
 }
 
 fn name_of(reason: FinishReason) -> &'static str {
@@ -474,18 +374,4 @@ fn name_of(reason: FinishReason) -> &'static str {
         FinishReason::Error => "error",
         FinishReason::Other => "other",
     }
-}
-
-/// The tools that the client says it runs.
-fn client_tools(tools: Option<&Json>) -> impl Iterator<Item = ToolSpec> {
-    let tools: Vec<Object> =
-        tools.and_then(|json| serde_json::from_str(json.as_str()).ok()).unwrap_or_default();
-    tools.into_iter().filter_map(|tool| {
-        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters")).cloned();
-        Some(ToolSpec {
-            name: tool.text("name")?,
-            description: tool.text("description").unwrap_or_default(),
-            schema: schema.unwrap_or_default(),
-        })
-    })
 }

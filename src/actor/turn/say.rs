@@ -157,6 +157,11 @@ impl Step {
         }
     }
 
+    /// Whether the model said anything.
+    pub(super) fn has_said(&self) -> bool {
+        self.start.is_some()
+    }
+
     /// A step is shown once there is something in it.
     fn begin(&mut self, out: &mut Writer) {
         if !self.begun {

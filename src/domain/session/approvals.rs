@@ -105,11 +105,12 @@ pub(super) fn go_on<V: View>(
         // Nothing waited: the client sent it twice, or makes it up.
         return Err(Rejection::NotContinuable.into());
     }
-    let input_id = input.map_or_else(|| last.id.clone(), |input| input.id);
     let earlier = match &last.turn_id {
         Some(id) => view.turn(id).map_err(Stop::View)?,
         None => None,
     };
+    let asked = earlier.as_ref().map(|turn| turn.input_id.clone());
+    let input_id = asked.or_else(|| input.map(|input| input.id)).unwrap_or_else(|| last.id.clone());
     Ok(Plan { before, after, input_id, message_id: Some(last.id), earlier })
 }
 

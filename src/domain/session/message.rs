@@ -172,3 +172,12 @@ pub struct Message {
     /// Unix time of the last change, in milliseconds.
     pub updated_at_ms: i64,
 }
+
+impl Message {
+    /// Bytes of what it says: of its text and its parts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.json().as_str().len());
+        self.content.len() + parts.sum::<usize>()
+    }
+}

@@ -321,7 +321,7 @@ pub(super) fn write<V: View>(
             }
         }
     }
-    within(Limit::Parts, texts.len(), ctx.limits.parts_count)?;
+    within(Limit::Parts, texts.len(), ctx.limits.answer_parts_count)?;
     Ok(Decision { events, outcome: Outcome::Done })
 }
 

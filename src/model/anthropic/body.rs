@@ -123,7 +123,7 @@ impl<'a> Body<'a> {
         };
         Self {
             model: &request.model,
-            max_tokens: request.max_tokens.unwrap_or(settings.max_tokens_count),
+            max_tokens: settings.max_tokens_count,
             system: lawful::system(request),
             messages: messages.into_iter().map(message).collect(),
             tools: lawful::tools(request).into_iter().map(tool).collect(),

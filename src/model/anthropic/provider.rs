@@ -43,7 +43,7 @@ pub struct Settings {
     pub version: String,
     /// How the key is sent.
     pub auth: Auth,
-    /// Most tokens of an answer if nobody says; the API wants a number.
+    /// Most tokens of an answer; the API wants a number.
     pub max_tokens_count: u32,
     /// More fields of every request, as `{"thinking":{"type":"adaptive"}}`.
     #[schema(value_type = Object)]

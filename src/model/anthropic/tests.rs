@@ -222,8 +222,7 @@ fn numbers_are_sent_as_they_came() {
     request.messages[1].content.push(call);
     let result = Content::ToolResult { id, name, output: Json::default(), is_error: false };
     request.messages[2].content.push(result);
-    request.max_tokens = Some(7);
-    let settings = Settings::default();
+    let settings = Settings { max_tokens_count: 7, ..Settings::default() };
     let body = serde_json::to_string(&Body::new(&request, &settings)).unwrap();
     assert!(body.contains(r#""input":{"n":12345678901234567890123,"x":1.50}"#), "{body}");
     assert!(body.contains(r#""max_tokens":7,"#), "{body}");

@@ -169,8 +169,8 @@ impl<'a> Body<'a> {
             model: &request.model,
             messages,
             tools: lawful::tools(request).into_iter().map(tool).collect(),
-            max_completion_tokens: request.max_tokens.filter(|_| !legacy),
-            max_tokens: request.max_tokens.filter(|_| legacy),
+            max_completion_tokens: settings.max_tokens_count.filter(|_| !legacy),
+            max_tokens: settings.max_tokens_count.filter(|_| legacy),
             stream: true,
             extra: without(&settings.extra, OWN),
             stream_options: settings

@@ -44,6 +44,8 @@ pub struct Settings {
     pub query: Givens,
     /// Ask for the number of tokens. Some servers refuse the question.
     pub stream_options: bool,
+    /// Most tokens of an answer. Default: what the provider says.
+    pub max_tokens_count: Option<u32>,
     /// Bound answers by `max_tokens`, which older servers know, instead of `max_completion_tokens`.
     pub legacy_max_tokens: bool,
     /// Whether its models take pictures. Where not, a sentence stands in the place of one. Default true.
@@ -86,6 +88,7 @@ impl Default for Settings {
             headers: Givens::new(),
             query: Givens::new(),
             stream_options: true,
+            max_tokens_count: None,
             legacy_max_tokens: false,
             images: true,
             extra: Extra::new(),

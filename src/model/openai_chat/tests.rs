@@ -212,9 +212,8 @@ fn thoughts_and_text_take_turns() {
 
 #[test]
 fn the_body_holds_the_conversation() {
-    let mut request = samples::conversation();
-    request.max_tokens = Some(7);
-    let settings = Settings::default();
+    let request = samples::conversation();
+    let settings = Settings { max_tokens_count: Some(7), ..Settings::default() };
     let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
     let function = json!({"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}});
@@ -243,8 +242,7 @@ fn the_body_holds_the_conversation() {
         "tools": [{"type": "function", "function": function}],
     });
     assert_eq!(body, expected);
-    let settings =
-        Settings { stream_options: false, legacy_max_tokens: true, ..Settings::default() };
+    let settings = Settings { stream_options: false, legacy_max_tokens: true, ..settings };
     let body = serde_json::to_value(Body::new(&request, &settings)).unwrap();
     assert_eq!(body["max_tokens"], 7);
     assert!(body.get("stream_options").is_none() && body.get("max_completion_tokens").is_none());

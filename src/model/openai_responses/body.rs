@@ -157,7 +157,7 @@ impl<'a> Body<'a> {
             instructions: request.system.as_deref().filter(|text| !text.trim().is_empty()),
             input,
             tools: lawful::tools(request).into_iter().map(tool).collect(),
-            max_output_tokens: request.max_tokens,
+            max_output_tokens: settings.max_tokens_count,
             include,
             store: settings.store,
             stream: true,

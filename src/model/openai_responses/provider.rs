@@ -40,6 +40,8 @@ pub struct Settings {
     pub query: Givens,
     /// Let the provider keep the answers. The conversation is sent whole every time, so nothing needs them.
     pub store: bool,
+    /// Most tokens of an answer. Default: what the provider says.
+    pub max_tokens_count: Option<u32>,
     /// More fields of every request, as `{"reasoning":{"effort":"low"}}`.
     #[schema(value_type = Object)]
     pub extra: Extra,
@@ -68,6 +70,7 @@ impl Default for Settings {
             headers: Givens::new(),
             query: Givens::new(),
             store: false,
+            max_tokens_count: None,
             extra: Extra::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::session::Direction;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
+use crate::domain::session::Role;
 use crate::domain::session::SharedPage;
 use crate::domain::session::Status;
 use crate::domain::session::View;
@@ -105,7 +106,7 @@ impl SessionFile {
     }
 
     /// What a model is given: the newest messages up to the one called `until`, about `bytes` of them, and the one called
-    /// `draft` as far as it is.
+    /// `draft` as far as it is. An answer stands behind what it answers, also if it came later because its turn had to wait.
     ///
     /// # Errors
     ///
@@ -116,30 +117,71 @@ impl SessionFile {
         draft: &str,
         bytes: usize,
     ) -> Result<Vec<Message>, Error> {
-        const AT_ONCE: usize = 50;
         let last = self.seq_of_message(until)?.unwrap_or(0);
+        // Newest first.
         let mut messages = Vec::new();
-        messages.extend(self.message(draft)?.filter(|message| message.seq > last));
-        let (mut before, mut sum) = (last + 1, 0);
+        if let Some(written) = self.message(draft)?.filter(|message| message.seq > last) {
+            let (from, to) = (last + 1, written.seq);
+            messages.push(written);
+            if self.seq_behind(last)? != Some(to) {
+                self.newest(from, to, |message| {
+                    messages.extend((message.role == Role::Assistant).then_some(message));
+                    true
+                })?;
+            }
+        }
+        let (later, mut sum) = (messages.len(), 0);
+        self.newest(0, last + 1, |message| {
+            sum += message.bytes();
+            let fits = sum <= bytes || messages.len() <= later;
+            messages.extend((fits && message.id != draft).then_some(message));
+            fits
+        })?;
+        messages.reverse();
+        self.in_pairs(messages)
+    }
+
+    /// Hands the messages with a seq from `from` to below `to` over, newest first, as long as `take` wants more.
+    fn newest(
+        &self,
+        from: u64,
+        to: u64,
+        mut take: impl FnMut(Message) -> bool,
+    ) -> Result<(), Error> {
+        const AT_ONCE: usize = 50;
+        let mut before = to;
         loop {
             let page = self.page(Direction::Before(before), AT_ONCE, false)?;
             for message in page.messages.into_iter().rev() {
-                sum += message.content.len();
-                sum += message.parts.iter().map(|part| part.json().as_str().len()).sum::<usize>();
-                if sum > bytes && messages.len() > 1 {
-                    messages.reverse();
-                    return Ok(messages);
-                }
                 before = message.seq;
-                if message.id != draft {
-                    messages.push(message);
+                if before < from || !take(message) {
+                    return Ok(());
                 }
             }
             if !page.more {
-                messages.reverse();
-                return Ok(messages);
+                return Ok(());
             }
         }
+    }
+
+    /// Puts answers directly behind what they answer.
+    fn in_pairs(&self, messages: Vec<Message>) -> Result<Vec<Message>, Error> {
+        let waited = |two: &[Message]| two.iter().all(|message| message.role == Role::User);
+        if !messages.windows(2).any(waited) {
+            return Ok(messages);
+        }
+        let mut pairs: Vec<Message> = Vec::with_capacity(messages.len());
+        for message in messages {
+            let turn = match &message.turn_id {
+                Some(id) if message.role == Role::Assistant => self.turn(id)?,
+                _ => None,
+            };
+            let asked =
+                turn.and_then(|turn| pairs.iter().rposition(|message| message.id == turn.input_id));
+            let place = asked.map_or(pairs.len(), |asked| asked + 1);
+            pairs.insert(place, message);
+        }
+        Ok(pairs)
     }
 
     /// The first `limit` messages of branch `branch`, oldest first.

@@ -96,7 +96,6 @@ impl Server {
             system: Some("be kind".to_owned()),
             messages: vec![ModelMessage { speaker: Speaker::User, content }],
             tools: Vec::new(),
-            max_tokens: None,
             resume: None,
             bounds,
         })
