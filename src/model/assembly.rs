@@ -93,12 +93,19 @@ pub(super) fn interrupted() -> ModelError {
     ModelError::new(FailureKind::Interrupted, "the answer broke off before its end")
 }
 
-/// Refuses names that no honest provider gives.
-fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), ModelError> {
-    if name.is_empty() || name.len() > bytes_max || name.chars().any(char::is_control) {
-        return Err(protocol(format!("a tool call without a usable {what}")));
+/// A name as it can be stored: models make names up. One that had to be changed is the name of no tool.
+fn storable(name: String, bytes_max: usize) -> String {
+    if name.len() <= bytes_max && !name.chars().any(char::is_control) {
+        return name;
     }
-    Ok(())
+    let mut plain = String::new();
+    for c in name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }) {
+        if plain.len() + c.len_utf8() > bytes_max {
+            break;
+        }
+        plain.push(c);
+    }
+    plain
 }
 
 /// The input of a tool: `text` as it is, or why it cannot be used. Nothing is ever repaired.
@@ -189,18 +196,19 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// As [`Self::open`]; [`FailureKind::Protocol`] as well if `id` or `name` cannot be used. Of two calls with one id, the
-    /// second gets another one.
+    /// As [`Self::open`]; [`FailureKind::Protocol`] as well without `id` or `name`. Of two calls with one id, the second gets
+    /// another one.
     pub(super) fn open_tool(
         &mut self,
         key: BlockKey,
         id: String,
         name: String,
     ) -> Result<(), ModelError> {
-        check_name("id", &id, ID_BYTES_MAX)?;
-        check_name("name", &name, NAME_BYTES_MAX)?;
+        if id.is_empty() || name.is_empty() {
+            return Err(protocol("a tool call without a usable name or id"));
+        }
+        let (mut id, name) = (storable(id, ID_BYTES_MAX), storable(name, NAME_BYTES_MAX));
         let index = self.insert(key)?;
-        let mut id = id;
         if self.tool_ids.contains(&id) {
             id = format!("{}-{index}", id.chars().take(NAME_BYTES_MAX).collect::<String>());
         }
@@ -333,6 +341,11 @@ impl Assembly {
             Kind::Reasoning => ModelEvent::ReasoningEnd { index, seal },
             Kind::Tool => ModelEvent::ToolEnd { index, input: input(json, whole), seal },
         });
+    }
+
+    /// The text of the input of the tool call `key`, as far as it came.
+    pub(super) fn input_so_far(&self, key: BlockKey) -> &str {
+        self.open.get(&key).map(|block| block.json.as_str()).unwrap_or_default()
     }
 
     /// Whether the input of the tool call `key` is an object that nothing can follow, and not the `{}` that some servers

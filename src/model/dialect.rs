@@ -35,6 +35,11 @@ pub(super) trait Dialect: Send {
     /// [`FailureKind::Interrupted`] if the answer is not over.
     fn end(&mut self) -> Result<(), ModelError>;
 
+    /// Whether nothing more must come: the answer is over if the server is silent for a moment.
+    fn may_be_over(&self) -> bool {
+        false
+    }
+
     /// What was made of the events, oldest first.
     fn next(&mut self) -> Option<ModelEvent>;
 }
@@ -58,6 +63,9 @@ pub(super) struct Complaint {
     detail: Option<String>,
     #[serde(deserialize_with = "lax")]
     error: Option<Box<RawValue>>,
+    /// Of some servers: `error`.
+    #[serde(deserialize_with = "lax")]
+    object: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +96,19 @@ pub(super) fn no_answer(body: &str) -> ModelError {
         Some(complaint) => complaint.into_error(),
         None => ModelError::new(FailureKind::Protocol, "what came is JSON, but no answer"),
     }
+}
+
+/// The error that an event of no known kind tells, if it tells one: not every server calls its errors by the name that the
+/// dialect has for them.
+pub(super) fn stray_error(text: &str) -> Option<ModelError> {
+    let complaint = object::<Complaint>(text).ok().flatten()?;
+    let is_error = |word: &Option<String>| word.as_deref() == Some("error");
+    let tells = is_error(&complaint.object)
+        || is_error(&complaint.kind)
+        || complaint.error.is_some()
+        || complaint.detail.is_some()
+        || complaint.message.is_some() && complaint.code.is_some();
+    complaint.innermost().filter(|_| tells).map(Complaint::into_error)
 }
 
 impl Complaint {

@@ -151,6 +151,9 @@ impl ModelEvent {
             Self::RedactedReasoning { data, .. } => data.len(),
             Self::Data { data, .. } => data.as_str().len(),
             Self::File { url, .. } | Self::Source { url, .. } => url.len(),
+            Self::ReasoningEnd { seal, .. } | Self::ToolEnd { seal, .. } => {
+                seal.iter().map(|(_, value)| value.as_str().len()).sum()
+            }
             _ => 0,
         }
     }

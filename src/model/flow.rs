@@ -31,10 +31,12 @@ use crate::model::sse;
 /// Largest event of a stream, in bytes. The last event of a response repeats all of it, with its tools.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes on the wire for each byte that an answer may say: a word comes in an envelope of a hundred times its size.
+/// Most bytes that an answer says, for each byte that one part of it may have: it has several, and what goes back unseen.
+const TOLD_FACTOR: usize = 4;
+/// Most bytes on the wire, for the same: a word comes in an envelope of a hundred times its size.
 const WIRE_FACTOR: usize = 128;
-/// The same for an answer in one piece.
-const WHOLE_FACTOR: usize = 4;
+/// How long a server may be silent that has said all but that it is done. Some say neither that nor close the connection.
+const DONE_TIME: Duration = Duration::from_secs(5);
 
 /// A way to talk with a provider: how often one asks, and how its answers are read.
 #[derive(Clone, Copy)]
@@ -53,6 +55,7 @@ pub(super) fn answer(client: Client, call: Call, manner: Manner) -> Answer {
         phase: Phase::Ask,
         repetitions: 0,
         said: false,
+        told_bytes: 0,
         failure: None,
         dialect: (manner.dialect)(),
         manner,
@@ -79,6 +82,8 @@ struct Flow {
     repetitions: u32,
     /// Something was said, be it only that the answer begins, so nothing may be asked again.
     said: bool,
+    /// Bytes of what was said.
+    told_bytes: usize,
     /// What is said after everything that came before it.
     failure: Option<ModelError>,
     dialect: Box<dyn Dialect>,
@@ -132,6 +137,11 @@ impl Flow {
                 return None;
             }
             if let Some(event) = self.dialect.next() {
+                self.told_bytes += event.weight();
+                if self.told_bytes > self.call.bounds.bytes.saturating_mul(TOLD_FACTOR) {
+                    self.phase = Phase::Over;
+                    return Some(Err(too_large()));
+                }
                 self.said |= !matches!(event, ModelEvent::Ping);
                 if matches!(event, ModelEvent::Finish { .. }) {
                     self.phase = Phase::Over;
@@ -175,7 +185,12 @@ impl Flow {
                 Ok(())
             }
             Phase::Read(reading) => {
-                let read = read(reading, &self.call, deadline).await;
+                let silence = if self.dialect.may_be_over() {
+                    self.call.bounds.idle.min(DONE_TIME)
+                } else {
+                    self.call.bounds.idle
+                };
+                let read = read(reading, &self.call, silence, deadline).await;
                 match read {
                     Ok(Read::Event(event)) => self.dialect.take(&event),
                     Ok(Read::End(None)) => self.dialect.end(),
@@ -246,7 +261,12 @@ impl Flow {
 }
 
 /// What comes next.
-async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<Read, ModelError> {
+async fn read(
+    reading: &mut Reading,
+    call: &Call,
+    silence: Duration,
+    deadline: Instant,
+) -> Result<Read, ModelError> {
     loop {
         if let Some(event) = reading.event()? {
             return Ok(Read::Event(event));
@@ -255,7 +275,7 @@ async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<R
         if Instant::now() >= deadline {
             return Err(too_slow(call));
         }
-        let patience = (Instant::now() + call.bounds.idle).min(deadline);
+        let patience = (Instant::now() + silence).min(deadline);
         let chunk = match timeout_at(patience, reading.response.chunk()).await {
             Err(_) => return Err(too_slow(call)),
             Ok(Err(_)) => return Err(interrupted()),
@@ -263,10 +283,10 @@ async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<R
             Ok(Ok(Some(chunk))) => chunk,
         };
         let whole = matches!(&reading.shape, Shape::Whole(body)
-            if body.len() + chunk.len() > call.bounds.bytes.saturating_mul(WHOLE_FACTOR));
+            if body.len() + chunk.len() > call.bounds.bytes.saturating_mul(TOLD_FACTOR));
         let left = reading.bytes_left.checked_sub(chunk.len()).filter(|_| !whole);
         let Some(left) = left else {
-            return Err(ModelError::new(FailureKind::Limit, "the answer is too large"));
+            return Err(too_large());
         };
         reading.bytes_left = left;
         reading.chunk = chunk;
@@ -303,6 +323,10 @@ impl Reading {
         }
         self.parser.finish().map(Read::End).map_err(unreadable)
     }
+}
+
+fn too_large() -> ModelError {
+    ModelError::new(FailureKind::Limit, "the answer is too large")
 }
 
 fn unreadable(error: sse::Error) -> ModelError {

@@ -30,6 +30,11 @@ impl Loose {
         self.head.is_none() && self.text.is_empty() && self.tail.is_none()
     }
 
+    /// Whether it says `text`, white space around it apart.
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.head.is_none() && self.tail.is_none() && self.text.trim() == text.trim()
+    }
+
     /// The text behind what came before: `half` is what that left open, and afterwards what this leaves open.
     pub(super) fn join(self, half: &mut Option<u16>) -> String {
         if self.is_empty() {

@@ -16,6 +16,7 @@ use crate::model::dialect::Complaint;
 use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
 use crate::model::dialect::no_answer;
+use crate::model::dialect::stray_error;
 use crate::model::lax::lax;
 use crate::model::lax::list;
 use crate::model::lax::object;
@@ -156,6 +157,8 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Current {
     Ours(Kind),
+    /// A call without a name. Some servers keep a place for a call that nobody makes.
+    Nameless,
     /// Of a kind that we do not know or need: its deltas and its end are skipped.
     Skipped,
 }
@@ -222,6 +225,7 @@ impl Dialect for Stream {
                 Ok(())
             }
             "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
+            "" => stray_error(&event.data).map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
@@ -242,7 +246,16 @@ impl Dialect for Stream {
     }
 
     fn end(&mut self) -> Result<(), ModelError> {
-        if self.assembly.is_finished() { Ok(()) } else { Err(interrupted()) }
+        match &self.stop_reason {
+            _ if self.assembly.is_finished() => Ok(()),
+            // Why it stopped is told, so nothing is missing but the last word.
+            Some(_) => self.message_stop(),
+            None => Err(interrupted()),
+        }
+    }
+
+    fn may_be_over(&self) -> bool {
+        self.stop_reason.is_some()
     }
 
     fn next(&mut self) -> Option<ModelEvent> {
@@ -272,13 +285,18 @@ impl Stream {
     fn block_start(&mut self, event: Event) -> Result<(), ModelError> {
         let block = event.content_block.unwrap_or_default();
         let index = event.index.unwrap_or(self.next_index);
-        if self.open.iter().any(|(open, _)| *open == index) || self.open.len() >= OPEN_COUNT_MAX {
-            return Err(protocol("a block was opened twice"));
+        // Some servers do not say that a block is over.
+        self.block_stop(Some(index))?;
+        if self.open.len() >= OPEN_COUNT_MAX {
+            return Err(protocol("too many blocks are open"));
         }
         self.next_index = index.saturating_add(1);
         let current = match block.kind.as_deref() {
             Some("text") => Current::Ours(Kind::Text),
             Some("thinking") => Current::Ours(Kind::Reasoning),
+            Some("tool_use") if block.name.as_ref().is_none_or(String::is_empty) => {
+                Current::Nameless
+            }
             Some("tool_use") => Current::Ours(Kind::Tool),
             Some("redacted_thinking") => {
                 self.assembly.redacted(block.data.unwrap_or_default())?;
@@ -317,25 +335,27 @@ impl Stream {
     }
 
     /// The block that `index` means: the latest one if it is absent.
-    fn current(&self, index: Option<u64>) -> Result<(u64, Current), ModelError> {
+    fn current(&self, index: Option<u64>) -> Option<(u64, Current)> {
         let found = match index {
             Some(index) => self.open.iter().find(|(open, _)| *open == index),
             None => self.open.last(),
         };
-        found.copied().ok_or_else(|| protocol("a block that is not open was continued or closed"))
+        found.copied()
     }
 
     fn block_delta(&mut self, event: Event) -> Result<(), ModelError> {
-        let (index, current) = self.current(event.index)?;
-        let Current::Ours(open) = current else { return Ok(()) };
-        let key: BlockKey = (index, 0, open);
         let delta = event.delta.unwrap_or_default();
         let (kind, text) = match delta.kind.as_deref() {
             Some("text_delta") => (Kind::Text, delta.text),
             Some("thinking_delta") => (Kind::Reasoning, delta.thinking),
             Some("input_json_delta") => (Kind::Tool, delta.partial_json.map(|json| json.0)),
-            Some("signature_delta") if open == Kind::Reasoning => {
-                return self.sign(key, delta.signature);
+            Some("signature_delta") => {
+                return match self.current(event.index) {
+                    Some((index, Current::Ours(Kind::Reasoning))) => {
+                        self.sign((index, 0, Kind::Reasoning), delta.signature)
+                    }
+                    _ => Ok(()),
+                };
             }
             Some("citations_delta") => {
                 let citation = delta.citation.unwrap_or_default();
@@ -344,14 +364,32 @@ impl Stream {
             }
             _ => return Ok(()),
         };
-        if kind != open {
-            return Err(protocol("a block was continued with something of another kind"));
-        }
-        self.assembly.grow(key, text.unwrap_or_default())
+        let index = match self.current(event.index) {
+            Some((_, Current::Nameless)) if text.as_ref().is_some_and(|text| !text.is_empty()) => {
+                return Err(protocol("a tool call without a usable name"));
+            }
+            Some((_, Current::Nameless | Current::Skipped)) => return Ok(()),
+            Some((index, Current::Ours(open))) if open == kind => index,
+            // Some servers begin a text or thought without saying so, or inside of the other.
+            other
+                if kind != Kind::Tool && !matches!(other, Some((_, Current::Ours(Kind::Tool)))) =>
+            {
+                let index = event.index.or_else(|| other.map(|(index, _)| index));
+                let index = index.unwrap_or(self.next_index);
+                let name = if kind == Kind::Text { "text" } else { "thinking" };
+                let block = Block { kind: Some(name.to_owned()), ..Block::default() };
+                let (at, content_block) = (Some(index), Some(block));
+                self.block_start(Event { index: at, content_block, ..Event::default() })?;
+                index
+            }
+            _ => return Err(protocol("a block was continued with something of another kind")),
+        };
+        self.assembly.grow((index, 0, kind), text.unwrap_or_default())
     }
 
+    /// A block is over, if it is open.
     fn block_stop(&mut self, index: Option<u64>) -> Result<(), ModelError> {
-        let (index, current) = self.current(index)?;
+        let Some((index, current)) = self.current(index) else { return Ok(()) };
         self.open.retain(|(open, _)| *open != index);
         let Current::Ours(kind) = current else { return Ok(()) };
         self.give_input(index)?;

@@ -18,6 +18,7 @@ use crate::model::file::result;
 use crate::model::file::unreadable;
 use crate::model::lawful;
 use crate::model::openai_chat::Settings;
+use crate::model::openai_chat::details::joined;
 
 /// Fields that are not for the settings to say.
 pub(in crate::model) const OWN: &[&str] = &[
@@ -249,7 +250,7 @@ fn file(media_type: &str, url: &str, name: Option<String>, settings: &Settings) 
 /// An answer; with its thoughts if it is `at_work`.
 fn assistant(message: ModelMessage, at_work: bool) -> Message {
     let (mut texts, mut tool_calls) = (Vec::new(), Vec::new());
-    let (mut plain, mut details) = (BTreeMap::<String, String>::new(), None);
+    let (mut plain, mut details) = (BTreeMap::<String, String>::new(), Vec::new());
     for content in message.content {
         match content {
             Content::Text(text) => texts.push(text),
@@ -260,7 +261,7 @@ fn assistant(message: ModelMessage, at_work: bool) -> Message {
                 extra_content: seal.get("extra_content").cloned(),
             }),
             Content::Reasoning { text, seal: Some(seal) } if at_work => {
-                details = seal.get("reasoning_details").cloned().or(details);
+                details.extend(seal.get("reasoning_details").cloned());
                 if let Some(field) = seal.text("field") {
                     plain.entry(field).or_default().push_str(&text);
                 }
@@ -268,7 +269,7 @@ fn assistant(message: ModelMessage, at_work: bool) -> Message {
             _ => {}
         }
     }
-    let thoughts = match details {
+    let thoughts = match joined(&details) {
         Some(details) => BTreeMap::from([("reasoning_details".to_owned(), details)]),
         None => plain.into_iter().map(|(field, text)| (field, Json::string(&text))).collect(),
     };

@@ -16,6 +16,7 @@ use crate::model::dialect::Complaint;
 use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
 use crate::model::dialect::no_answer;
+use crate::model::dialect::stray_error;
 use crate::model::lax::object;
 use crate::model::loose::Loose;
 use crate::model::openai_chat::chunk::Choice;
@@ -78,6 +79,11 @@ impl Dialect for Stream {
         if chunk.error.is_some() {
             return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
         }
+        if chunk.choices.is_empty()
+            && let Some(error) = stray_error(&event.data)
+        {
+            return Err(error);
+        }
         self.chunk(chunk)
     }
 
@@ -90,6 +96,10 @@ impl Dialect for Stream {
 
     fn end(&mut self) -> Result<(), ModelError> {
         self.over(false)
+    }
+
+    fn may_be_over(&self) -> bool {
+        self.finish_reason.is_some()
     }
 
     fn next(&mut self) -> Option<ModelEvent> {
@@ -128,7 +138,7 @@ impl Stream {
             return Err(failure);
         }
         let raw = self.finish_reason.take();
-        let called = !self.calls.is_empty();
+        let called = self.calls.iter().any(|call| call.is_open);
         let reason = match &raw {
             Some(raw) => finish_reason(raw, self.refused),
             None if !said || !self.assembly.is_started() => return Err(interrupted()),
@@ -136,7 +146,8 @@ impl Stream {
             None if self.refused => FinishReason::ContentFilter,
             None => FinishReason::Stop,
         };
-        if self.calls.iter().any(|call| !call.is_open) {
+        // What has an id and nothing else keeps a place for nobody.
+        if self.calls.iter().any(|call| !call.is_open && !call.early.is_empty()) {
             return Err(protocol("a tool call without a usable name"));
         }
         self.close_current()?;
@@ -148,7 +159,8 @@ impl Stream {
     }
 
     fn choice(&mut self, choice: Choice) -> Result<(), ModelError> {
-        for delta in [choice.delta, choice.message].into_iter().flatten() {
+        // Beside a delta, the message repeats all that was said so far.
+        if let Some(delta) = choice.delta.or(choice.message) {
             self.delta(delta)?;
         }
         if let Some(counts) = choice.usage {
@@ -247,6 +259,15 @@ impl Stream {
         let function = piece.function.unwrap_or_default();
         let id = piece.id.filter(|id| !id.is_empty());
         let name = function.name.filter(|name| !name.is_empty());
+        let arguments = function.arguments.map(|arguments| arguments.0);
+        let says = arguments.as_ref().is_some_and(|text| !text.is_empty());
+        if id.is_none() && name.is_none() && piece.extra_content.is_none() && !says {
+            // Some servers keep a place for a call that nobody makes.
+            return Ok(());
+        }
+        if self.is_repeated(id.as_deref(), arguments.as_ref()) {
+            return Ok(());
+        }
         let at = self.call(piece.index, id.as_deref(), name.as_deref())?;
         let call = &mut self.calls[at];
         if call.id.is_empty() {
@@ -259,7 +280,7 @@ impl Stream {
             call.name = name.unwrap_or_default();
         }
         call.extra = piece.extra_content.or_else(|| call.extra.take());
-        call.early.extend(function.arguments.map(|arguments| arguments.0));
+        call.early.extend(arguments.filter(|text| !text.is_empty()));
         if call.name.is_empty() {
             return Ok(());
         }
@@ -282,6 +303,16 @@ impl Stream {
             Some(extra) => self.assembly.seal(key, "extra_content", extra),
             None => Ok(()),
         }
+    }
+
+    /// Whether a piece says a call again that is whole: some servers end with all calls once more, with their input or without.
+    fn is_repeated(&self, id: Option<&str>, arguments: Option<&Loose>) -> bool {
+        let Some(at) = id.and_then(|id| self.calls.iter().rposition(|call| call.id == id)) else {
+            return false;
+        };
+        let key = (at as u64, 0, Kind::Tool);
+        let same = |text: &Loose| text.is_empty() || text.is(self.assembly.input_so_far(key));
+        self.assembly.is_input_whole(key) && arguments.is_none_or(same)
     }
 
     /// Which call a piece is of. Pieces are told apart by `index`. Servers that leave it out, or always say 0, give a new call

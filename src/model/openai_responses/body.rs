@@ -184,7 +184,8 @@ fn items(message: ModelMessage, thoughts: bool, items: &mut Vec<Item>) {
             Content::Reasoning { text, seal } if thoughts => {
                 let seal = seal.unwrap_or_default();
                 let summary = || Summary::SummaryText { text: text.clone() };
-                if let Some(encrypted_content) = seal.text("reasoningEncryptedContent") {
+                let encrypted = seal.text("reasoningEncryptedContent");
+                if let Some(encrypted_content) = encrypted.filter(|data| !data.is_empty()) {
                     thinks = true;
                     let summary = (!text.is_empty()).then(summary).into_iter().collect();
                     Item::Reasoning { id: seal.text("itemId"), summary, encrypted_content }

@@ -1,6 +1,7 @@
 //! The Responses API of OpenAI: what is sent, what comes back, and the provider made of both.
 
 mod body;
+mod chunk;
 mod provider;
 mod stream;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::model::FailureKind;
 use crate::model::FinishReason;
 use crate::model::ModelError;
 use crate::model::ModelEvent;
@@ -13,177 +12,100 @@ use crate::model::assembly::Assembly;
 use crate::model::assembly::BLOCKS_COUNT_MAX;
 use crate::model::assembly::BlockKey;
 use crate::model::assembly::Kind;
-use crate::model::assembly::Tokens;
 use crate::model::assembly::interrupted;
 use crate::model::assembly::protocol;
 use crate::model::dialect::Complaint;
 use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
 use crate::model::dialect::no_answer;
-use crate::model::lax::lax;
-use crate::model::lax::list;
+use crate::model::dialect::stray_error;
 use crate::model::lax::object;
 use crate::model::loose::JsonText;
 use crate::model::loose::Loose;
+use crate::model::openai_responses::chunk::Event;
+use crate::model::openai_responses::chunk::Item;
+use crate::model::openai_responses::chunk::Response;
 use crate::model::sse;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Event {
-    #[serde(rename = "type", deserialize_with = "lax")]
-    kind: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    output_index: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    content_index: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    summary_index: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    delta: Option<JsonText>,
-    #[serde(deserialize_with = "lax")]
-    text: Option<Loose>,
-    #[serde(deserialize_with = "lax")]
-    refusal: Option<Loose>,
-    #[serde(deserialize_with = "lax")]
-    arguments: Option<JsonText>,
-    #[serde(deserialize_with = "lax")]
-    annotation: Option<Annotation>,
-    #[serde(deserialize_with = "lax")]
-    item: Option<Item>,
-    #[serde(deserialize_with = "lax")]
-    response: Option<Response>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Response {
-    #[serde(deserialize_with = "lax")]
-    id: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    model: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    status: Option<String>,
-    #[serde(deserialize_with = "list")]
-    output: Vec<Item>,
-    #[serde(deserialize_with = "lax")]
-    error: Option<Complaint>,
-    #[serde(deserialize_with = "lax")]
-    incomplete_details: Option<Incomplete>,
-    #[serde(deserialize_with = "lax")]
-    usage: Option<Counts>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Incomplete {
-    #[serde(deserialize_with = "lax")]
-    reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Item {
-    #[serde(rename = "type", deserialize_with = "lax")]
-    kind: Option<String>,
-    #[serde(deserialize_with = "list")]
-    content: Vec<Part>,
-    #[serde(deserialize_with = "list")]
-    summary: Vec<Part>,
-    #[serde(deserialize_with = "lax")]
-    call_id: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    id: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    name: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    arguments: Option<JsonText>,
-    /// Of a thought: what only the provider can read.
-    #[serde(deserialize_with = "lax")]
-    encrypted_content: Option<String>,
-    /// Of a picture: base64.
-    #[serde(deserialize_with = "lax")]
-    result: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    output_format: Option<String>,
-}
-
-/// Where something was read.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Annotation {
-    #[serde(deserialize_with = "lax")]
-    url: Option<String>,
-    #[serde(deserialize_with = "lax")]
-    title: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Part {
-    #[serde(deserialize_with = "lax")]
-    text: Option<Loose>,
-    #[serde(deserialize_with = "lax")]
-    refusal: Option<Loose>,
-    #[serde(deserialize_with = "list")]
-    annotations: Vec<Annotation>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Counts {
-    #[serde(deserialize_with = "lax")]
-    input_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    output_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    input_tokens_details: Option<Details>,
-    #[serde(deserialize_with = "lax")]
-    output_tokens_details: Option<Details>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    #[serde(deserialize_with = "lax")]
-    cached_tokens: Option<u64>,
-    #[serde(deserialize_with = "lax")]
-    reasoning_tokens: Option<u64>,
-}
-
-impl Counts {
-    fn tokens(&self) -> Tokens {
-        Tokens {
-            input: self.input_tokens,
-            output: self.output_tokens,
-            cached: self.input_tokens_details.as_ref().and_then(|d| d.cached_tokens),
-            reasoning: self.output_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
-        }
-    }
-}
 
 /// Summaries and the thoughts themselves are counted apart; this keeps their blocks apart.
 const SUMMARY: u64 = 1 << 32;
 
-/// Where calls are that come under the number of another one.
-const CALLS: u64 = 1 << 40;
+/// What an item of the output is, of those that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Message,
+    Thought,
+    Call,
+    Picture,
+}
 
-/// A call, and under which number its pieces come.
+impl What {
+    fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "message" => Some(Self::Message),
+            "reasoning" => Some(Self::Thought),
+            "function_call" => Some(Self::Call),
+            "image_generation_call" => Some(Self::Picture),
+            _ => None,
+        }
+    }
+}
+
+/// An item of the output, as the server names it. Where it stands among the others is its number in the keys of its blocks.
 #[derive(Debug)]
-struct Call {
-    output: u64,
-    id: String,
-    key: BlockKey,
+struct Entry {
+    what: What,
+    output: Option<u64>,
+    names: Vec<String>,
+    /// It was told as a whole.
+    done: bool,
+}
+
+/// How an event says which item it is about.
+struct Place {
+    output: Option<u64>,
+    names: Vec<String>,
+}
+
+impl Place {
+    fn new(output: Option<u64>, names: impl IntoIterator<Item = Option<String>>) -> Self {
+        let names = names.into_iter().flatten().filter(|name| !name.is_empty()).collect();
+        Self { output, names }
+    }
+}
+
+/// How an item of the last event is found among those that came.
+#[derive(Clone, Copy)]
+enum Way {
+    Name,
+    Number,
+    Order,
+}
+
+impl Way {
+    fn leads(self, item: &Item, number: u64, entry: &Entry) -> bool {
+        match self {
+            Self::Name => {
+                let names = [&item.id, &item.call_id];
+                names.into_iter().flatten().any(|name| entry.names.contains(name))
+            }
+            Self::Number => entry.output == Some(number),
+            Self::Order => true,
+        }
+    }
 }
 
 /// Reads one answer.
+///
+/// The last event repeats all items. Not every server numbers them, or gives them the same names there as before, so an item
+/// is found by its name, then by its number, then by its place among those of its kind.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Stream {
     assembly: Assembly,
     /// Blocks that have been opened, whether or not they are closed.
     seen: BTreeSet<BlockKey>,
-    calls: Vec<Call>,
-    /// Items that were whole already: the last event repeats them.
-    whole: BTreeSet<u64>,
+    entries: Vec<Entry>,
+    called: bool,
 }
 
 impl Dialect for Stream {
@@ -201,44 +123,10 @@ impl Dialect for Stream {
             Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
         };
         let kind = parsed.kind.clone().unwrap_or_else(|| event.name.clone());
-        let output = parsed.output_index.unwrap_or(0);
-        let content = parsed.content_index.unwrap_or(0);
-        let text: BlockKey = (output, content, Kind::Text);
-        let thought: BlockKey = (output, content, Kind::Reasoning);
-        let summary_index = parsed.summary_index.unwrap_or(0);
-        let summary: BlockKey = (output, summary_index.saturating_add(SUMMARY), Kind::Reasoning);
-        let delta = parsed.delta.map(|delta| delta.0);
         match kind.as_str() {
-            "response.created" | "response.in_progress" | "response.queued" => {
-                let response = parsed.response.unwrap_or_default();
-                self.assembly.start(response.id, response.model);
-                Ok(())
-            }
-            "response.output_item.added" => self.item_added(output, parsed.item),
-            "response.output_item.done" => self.item_done(output, parsed.item.unwrap_or_default()),
-            "response.output_text.delta" | "response.refusal.delta" => self.say(text, delta),
-            "response.output_text.done" => self.whole(text, parsed.text),
-            "response.refusal.done" => self.whole(text, parsed.refusal),
-            "response.reasoning_text.delta" => self.say(thought, delta),
-            "response.reasoning_text.done" => self.told(thought, parsed.text),
-            "response.reasoning_summary_text.delta" => self.say(summary, delta),
-            "response.reasoning_summary_text.done" => self.told(summary, parsed.text),
-            "response.output_text.annotation.added" => {
-                let annotation = parsed.annotation.unwrap_or_default();
-                self.assembly.source(annotation.url, annotation.title);
-                Ok(())
-            }
-            "response.function_call_arguments.delta" => {
-                let key = self.call(output, None).unwrap_or((output, 0, Kind::Tool));
-                self.assembly.grow(key, delta.unwrap_or_default())
-            }
-            "response.function_call_arguments.done" => self.arguments(output, parsed.arguments),
-            "response.completed" | "response.incomplete" | "response.failed" => {
-                self.over(&kind, parsed.response.unwrap_or_default())
-            }
-            "error" => Err(Complaint::read(&event.data)
-                .map_or_else(|| Complaint::default().into_error(), Complaint::into_error)),
-            _ => Ok(()),
+            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
+            "" => stray_error(&event.data).map_or(Ok(()), Err),
+            kind => self.event(kind, parsed),
         }
     }
 
@@ -265,42 +153,137 @@ impl Dialect for Stream {
 }
 
 impl Stream {
-    fn item_added(&mut self, output: u64, item: Option<Item>) -> Result<(), ModelError> {
-        let item = item.unwrap_or_default();
-        if item.kind.as_deref() == Some("function_call") {
-            self.open_call(output, item.call_id.or(item.id), item.name)?;
+    fn event(&mut self, kind: &str, parsed: Event) -> Result<(), ModelError> {
+        let place = Place::new(parsed.output_index, [parsed.item_id]);
+        let content = parsed.content_index.unwrap_or(0);
+        let summary = parsed.summary_index.unwrap_or(0).saturating_add(SUMMARY);
+        let delta = parsed.delta.map(|delta| delta.0);
+        match kind {
+            "response.created" | "response.in_progress" | "response.queued" => {
+                let response = parsed.response.unwrap_or_default();
+                self.assembly.start(response.id, response.model);
+                Ok(())
+            }
+            "response.output_item.added" => {
+                self.item_added(parsed.output_index, parsed.item.unwrap_or_default())
+            }
+            "response.output_item.done" => {
+                self.item_done(parsed.output_index, parsed.item.unwrap_or_default())
+            }
+            "response.output_text.delta" | "response.refusal.delta" => {
+                let at = self.growing(What::Message, place)?;
+                self.say((at, content, Kind::Text), delta)
+            }
+            "response.output_text.done" | "response.refusal.done" => {
+                let at = self.known(What::Message, place)?;
+                self.whole((at, content, Kind::Text), parsed.text.or(parsed.refusal))
+            }
+            "response.reasoning_text.delta" => {
+                let at = self.growing(What::Thought, place)?;
+                self.say((at, content, Kind::Reasoning), delta)
+            }
+            "response.reasoning_text.done" => {
+                let at = self.known(What::Thought, place)?;
+                self.told((at, content, Kind::Reasoning), parsed.text)
+            }
+            "response.reasoning_summary_text.delta" => {
+                let at = self.growing(What::Thought, place)?;
+                self.say((at, summary, Kind::Reasoning), delta)
+            }
+            "response.reasoning_summary_text.done" => {
+                let at = self.known(What::Thought, place)?;
+                self.told((at, summary, Kind::Reasoning), parsed.text)
+            }
+            "response.output_text.annotation.added" => {
+                let annotation = parsed.annotation.unwrap_or_default();
+                self.assembly.source(annotation.url, annotation.title);
+                Ok(())
+            }
+            "response.function_call_arguments.delta" => {
+                let at = self.find(What::Call, &place).unwrap_or(u64::MAX);
+                self.assembly.grow((at, 0, Kind::Tool), delta.unwrap_or_default())
+            }
+            "response.function_call_arguments.done" => match self.find(What::Call, &place) {
+                Some(at) => self.give((at, 0, Kind::Tool), parsed.arguments),
+                None => Ok(()),
+            },
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                self.over(kind, parsed.response.unwrap_or_default())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// The block of the latest call with this number and, if it is known, this id.
-    fn call(&self, output: u64, id: Option<&str>) -> Option<BlockKey> {
-        let mut calls = self.calls.iter().rev();
-        let found = calls.find(|call| {
-            call.output == output && id.is_none_or(|id| call.id.is_empty() || call.id == id)
-        });
-        found.map(|call| call.key)
+    /// The item that an event is about, whole or not.
+    fn find(&self, what: What, place: &Place) -> Option<u64> {
+        let number = |at: Option<usize>| at.map(|at| at as u64);
+        let entries = &self.entries;
+        let fits = |entry: &Entry| {
+            let apart = entry.output.zip(place.output).is_some_and(|(a, b)| a != b);
+            entry.what == what && !apart
+        };
+        let named = |entry: &Entry| entry.names.iter().any(|name| place.names.contains(name));
+        let same = entries.iter().rposition(|entry| fits(entry) && named(entry));
+        if same.is_some() {
+            return number(same);
+        }
+        // Without a name on one side, the number says it, or that it is the one that is not whole.
+        let nameless = |entry: &Entry| place.names.is_empty() || entry.names.is_empty();
+        let open = |entry: &Entry| fits(entry) && nameless(entry) && !entry.done;
+        let whole = |entry: &Entry| fits(entry) && nameless(entry) && place.output.is_some();
+        number(entries.iter().rposition(open).or_else(|| entries.iter().rposition(whole)))
     }
 
-    /// Opens a call. Some servers count all calls as the same output; then the id tells them apart.
-    fn open_call(
-        &mut self,
-        output: u64,
-        id: Option<String>,
-        name: Option<String>,
-    ) -> Result<BlockKey, ModelError> {
-        if self.call(output, Some(id.as_deref().unwrap_or_default())).is_some() {
-            return Err(protocol("a block was opened twice"));
+    fn add(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
+        if self.entries.len() >= BLOCKS_COUNT_MAX {
+            let problem = "the answer has too many items";
+            return Err(ModelError::new(FailureKind::Limit, problem));
         }
-        let taken = self.calls.iter().any(|call| call.output == output);
-        let key = if taken { CALLS + self.calls.len() as u64 } else { output };
-        let key = (key, 0, Kind::Tool);
-        let told = id.clone().unwrap_or_default();
+        let Place { output, names } = place;
+        self.entries.push(Entry { what, output, names, done: false });
+        Ok(self.entries.len() as u64 - 1)
+    }
+
+    fn is_done(&self, at: u64) -> bool {
+        usize::try_from(at).ok().and_then(|at| self.entries.get(at)).is_some_and(|e| e.done)
+    }
+
+    /// The item that something is said about as a whole; a new one if there is none.
+    fn known(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
+        self.find(what, &place).map_or_else(|| self.add(what, place), Ok)
+    }
+
+    /// The item that something is added to; a new one if there is none, or that one is whole.
+    fn growing(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
+        match self.find(what, &place).filter(|at| !self.is_done(*at)) {
+            Some(at) => Ok(at),
+            None => self.add(what, place),
+        }
+    }
+
+    fn item_added(&mut self, output: Option<u64>, item: Item) -> Result<(), ModelError> {
+        let Some(what) = item.kind.as_deref().and_then(What::of) else { return Ok(()) };
+        let place = Place::new(output, [item.id.clone(), item.call_id.clone()]);
+        let known = self.find(what, &place).filter(|at| !self.is_done(*at));
+        match known {
+            Some(_) if what == What::Call => Err(protocol("a block was opened twice")),
+            Some(_) => Ok(()),
+            None => {
+                let at = self.add(what, place)?;
+                if what == What::Call { self.open_call(at, item) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Opens a call, if it has a name: some servers keep a place for calls that nobody makes.
+    fn open_call(&mut self, at: u64, item: Item) -> Result<(), ModelError> {
+        let Some(name) = item.name.filter(|name| !name.is_empty()) else { return Ok(()) };
+        let id = item.call_id.or(item.id).filter(|id| !id.is_empty());
         // Some servers leave the id out.
-        let id = id.unwrap_or_else(|| format!("call-{output}"));
-        self.assembly.open_tool(key, id, name.unwrap_or_default())?;
-        self.calls.push(Call { output, id: told, key });
-        Ok(key)
+        let id = id.unwrap_or_else(|| format!("call-{at}"));
+        self.called = true;
+        self.seen.insert((at, 0, Kind::Tool));
+        self.assembly.open_tool((at, 0, Kind::Tool), id, name)
     }
 
     /// Adds to a text or thought, and opens it first if it is new.
@@ -327,13 +310,6 @@ impl Stream {
     }
 
     /// The input of a call is whole. As with texts, `arguments` matters only if no pieces came.
-    fn arguments(&mut self, output: u64, arguments: Option<JsonText>) -> Result<(), ModelError> {
-        match self.call(output, None) {
-            Some(key) => self.give(key, arguments),
-            None => Ok(()),
-        }
-    }
-
     fn give(&mut self, key: BlockKey, arguments: Option<JsonText>) -> Result<(), ModelError> {
         if self.assembly.is_open(key) && !self.assembly.has_input(key) {
             self.assembly.grow(key, arguments.unwrap_or_default().0)?;
@@ -341,59 +317,68 @@ impl Stream {
         Ok(())
     }
 
+    fn item_done(&mut self, output: Option<u64>, item: Item) -> Result<(), ModelError> {
+        let Some(what) = item.kind.as_deref().and_then(What::of) else { return Ok(()) };
+        let at = self.known(what, Place::new(output, [item.id.clone(), item.call_id.clone()]))?;
+        self.item_whole(at, what, item)
+    }
+
     /// An item is whole: says what was not said piece by piece, and closes its blocks.
-    fn item_done(&mut self, output: u64, item: Item) -> Result<(), ModelError> {
-        match item.kind.as_deref() {
-            Some("function_call") => {
-                let id = item.call_id.or(item.id);
-                let key = match self.call(output, id.as_deref()) {
-                    Some(key) => key,
-                    None => self.open_call(output, id, item.name)?,
-                };
-                self.give(key, item.arguments)?;
+    fn item_whole(&mut self, at: u64, what: What, item: Item) -> Result<(), ModelError> {
+        let entry = usize::try_from(at).ok().and_then(|at| self.entries.get_mut(at));
+        let before = entry.is_some_and(|entry| std::mem::replace(&mut entry.done, true));
+        let key = (at, 0, Kind::Tool);
+        match what {
+            What::Call => {
+                let arguments = item.arguments.clone();
+                if !self.seen.contains(&key) {
+                    let empty = arguments.as_ref().is_none_or(|text| text.0.is_empty());
+                    if item.name.as_ref().is_none_or(String::is_empty) && !empty {
+                        return Err(protocol("a tool call without a usable name"));
+                    }
+                    self.open_call(at, item)?;
+                }
+                self.give(key, arguments)?;
                 if self.assembly.is_open(key) { self.assembly.close(key) } else { Ok(()) }
             }
-            Some("message") => {
-                for (at, part) in (0..).zip(item.content) {
+            What::Message => {
+                for (part_at, part) in (0..).zip(item.content) {
                     for annotation in part.annotations {
                         self.assembly.source(annotation.url, annotation.title);
                     }
-                    self.whole((output, at, Kind::Text), part.text.or(part.refusal))?;
+                    self.whole((at, part_at, Kind::Text), part.text.or(part.refusal))?;
                 }
                 Ok(())
             }
-            Some("reasoning") => self.thought(output, item),
-            Some("image_generation_call") if self.whole.insert(output) => {
+            What::Thought if !before => self.thought(at, item),
+            What::Picture if !before => {
                 let format = item.output_format.unwrap_or_else(|| "png".to_owned());
                 let url = item.result.map(|data| format!("data:image/{format};base64,{data}"));
                 self.assembly.image(url);
                 Ok(())
             }
-            _ => Ok(()),
+            What::Thought | What::Picture => Ok(()),
         }
     }
 
     /// A thought is whole: its summaries, its texts, and the seal, which goes with the first of them.
-    fn thought(&mut self, output: u64, item: Item) -> Result<(), ModelError> {
-        if !self.whole.insert(output) {
-            return Ok(());
-        }
+    fn thought(&mut self, at: u64, item: Item) -> Result<(), ModelError> {
         let summaries = (SUMMARY..).zip(item.summary);
-        for (at, part) in summaries.chain((0..).zip(item.content)) {
-            self.told((output, at, Kind::Reasoning), part.text)?;
+        for (part_at, part) in summaries.chain((0..).zip(item.content)) {
+            self.told((at, part_at, Kind::Reasoning), part.text)?;
         }
         let blocks: Vec<BlockKey> = self
             .seen
             .iter()
-            .filter(|key| key.0 == output && key.2 == Kind::Reasoning)
+            .filter(|key| key.0 == at && key.2 == Kind::Reasoning)
             .filter(|key| self.assembly.is_open(**key))
             .copied()
             .collect();
         let mut seal = Object::default();
-        if let Some(id) = item.id.filter(|_| item.encrypted_content.is_some()) {
-            seal.set("itemId", Json::string(&id));
-        }
-        if let Some(data) = item.encrypted_content {
+        if let Some(data) = item.encrypted_content.filter(|data| !data.is_empty()) {
+            if let Some(id) = item.id {
+                seal.set("itemId", Json::string(&id));
+            }
             seal.set("reasoningEncryptedContent", Json::string(&data));
         }
         match blocks.first() {
@@ -408,6 +393,31 @@ impl Stream {
         blocks.into_iter().try_for_each(|key| self.assembly.close(key))
     }
 
+    /// Which item each of the last event's is that was told before.
+    fn matched(&self, output: &[Item]) -> Vec<Option<u64>> {
+        let mut free: Vec<bool> = vec![true; self.entries.len()];
+        let mut found = vec![None; output.len()];
+        let what_of = |item: &Item| item.kind.as_deref().and_then(What::of);
+        for way in [Way::Name, Way::Number, Way::Order] {
+            for (at, item) in output.iter().enumerate().filter(|(_, item)| what_of(item).is_some())
+            {
+                if found[at].is_some() {
+                    continue;
+                }
+                let entry = self.entries.iter().enumerate().find(|(number, entry)| {
+                    free[*number]
+                        && Some(entry.what) == what_of(item)
+                        && way.leads(item, at as u64, entry)
+                });
+                if let Some((number, _)) = entry {
+                    free[number] = false;
+                    found[at] = Some(number as u64);
+                }
+            }
+        }
+        found
+    }
+
     fn over(&mut self, kind: &str, response: Response) -> Result<(), ModelError> {
         self.assembly.start(response.id, response.model);
         let counts = response.usage;
@@ -419,17 +429,20 @@ impl Stream {
             return Err(response.error.unwrap_or_default().into_error());
         }
         debug_assert!(response.output.len() <= BLOCKS_COUNT_MAX);
-        for (output, item) in (0..).zip(response.output) {
+        let matched = self.matched(&response.output);
+        for (item, known) in response.output.into_iter().zip(matched) {
             // What is cut off is not whole, so an unfinished call is left to the end.
             let cut =
                 kind == "response.incomplete" && item.kind.as_deref() == Some("function_call");
-            if !cut {
-                self.item_done(output, item)?;
-            }
+            let Some(what) = item.kind.as_deref().and_then(What::of).filter(|_| !cut) else {
+                continue;
+            };
+            let at = known.map_or_else(|| self.add(what, Place::new(None, [])), Ok)?;
+            self.item_whole(at, what, item)?;
         }
         let reason = response.incomplete_details.and_then(|details| details.reason);
         let reason_ours = match (kind, reason.as_deref()) {
-            ("response.completed", _) if !self.calls.is_empty() => FinishReason::ToolCalls,
+            ("response.completed", _) if self.called => FinishReason::ToolCalls,
             ("response.completed", _) => FinishReason::Stop,
             (_, Some("max_output_tokens")) => FinishReason::Length,
             (_, Some("content_filter")) => FinishReason::ContentFilter,

@@ -165,7 +165,8 @@ fn a_call_that_was_cut_off_is_not_repaired() {
 fn illegal_order_is_an_error() {
     let added = json!({"type": "response.output_item.added", "output_index": 0,
         "item": {"type": "function_call", "call_id": "a", "name": "f"}});
-    let unnamed = json!({"type": "response.output_item.added", "item": {"type": "function_call"}});
+    let unnamed = json!({"type": "response.output_item.done",
+        "item": {"type": "function_call", "arguments": "{\"a\":1}"}});
     let arguments = json!({"type": "response.function_call_arguments.delta", "delta": "{}"});
     let text = json!({"type": "response.output_text.delta", "delta": "x"});
     let done = json!({"type": "response.output_text.done"});

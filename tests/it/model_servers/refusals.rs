@@ -187,6 +187,31 @@ async fn the_envelope_of_words_does_not_count_as_their_length() {
 }
 
 #[tokio::test]
+async fn a_server_that_never_says_that_it_is_done_holds_no_turn() {
+    let models = Models::start();
+    let (_server, client) = server(&models);
+    let choice = json!({ "delta": { "content": "all" }, "finish_reason": "stop" });
+    let chat = format!("data: {}\n\n", json!({ "choices": [choice] }));
+    let delta = json!({ "type": "text_delta", "text": "all" });
+    let anthropic = [
+        json!({ "type": "message_start", "message": { "id": "m" } }),
+        json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
+        json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" } }),
+    ];
+    let anthropic = anthropic.map(|event| format!("data: {event}\n\n")).concat();
+    let asked = [("chat", chat), ("anthropic", anthropic)].map(|(dialect, body)| {
+        let (own, model) = models.of(dialect);
+        let content_type = "text/event-stream";
+        own.tell(Told { status: 200, content_type, body: body.into(), hangs: true });
+        ask(&client, dialect, model, "go")
+    });
+    for turn in futures_util::future::join_all(asked).await {
+        assert_eq!(turn["turn"]["state"], "completed", "{turn}");
+        assert_eq!(turn["message"]["content"], "all");
+    }
+}
+
+#[tokio::test]
 async fn a_turn_whose_tools_cannot_be_reached_yet_can_be_stopped() {
     let (models, mute) = (Models::start(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let set = |field: &str| format!("SESSILE__TOOLS__MCP__MUTE__{field}");
