@@ -24,6 +24,9 @@ use crate::model::http::check_base_url;
 use crate::model::key;
 use crate::model::key::Key;
 
+/// Shortest value of a header or parameter that is hidden though it stands in the settings as it is.
+const HIDDEN_CHARS_MIN: usize = 16;
+
 /// Where and as whom a provider is asked. `Debug` shows no key and no address, which may hold one.
 pub(super) struct Endpoint {
     name: String,
@@ -101,10 +104,15 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The value that the setting `what` gives or names. A secret one is taken out of all that is said.
+    /// The value that the setting `what` gives or names. A secret one is taken out of all that is said, and so is a long one:
+    /// not everybody puts a secret where secrets belong.
     fn read(&mut self, what: &str, given: &Given) -> Result<SecretString, ModelError> {
         let place = match given {
-            Given::Text(text) => return Ok(SecretString::from(text.as_str())),
+            Given::Text(text) => {
+                let long = Some(text).filter(|text| text.len() >= HIDDEN_CHARS_MIN);
+                self.keys.extend(long.and_then(|text| Key::new(text)));
+                return Ok(SecretString::from(text.as_str()));
+            }
             Given::Secret(place) => place,
         };
         let value = place.read(&key::environment).map_err(|problem| {

@@ -14,8 +14,8 @@ use crate::base::json::Json;
 const TEXT_BYTES_MAX: usize = 256 << 10;
 /// Largest picture, in bytes of base64. No provider takes larger ones.
 const IMAGE_BYTES_MAX: usize = 5 << 20;
-/// Most blocks of one result that are told apart.
-const BLOCKS_COUNT_MAX: usize = 64;
+/// Most pictures of one result.
+const IMAGES_COUNT_MAX: usize = 20;
 /// What a model hears of a tool that said nothing: not every provider takes an empty result.
 const NOTHING: &str = "(no output)";
 
@@ -176,7 +176,8 @@ fn text(media_type: &str, name: Option<&str>, data: &[u8]) -> Option<String> {
 }
 
 /// A block of what an MCP tool says.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Block {
     #[serde(rename = "type")]
     kind: String,
@@ -184,6 +185,55 @@ struct Block {
     data: Option<String>,
     #[serde(rename = "mimeType")]
     media_type: Option<String>,
+    /// Of an embedded resource.
+    resource: Option<Resource>,
+    /// Of a link to one.
+    uri: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Resource {
+    uri: String,
+    #[serde(rename = "mimeType")]
+    media_type: Option<String>,
+    text: Option<String>,
+    blob: Option<String>,
+}
+
+impl Block {
+    fn is_known(&self) -> bool {
+        const KINDS: &[&str] = &["audio", "image", "resource", "resource_link", "text"];
+        KINDS.contains(&self.kind.as_str())
+    }
+
+    /// What a model can read of it.
+    fn readable(self) -> Readable {
+        let media_type = self.media_type.unwrap_or_default();
+        match (self.kind.as_str(), self.resource) {
+            ("text", _) => Readable::Text(self.text.unwrap_or_default()),
+            ("resource_link", _) => {
+                let words = [self.name, self.uri, self.description];
+                let words: Vec<String> = words.into_iter().flatten().collect();
+                Readable::Text(format!("[A link: {}]", words.join(", ")))
+            }
+            ("resource", Some(Resource { uri, text: Some(text), .. })) => {
+                Readable::Text(format!("[File: {uri}]\n{text}\n[End of file]"))
+            }
+            ("resource", Some(resource)) => {
+                let media_type = resource.media_type.unwrap_or_default();
+                let data = resource.blob.unwrap_or_default();
+                let url = format!("data:{media_type};base64,{data}");
+                Readable::of(&media_type, &url, Some(&resource.uri))
+            }
+            _ => {
+                let url = format!("data:{media_type};base64,{}", self.data.unwrap_or_default());
+                Readable::of(&media_type, &url, None)
+            }
+        }
+    }
 }
 
 /// What came of a call: its text, and the pictures in it. A string is taken as it is, blocks of MCP one by one, everything
@@ -193,23 +243,17 @@ pub(super) fn result(output: &Json) -> (String, Vec<(&'static str, String)>) {
         return (said(text), Vec::new());
     }
     let blocks: Option<Vec<Block>> = serde_json::from_str(output.as_str()).ok();
-    let blocks = blocks.filter(|blocks| {
-        let known = |block: &Block| matches!(block.kind.as_str(), "text" | "image");
-        !blocks.is_empty() && blocks.len() <= BLOCKS_COUNT_MAX && blocks.iter().all(known)
-    });
+    let blocks = blocks.filter(|blocks| !blocks.is_empty() && blocks.iter().all(Block::is_known));
     let Some(blocks) = blocks else { return (said(output.as_str().to_owned()), Vec::new()) };
     let (mut texts, mut images) = (Vec::new(), Vec::new());
     for block in blocks {
-        match block.text {
-            Some(text) if block.kind == "text" => texts.push(text),
-            _ => {
-                let media_type = block.media_type.unwrap_or_default();
-                let url = format!("data:{media_type};base64,{}", block.data.unwrap_or_default());
-                match Readable::of(&media_type, &url, None) {
-                    Readable::Image(kind, Place::Data(data)) => images.push((kind, data)),
-                    _ => texts.push(unreadable(&media_type, None)),
-                }
+        match block.readable() {
+            Readable::Image(kind, Place::Data(data)) if images.len() < IMAGES_COUNT_MAX => {
+                images.push((kind, data));
             }
+            Readable::Text(text) => texts.push(text),
+            Readable::Image(kind, _) => texts.push(unreadable(kind, None)),
+            Readable::Pdf(_) => texts.push(unreadable("application/pdf", None)),
         }
     }
     let text = texts.join("\n");
@@ -306,6 +350,20 @@ mod tests {
         let (text, images) = read(&both);
         assert_eq!(text, "see\n[A file that cannot be shown: without a name, image/bmp]");
         assert_eq!(images, [("image/png", PNG.to_owned())]);
+        let all = format!(
+            r#"[{{"type":"image","data":"{PNG}","mimeType":"image/png"}},{{"type":"audio","data":"SUQz","mimeType":"audio/mpeg"}},
+            {{"type":"resource","resource":{{"uri":"file:///a.md","mimeType":"text/markdown","text":"hi"}}}},
+            {{"type":"resource","resource":{{"uri":"a.bin","mimeType":"application/zip","blob":"UEs="}}}},
+            {{"type":"resource","resource":{{"uri":"b","mimeType":"image/png","blob":"{PNG}"}}}},
+            {{"type":"resource_link","uri":"https://example.org/x","name":"x","mimeType":"text/plain"}},{{"type":"text","text":"end"}}]"#
+        );
+        let (text, images) = read(&all);
+        assert_eq!(images.len(), 2);
+        assert_eq!(
+            text,
+            "[A file that cannot be shown: without a name, audio/mpeg]\n[File: file:///a.md]\nhi\n[End of file]\n\
+             [A file that cannot be shown: a.bin, application/zip]\n[A link: x, https://example.org/x]\nend"
+        );
         let other = r#"[{"type":"row","text":"a"}]"#;
         assert_eq!(read(other).0, other);
     }

@@ -18,6 +18,8 @@ use crate::model::file::result;
 use crate::model::file::unreadable;
 use crate::model::loose::mend;
 
+/// Most tools that providers take.
+const TOOLS_COUNT_MAX: usize = 128;
 /// Longest name of a tool that all providers take.
 const NAME_CHARS_MAX: usize = 64;
 /// How long ids are that are made here: the only length that one of the providers takes.
@@ -255,9 +257,26 @@ fn tool_name(name: &str) -> String {
     if plain.is_empty() { "_".to_owned() } else { plain }
 }
 
-/// The tools of `request` as all providers take them: names of the usual characters, each once, and a schema that is an
-/// object with properties.
-pub(super) fn tools(request: &ModelRequest) -> Vec<ToolSpec> {
+/// What a provider demands of tools, beyond what all do.
+#[derive(Clone, Copy)]
+pub(super) struct ToolRules {
+    /// Longest description.
+    pub(super) description_chars: usize,
+    /// Whether the names of the fields of an input are plain: letters, digits, `_`, `.` and `-`, 64 at most.
+    pub(super) plain_fields: bool,
+}
+
+impl ToolRules {
+    /// Those of OpenAI, where `is_vendor`; whoever speaks like it takes longer descriptions.
+    pub(super) fn of_openai(is_vendor: bool) -> Self {
+        let description_chars = if is_vendor { 1_024 } else { usize::MAX };
+        Self { description_chars, plain_fields: false }
+    }
+}
+
+/// The tools of `request` as its provider takes them: not too many, names of the usual characters, each once, and a schema that
+/// is an object with properties.
+pub(super) fn tools(request: &ModelRequest, rules: ToolRules) -> Vec<ToolSpec> {
     let mut names = HashSet::new();
     let usable = request.tools.iter().filter(|tool| {
         let plain = is_plain(&tool.name, NAME_CHARS_MAX);
@@ -269,17 +288,33 @@ pub(super) fn tools(request: &ModelRequest) -> Vec<ToolSpec> {
         }
         plain && names.insert(tool.name.as_str())
     });
-    usable.map(|tool| ToolSpec { schema: schema(&tool.schema), ..tool.clone() }).collect()
+    let mut tools: Vec<ToolSpec> = usable
+        .map(|tool| ToolSpec {
+            name: tool.name.clone(),
+            description: tool.description.chars().take(rules.description_chars).collect(),
+            schema: schema(&tool.schema, rules),
+        })
+        .collect();
+    if let Some(surplus) = tools.get(TOOLS_COUNT_MAX..).filter(|surplus| !surplus.is_empty()) {
+        let names: Vec<&str> = surplus.iter().map(|tool| tool.name.as_str()).collect();
+        tracing::warn!(
+            "a model is offered {TOOLS_COUNT_MAX} tools, which is what providers take, without {}",
+            names.join(", ")
+        );
+        tools.truncate(TOOLS_COUNT_MAX);
+    }
+    tools
 }
 
 /// `schema` with what providers miss in the schema of an input, and without what they refuse there.
-fn schema(schema: &Json) -> Json {
+fn schema(schema: &Json, rules: ToolRules) -> Json {
     let mut object: Map<String, Value> = serde_json::from_str(schema.as_str()).unwrap_or_default();
     let is_right = object.get("type").is_some_and(|kind| kind == "object")
         && object.get("properties").is_some_and(Value::is_object)
         && object.get("required").is_none_or(Value::is_array)
         && !REFUSED.iter().any(|keyword| object.contains_key(*keyword));
-    if is_right {
+    let changed = complete(&mut object, rules);
+    if is_right && !changed {
         // Its own text: numbers and the order of fields stay as they are.
         return schema.clone();
     }
@@ -294,6 +329,54 @@ fn schema(schema: &Json) -> Json {
         object.remove("required");
     }
     Json::of(&object).unwrap_or_default()
+}
+
+/// Completes what is inside of a schema; whether anything had to be changed.
+fn complete(schema: &mut Map<String, Value>, rules: ToolRules) -> bool {
+    let mut changed = false;
+    let is_array = |kind: &Value| match kind {
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "array"),
+        kind => kind == "array",
+    };
+    let says_items = ["items", "prefixItems"].iter().any(|key| schema.contains_key(*key));
+    if schema.get("type").is_some_and(is_array) && !says_items {
+        schema.insert("items".to_owned(), Map::new().into());
+        changed = true;
+    }
+    if rules.plain_fields
+        && let Some(Value::Object(fields)) = schema.get_mut("properties")
+    {
+        let before = fields.len();
+        fields.retain(|name, _| is_plain_field(name));
+        changed |= fields.len() < before;
+        if let (true, Some(Value::Array(required))) = (changed, schema.get_mut("required")) {
+            required.retain(|name| name.as_str().is_some_and(is_plain_field));
+        }
+    }
+    for (key, value) in schema.iter_mut() {
+        changed |= match (key.as_str(), value) {
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(all)) => {
+                each(all.values_mut(), rules)
+            }
+            ("prefixItems" | "allOf" | "anyOf" | "oneOf" | "items", Value::Array(all)) => {
+                each(all.iter_mut(), rules)
+            }
+            ("items" | "additionalProperties" | "not", Value::Object(inner)) => {
+                complete(inner, rules)
+            }
+            _ => false,
+        };
+    }
+    changed
+}
+
+fn each<'a>(schemas: impl Iterator<Item = &'a mut Value>, rules: ToolRules) -> bool {
+    let inner = schemas.filter_map(Value::as_object_mut).map(|schema| complete(schema, rules));
+    inner.fold(false, |all, one| all | one)
+}
+
+fn is_plain_field(name: &str) -> bool {
+    is_plain(&name.replace('.', "_"), 64)
 }
 
 /// Keywords that no provider takes at the top of a schema.

@@ -249,12 +249,14 @@ impl Run {
         if left.is_zero() {
             return Err(ModelError::new(FailureKind::Limit, "the answer took too long").into());
         }
+        let address = self.turn.model.as_deref().unwrap_or_default();
+        let asked = transcript::Asked { provider, address, writes: &self.turn.message_id };
         Ok(ModelRequest {
             workspace: self.key.workspace().to_owned(),
             session: self.key.id().to_owned(),
             model: model.to_owned(),
             system: self.turn.options.system.clone(),
-            messages: transcript::of(messages, provider),
+            messages: transcript::of(messages, asked),
             tools: tools.to_vec(),
             resume: self.resume.clone(),
             bounds: Bounds {

@@ -12,8 +12,28 @@ use crate::model::Speaker;
 /// What the model hears of a call that was refused.
 pub(super) const DENIED: &str = "the user did not allow this call";
 
-/// The conversation as a model of `provider` is given it. Calls without a result are left out: no provider takes them.
-pub(super) fn of(messages: &[Message], provider: &str) -> Vec<ModelMessage> {
+/// Who is asked. What another one gave with its thoughts and calls is not for it to read: not even another model of the same
+/// provider takes it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The name of the provider.
+    pub provider: &'a str,
+    /// `provider/model`.
+    pub address: &'a str,
+    /// The message that it is writing.
+    pub writes: &'a str,
+}
+
+impl Asked<'_> {
+    fn wrote(&self, message: &Message) -> bool {
+        let metadata = message.metadata.as_ref().and_then(Object::read);
+        let model = metadata.and_then(|metadata| metadata.text("model"));
+        message.id == self.writes || model.is_some_and(|model| model == self.address)
+    }
+}
+
+/// The conversation as the model that is `asked` is given it. Calls without a result are left out: no provider takes them.
+pub(super) fn of(messages: &[Message], asked: Asked<'_>) -> Vec<ModelMessage> {
     let mut out = Vec::new();
     for message in messages {
         if message.status == Status::Deleted {
@@ -24,7 +44,10 @@ pub(super) fn of(messages: &[Message], provider: &str) -> Vec<ModelMessage> {
             Role::System => {
                 push(&mut out, Speaker::System, vec![Content::Text(message.content.clone())]);
             }
-            Role::Assistant => assistant(message, provider, &mut out),
+            Role::Assistant => {
+                let own = asked.wrote(message).then_some(asked.provider);
+                assistant(message, own, &mut out);
+            }
         }
     }
     out
@@ -60,7 +83,7 @@ fn user(message: &Message) -> Vec<Content> {
     content
 }
 
-fn assistant(message: &Message, provider: &str, out: &mut Vec<ModelMessage>) {
+fn assistant(message: &Message, own: Option<&str>, out: &mut Vec<ModelMessage>) {
     if message.parts.is_empty() && !message.content.is_empty() {
         push(out, Speaker::Assistant, vec![Content::Text(message.content.clone())]);
         return;
@@ -78,9 +101,9 @@ fn assistant(message: &Message, provider: &str, out: &mut Vec<ModelMessage>) {
                     part.text("content").filter(|text| !text.is_empty()).map(Content::Text),
                 );
             }
-            Some("reasoning") => said.extend(reasoning(&part, provider)),
+            Some("reasoning") => said.extend(reasoning(&part, own)),
             Some("tool-call") => {
-                if let Some((call, result)) = call(&part, provider) {
+                if let Some((call, result)) = call(&part, own) {
                     said.push(call);
                     results.push(result);
                 }
@@ -92,20 +115,21 @@ fn assistant(message: &Message, provider: &str, out: &mut Vec<ModelMessage>) {
     push(out, Speaker::User, results);
 }
 
-/// What `provider` gave with a part, to be sent back to it.
-fn sealed(part: &Object, key: &str, provider: &str) -> Option<Object> {
+/// What the provider `own` gave with a part, to be sent back to it.
+fn sealed(part: &Object, key: &str, own: Option<&str>) -> Option<Object> {
+    let provider = own?;
     let all = part.get(key).and_then(Object::read)?;
     all.get(provider).and_then(Object::read)
 }
 
-fn reasoning(part: &Object, provider: &str) -> Option<Content> {
+fn reasoning(part: &Object, own: Option<&str>) -> Option<Content> {
     let text = part.text("content").unwrap_or_default();
-    let seal = sealed(part, "providerMetadata", provider);
+    let seal = sealed(part, "providerMetadata", own);
     (seal.is_some() || !text.is_empty()).then_some(Content::Reasoning { text, seal })
 }
 
 /// A call and its result; `None` while there is none.
-fn call(part: &Object, provider: &str) -> Option<(Content, Content)> {
+fn call(part: &Object, own: Option<&str>) -> Option<(Content, Content)> {
     let (id, name) = (part.text("toolCallId")?, part.text("toolName")?);
     let input = part.get("toolInput").cloned().filter(Json::is_object).unwrap_or_default();
     let approval = part.get("approval").and_then(Object::read);
@@ -120,7 +144,7 @@ fn call(part: &Object, provider: &str) -> Option<(Content, Content)> {
         }
         _ => return None,
     };
-    let seal = sealed(part, "callProviderMetadata", provider).unwrap_or_default();
+    let seal = sealed(part, "callProviderMetadata", own).unwrap_or_default();
     let call = Content::ToolCall { id: id.clone(), name: name.clone(), input, seal };
     Some((call, Content::ToolResult { id, name, output, is_error }))
 }

@@ -18,10 +18,14 @@ use crate::model::file::Readable;
 use crate::model::file::result;
 use crate::model::file::unreadable;
 use crate::model::lawful;
+use crate::model::lawful::ToolRules;
 
 /// Fields that are not for the settings to say.
 pub(in crate::model) const OWN: &[&str] =
     &["max_tokens", "messages", "model", "stream", "system", "tools"];
+
+/// What it demands of tools.
+const RULES: ToolRules = ToolRules { description_chars: usize::MAX, plain_fields: true };
 
 /// What is sent.
 #[derive(Debug, Serialize)]
@@ -126,7 +130,7 @@ impl<'a> Body<'a> {
             max_tokens: settings.max_tokens_count,
             system: lawful::system(request),
             messages: messages.into_iter().map(message).collect(),
-            tools: lawful::tools(request).into_iter().map(tool).collect(),
+            tools: lawful::tools(request, RULES).into_iter().map(tool).collect(),
             stream: true,
             extra: without(&settings.extra, OWN),
         }

@@ -17,6 +17,7 @@ use crate::model::file::Readable;
 use crate::model::file::result;
 use crate::model::file::unreadable;
 use crate::model::lawful;
+use crate::model::lawful::ToolRules;
 use crate::model::openai_chat::Settings;
 use crate::model::openai_chat::details::joined;
 
@@ -166,10 +167,12 @@ impl<'a> Body<'a> {
                 parameters: tool.schema,
             },
         };
+        let vendor = ["openai.com", "openai.azure.com"];
+        let rules = ToolRules::of_openai(vendor.iter().any(|domain| settings.is_at(domain)));
         Self {
             model: &request.model,
             messages,
-            tools: lawful::tools(request).into_iter().map(tool).collect(),
+            tools: lawful::tools(request, rules).into_iter().map(tool).collect(),
             max_completion_tokens: settings.max_tokens_count.filter(|_| !legacy),
             max_tokens: settings.max_tokens_count.filter(|_| legacy),
             stream: true,

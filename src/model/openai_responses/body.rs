@@ -16,6 +16,7 @@ use crate::model::file::Place;
 use crate::model::file::Readable;
 use crate::model::file::result;
 use crate::model::lawful;
+use crate::model::lawful::ToolRules;
 use crate::model::openai_responses::Settings;
 
 /// Fields that are not for the settings to say.
@@ -156,7 +157,10 @@ impl<'a> Body<'a> {
             model: &request.model,
             instructions: request.system.as_deref().filter(|text| !text.trim().is_empty()),
             input,
-            tools: lawful::tools(request).into_iter().map(tool).collect(),
+            tools: lawful::tools(request, ToolRules::of_openai(true))
+                .into_iter()
+                .map(tool)
+                .collect(),
             max_output_tokens: settings.max_tokens_count,
             include,
             store: settings.store,

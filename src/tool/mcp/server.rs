@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
 use rmcp::model::CallToolResponse;
+use rmcp::model::PaginatedRequestParams;
 use rmcp::service::Peer;
 use rmcp::service::ServiceError;
 use tokio::sync::Mutex;
@@ -31,6 +32,9 @@ use crate::tool::settings::McpServerSettings;
 
 /// Tools of one server that are offered.
 const TOOLS_COUNT_MAX: usize = 128;
+/// Tools of one server that are looked at, and pages of them.
+const LISTED_COUNT_MAX: usize = 4_096;
+const PAGES_COUNT_MAX: usize = 64;
 /// Longest name of a tool, in characters. Source: what model providers accept.
 const NAME_CHARS_MAX: usize = 64;
 /// Longest description that the model is given, in characters.
@@ -137,7 +141,7 @@ impl Server {
 
     async fn connect(&self) -> Result<Connection, String> {
         let live = self.0.way.connect().await?;
-        let listed = live.peer().list_all_tools().await.map_err(|error| error.to_string())?;
+        let listed = list(live.peer()).await?;
         let mut names = HashSet::new();
         let mut tools = Vec::new();
         for tool in listed {
@@ -186,6 +190,23 @@ impl Server {
             }
         }
     }
+}
+
+/// What a server offers. It comes in pages, of which a broken server has always one more.
+async fn list(peer: &Peer<RoleClient>) -> Result<Vec<rmcp::model::Tool>, String> {
+    let (mut tools, mut cursor): (Vec<rmcp::model::Tool>, Option<String>) = (Vec::new(), None);
+    for _ in 0..PAGES_COUNT_MAX {
+        let params = PaginatedRequestParams::default().with_cursor(cursor.clone());
+        let page = peer.list_tools(Some(params)).await.map_err(|error| error.to_string())?;
+        tools.extend(page.tools);
+        match page.next_cursor {
+            Some(next) if tools.len() <= LISTED_COUNT_MAX && Some(&next) != cursor.as_ref() => {
+                cursor = Some(next);
+            }
+            _ => return Ok(tools),
+        }
+    }
+    Err(format!("its list of tools has more than {PAGES_COUNT_MAX} pages"))
 }
 
 /// What a server says of a tool.

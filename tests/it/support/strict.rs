@@ -88,6 +88,10 @@ impl Check<'_> {
             self.must(properties, || format!("the schema of {name} has no properties"));
             let required = schema.get("required").is_none_or(Value::is_array);
             self.must(required, || format!("what {name} requires is no list"));
+            let plain = !matches!(rules, Rules::Anthropic | Rules::AnthropicLike)
+                || fields_of(schema).iter().all(|name| is_name(&name.replace('.', "_"), 64));
+            self.must(plain, || format!("the schema of {name} has a field with a strange name"));
+            self.must(arrays_say_items(schema), || format!("an array of {name} without items"));
             for keyword in ["oneOf", "anyOf", "allOf", "enum", "not"] {
                 let absent = schema.get(keyword).is_none();
                 self.must(absent, || format!("the schema of {name} has {keyword} at the top"));
@@ -361,6 +365,20 @@ impl Check<'_> {
             _ => self.must(false, || format!("{kind} from the {role}")),
         }
     }
+}
+
+fn fields_of(schema: &Value) -> Vec<&String> {
+    schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name).collect()
+}
+
+fn arrays_say_items(schema: &Value) -> bool {
+    let is_array = schema["type"].to_string().contains("\"array\"");
+    let inner = match schema {
+        Value::Object(all) => all.values().all(arrays_say_items),
+        Value::Array(all) => all.iter().all(arrays_say_items),
+        _ => true,
+    };
+    inner && (!is_array || schema.get("items").is_some() || schema.get("prefixItems").is_some())
 }
 
 fn has_picture(message: &Value) -> bool {

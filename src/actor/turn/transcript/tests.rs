@@ -12,6 +12,7 @@ use proptest::test_runner::Config;
 use serde_json::Value;
 use serde_json::json;
 
+use super::Asked;
 use super::of;
 use crate::base::json::Json;
 use crate::domain::session::Message;
@@ -42,6 +43,8 @@ const URLS: &[&str] = &[
     "file:///etc/passwd",
     "",
 ];
+const MODEL: &str = "own/m";
+const ASKED: Asked<'_> = Asked { provider: OWN, address: MODEL, writes: "w" };
 /// What somebody gave with a thought or a call.
 const SEALS: &[&str] = &[
     "{}",
@@ -64,6 +67,7 @@ const OUTPUTS: &[&str] = &[
     r#"[{"type":"image","data":"R0lGODdh","mimeType":"image/png"}]"#,
 ];
 const SCHEMAS: &[&str] = &[
+    r#"{"type":"object","properties":{"a b":{"type":"array"},"c":{"type":["array","null"]}},"required":["a b"]}"#,
     r#"{"type":"object"}"#,
     "{}",
     r#"{"type":"string"}"#,
@@ -121,22 +125,23 @@ fn message() -> impl Strategy<Value = Message> {
             Status::Deleted,
         ][..],
     );
-    (role, status, select(TEXTS), vec(part(), 0..7)).prop_map(|(role, status, text, parts)| {
-        Message {
+    let model = option::of(select(&[MODEL, "own/other"][..]));
+    (role, status, select(TEXTS), vec(part(), 0..7), model).prop_map(
+        |(role, status, text, parts, model)| Message {
             id: "m".to_owned(),
             seq: 1,
             version: 1,
             role,
             content: text.to_owned(),
             parts,
-            metadata: None,
+            metadata: model.map(|model| Json::of(&json!({ "model": model })).unwrap()),
             turn_id: None,
             status,
             created_at: 0,
             created_at_ms: 0,
             updated_at_ms: 0,
-        }
-    })
+        },
+    )
 }
 
 fn tools() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
@@ -152,7 +157,7 @@ proptest! {
         system in option::of(select(TEXTS)),
         tools in tools(),
     ) {
-        let request = accepted::request(system, of(&messages, OWN), &tools);
+        let request = accepted::request(system, of(&messages, ASKED), &tools);
         let problems = accepted::problems(&request);
         assert!(problems.is_empty(), "{problems:#?}");
     }
@@ -167,7 +172,7 @@ fn stored(role: Role, parts: &[Value]) -> Message {
         role,
         content: String::new(),
         parts,
-        metadata: None,
+        metadata: Some(Json::of(&json!({ "model": MODEL })).unwrap()),
         turn_id: None,
         status: Status::Complete,
         created_at: 0,
@@ -187,10 +192,14 @@ fn what_only_a_provider_reads_goes_to_nobody_else() {
     ];
     let question = json!({"type": "text", "content": "hello"});
     let messages = [stored(Role::User, &[question]), stored(Role::Assistant, &answer)];
-    for (provider, told) in [("maker", true), ("other", false)] {
-        let all = format!("{:?}", of(&messages, provider));
+    let by = |provider, address| Asked { provider, address, ..ASKED };
+    // Another model of the same provider is somebody else.
+    for (asked, told) in
+        [(by("maker", MODEL), true), (by("maker", "own/n"), false), (by("other", MODEL), false)]
+    {
+        let all = format!("{:?}", of(&messages, asked));
         assert_eq!(all.contains("signature"), told, "{all}");
-        let request = accepted::request(None, of(&messages, provider), &[]);
+        let request = accepted::request(None, of(&messages, asked), &[]);
         for body in accepted::bodies(&request) {
             assert_eq!(body.contains("SECRET"), told, "{body}");
             assert!(told || !body.contains("\"thought\""), "{body}");
@@ -208,11 +217,14 @@ fn ids_are_the_same_in_call_and_result_and_the_makers_own_come_back() {
     let question = json!({"type": "text", "content": "hello"});
     let messages =
         [stored(Role::User, &[question]), stored(Role::Assistant, &[call("functions.add:0")])];
-    let request = accepted::request(None, of(&messages, "maker"), &[]);
+    let request = accepted::request(None, of(&messages, Asked { provider: "maker", ..ASKED }), &[]);
     let own = accepted::bodies(&request);
     assert!(own.iter().all(|body| body.matches("\"functions.add:0\"").count() == 2), "{own:?}");
-    let request = accepted::request(None, of(&messages, "other"), &[]);
-    assert!(accepted::problems(&request).is_empty());
-    let others = accepted::bodies(&request);
-    assert!(!others.iter().any(|body| body.contains("functions.add:0")), "{others:?}");
+    for (provider, address) in [("other", MODEL), ("maker", "own/n")] {
+        let asked = Asked { provider, address, ..ASKED };
+        let request = accepted::request(None, of(&messages, asked), &[]);
+        assert!(accepted::problems(&request).is_empty());
+        let others = accepted::bodies(&request);
+        assert!(!others.iter().any(|body| body.contains("functions.add:0")), "{others:?}");
+    }
 }
