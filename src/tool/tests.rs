@@ -223,6 +223,19 @@ async fn programs_are_started_listed_called_and_ended() {
 }
 
 #[tokio::test]
+async fn a_list_of_tools_comes_in_pages_and_has_an_end() {
+    if !has_python() {
+        return;
+    }
+    for (pages, count) in [("3", 9), ("1000000000", 0)] {
+        let tools = program(json!({ "environment": { "PAGES": pages }, "connect_ms": 30_000 }));
+        tools.ready().await;
+        assert_eq!(tools.specs().len(), count, "{pages} pages");
+        tools.close().await;
+    }
+}
+
+#[tokio::test]
 async fn programs_that_die_fail_one_call_and_are_started_again() {
     if !has_python() {
         return;

@@ -235,6 +235,42 @@ async fn a_turn_whose_tools_cannot_be_reached_yet_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn what_was_allowed_before_a_restart_is_run_by_servers_that_connect_behind_it() {
+    let models = Models::start();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mcp_stdio.py");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let command = json!(["python3", script]);
+    let settings = format!("[tools.mcp.py]\nneeds_approval = true\ncommand = {command}\n");
+    std::fs::write(&file, settings).unwrap();
+    let options = || models.known_to(Options::default()).set("SESSILE_CONFIG", file.display());
+    let mut server = options().start_in(&folder.path().join("data"));
+    let client = Client::new(&server);
+    let call = json!([{ "id": "c1", "index": 0, "function": { "name": "py_echo", "arguments": "{\"text\":\"hi\"}" } }]);
+    let choice = json!({ "delta": { "tool_calls": call }, "finish_reason": "tool_calls" });
+    models.chat.tell_events(format!("data: {}\n\n", json!({ "choices": [choice] })));
+    let turn = ask(&client, "s", "chat/m", "go").await;
+    assert_eq!(turn["turn"]["state"], "waiting_approval", "{turn}");
+    server.kill();
+    let server = options().start_in(&folder.path().join("data"));
+    let client = Client::new(&server);
+    let parts = turn["message"]["parts"].as_array().unwrap();
+    let approval = parts.iter().find_map(|part| part["approval"]["id"].as_str()).unwrap();
+    let path = format!("{}/approvals/{approval}", session("s"));
+    client.post(&path, &json!({ "approved": true })).await.expect(200);
+    let id = turn["message"]["id"].as_str().unwrap();
+    let path = format!("{}/messages/{id}", session("s"));
+    let message = eventually(SOON, "the turn goes on", async || {
+        Some(client.get(&path).await.expect(200)).filter(|message| message["status"] == "complete")
+    })
+    .await;
+    let call = message["parts"].as_array().unwrap().iter().find(|part| part["type"] == "tool-call");
+    assert_eq!(call.unwrap()["toolOutput"]["said"]["text"], "hi", "{message}");
+    assert_eq!(message["content"], "fine");
+}
+
+#[tokio::test]
 async fn a_queued_question_knows_the_answers_that_came_while_it_waited() {
     let models = Models::start();
     let (_server, client) = server(&models);
