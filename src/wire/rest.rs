@@ -26,6 +26,7 @@ pub struct CreateSession {
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Json>,
     /// How its turns are run, where they do not say.
+    #[serde(default, deserialize_with = "TurnOptions::strict")]
     pub settings: Option<TurnOptions>,
 }
 

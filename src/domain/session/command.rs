@@ -45,7 +45,11 @@ pub struct SessionChanges {
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Json>,
     /// How its turns are run, where they do not say; replaces what was said before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "TurnOptions::strict"
+    )]
     pub settings: Option<TurnOptions>,
 }
 

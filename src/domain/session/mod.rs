@@ -58,4 +58,4 @@ pub use view::Session;
 pub use view::View;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! A turn: one answer of the model, from the request to its last character.
 
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -127,8 +128,10 @@ pub struct Counted {
 }
 
 /// How a turn is to be run; what is absent is as the session or the server says.
+///
+/// They are stored, so members of a later version are passed over. What a client says is read by [`TurnOptions::strict`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TurnOptions {
     /// Who answers: `provider/model`, or `provider` for its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +151,35 @@ pub struct TurnOptions {
     pub busy: Option<Busy>,
 }
 
+/// Reads [`TurnOptions`], and refuses what they do not have.
+#[derive(Deserialize)]
+#[serde(remote = "TurnOptions", rename_all = "camelCase", deny_unknown_fields)]
+struct Strict {
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    system: Option<String>,
+    #[serde(default)]
+    tools: Option<Json>,
+    #[serde(default)]
+    max_steps: Option<u32>,
+    #[serde(default)]
+    busy: Option<Busy>,
+}
+
 impl TurnOptions {
+    /// For `#[serde(deserialize_with)]`: those that a client says, if it says any.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; a member that they do not have is an error.
+    pub fn strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        #[derive(Deserialize)]
+        struct Said(#[serde(with = "Strict")] TurnOptions);
+
+        Ok(Option::<Said>::deserialize(deserializer)?.map(|said| said.0))
+    }
+
     /// These, with what they do not say taken from `defaults`.
     #[must_use]
     pub fn or(self, defaults: &Self) -> Self {
