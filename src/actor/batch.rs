@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Reply;
+use crate::actor::query::query_file;
 use crate::base::clock;
 use crate::base::ids;
 use crate::base::ids::IdempotencyKey;
@@ -14,19 +15,13 @@ use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::limits::BATCH_COMMANDS_MAX;
-use crate::base::limits::Limit;
 use crate::base::limits::Limits;
-use crate::base::limits::PAGE_DEFAULT;
 use crate::base::metric;
 use crate::domain::session::Command;
 use crate::domain::session::Context;
-use crate::domain::session::Direction;
 use crate::domain::session::Event;
 use crate::domain::session::Message;
 use crate::domain::session::Outcome;
-use crate::domain::session::Page;
-use crate::domain::session::Rejection;
-use crate::domain::session::SharedPage;
 use crate::domain::session::Stop;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
@@ -40,14 +35,11 @@ use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::session::SessionFile;
 use crate::wire::envelope::Answer;
-use crate::wire::envelope::Backlog;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
-use crate::wire::envelope::Snapshot;
 use crate::wire::feed::Frame;
-use crate::wire::feed::Queue;
 use crate::wire::feed::What;
 
 /// What holds while a batch is made.
@@ -179,17 +171,18 @@ impl Batch {
         rules: &Rules<'_>,
     ) -> Result<Waiting, storage::Error> {
         let ready = |answer| Ok(Waiting::Ready(answer));
+        let name = command.name();
+        let count = |outcome| metric::counters().commands(name, outcome).inc();
         if let Some(idempotency) = &idempotency
-            && let Some(earlier) = file.answered(idempotency.key.as_str())?
+            && let Some((earlier, seq)) = file.answered(idempotency.key.as_str())?
         {
-            let (earlier, seq) = earlier;
             if earlier.request != idempotency.request {
                 return ready(Err(Error::KeyReused));
             }
+            count("replayed");
             let json = earlier.response.unwrap_or_default().into();
             return ready(Ok(Answer::Replayed { status: earlier.status, json, seq }));
         }
-        let name = command.name();
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
         let context = Context {
             now_ms: clock::now_ms(),
@@ -200,7 +193,7 @@ impl Batch {
         let decision = match decide(file, command, &context) {
             Ok(decision) => decision,
             Err(Stop::Rejected(rejection)) => {
-                metric::counters().commands(name, "rejected").inc();
+                count("rejected");
                 return ready(Err(rejection.into()));
             }
             Err(Stop::View(error)) => return Err(error),
@@ -215,6 +208,7 @@ impl Batch {
         {
             return ready(Err(error.clone()));
         }
+        count("accepted");
         let first = self.entries.len();
         self.apply(file, &decision.events, context.now_ms)?;
         if idempotency.is_some() && decision.events.is_empty() && file.head().exists() {
@@ -380,121 +374,4 @@ fn answer_to_keep(
 
 fn to_json(message: &Message) -> ByteString {
     serde_json::to_string(message).expect("a message is always JSON").into()
-}
-
-fn query_file(
-    file: &mut SessionFile,
-    hub: &mut Hub,
-    query: Query,
-    rules: &Rules<'_>,
-) -> Result<Result<Answer, Error>, storage::Error> {
-    let head = file.head();
-    if !head.exists() && !matches!(query, Query::Subscribe { absent_ok: true, .. }) {
-        return Ok(Err(Rejection::SessionNotFound.into()));
-    }
-    let answer = match query {
-        Query::Session | Query::Wake => {
-            Answer::Session { head: Box::new(head.clone()), created: false }
-        }
-        Query::Count => Answer::Count(head.message_count),
-        Query::Message(id) => match file.message(&id)? {
-            Some(message) => Answer::Found(Box::new(message)),
-            None => return Ok(Err(Rejection::MessageNotFound.into())),
-        },
-        Query::Page { direction: Direction::Before(u64::MAX), limit, settled: false } => {
-            Answer::Page(file.latest(limit)?)
-        }
-        Query::Page { direction, limit, settled } => {
-            Answer::Page(SharedPage::new(file.page(direction, limit, settled)?))
-        }
-        Query::PageFrom { id, newer, limit, settled } => match file.seq_of_message(&id)? {
-            Some(seq) => {
-                let direction = if newer { Direction::After(seq) } else { Direction::Before(seq) };
-                Answer::Page(SharedPage::new(file.page(direction, limit, settled)?))
-            }
-            None => return Ok(Err(Rejection::MessageNotFound.into())),
-        },
-        Query::Transcript { until, draft, bytes } => {
-            Answer::Transcript(file.transcript(&until, &draft, bytes)?)
-        }
-        Query::Branches => Answer::Branches(file.branches()?),
-        Query::Branch { branch, limit } => {
-            let page = Page { messages: file.branch(branch, limit)?, more: false };
-            Answer::Page(SharedPage::new(page))
-        }
-        Query::Items { limit } => {
-            Answer::Items { count: file.head().item_count, items: file.items(limit)? }
-        }
-        Query::Item(id) => match file.item(&id)? {
-            Some(item) => Answer::Items { count: file.head().item_count, items: vec![item] },
-            None => return Ok(Err(Rejection::ItemNotFound.into())),
-        },
-        Query::ItemsFrom { after, newer, limit } => {
-            let after = match after.map(|id| file.item(&id)).transpose()? {
-                None => None,
-                Some(Some(item)) => Some(item.sequence),
-                Some(None) => return Ok(Err(Rejection::ItemNotFound.into())),
-            };
-            let items = file.items_from(after, newer, limit)?;
-            Answer::Items { count: file.head().item_count, items }
-        }
-        Query::Turn(id) => match file.answer(&id)? {
-            Some((turn, seq, message)) => {
-                Answer::Answered { turn: Box::new(turn), seq, message: message.map(Box::new) }
-            }
-            None => return Ok(Err(Rejection::TurnNotFound.into())),
-        },
-        Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
-        Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
-        Query::Ephemeral(text) => {
-            hub.publish(&Frame::passing(text));
-            Answer::Done { seq: head.last_seq }
-        }
-    };
-    Ok(Ok(answer))
-}
-
-fn subscribe(
-    file: &SessionFile,
-    hub: &mut Hub,
-    after: Option<u64>,
-    queue: &std::sync::Arc<Queue>,
-    rules: &Rules<'_>,
-) -> Result<Result<Answer, Error>, storage::Error> {
-    if hub.len() >= rules.limits.subscribers_count && !hub.has(queue) {
-        hub.prune();
-        if hub.len() >= rules.limits.subscribers_count {
-            metric::counters().limit_hit(Limit::Subscribers);
-            return Ok(Err(Error::Overloaded(Limit::Subscribers)));
-        }
-    }
-    let backlog = backlog(file, after)?;
-    if !backlog.more {
-        hub.add(queue);
-    }
-    Ok(Ok(Answer::Subscribed(Box::new(backlog))))
-}
-
-/// The log after `after`, or the session as it is where the log does not reach back that far.
-fn backlog(file: &SessionFile, after: Option<u64>) -> Result<Backlog, storage::Error> {
-    let head = file.head();
-    let last_seq = head.last_seq;
-    let mut backlog = Backlog { last_seq, snapshot: None, events: Vec::new(), more: false };
-    let Some(after) = after else { return Ok(backlog) };
-    let reason = if after < head.log_start {
-        Some("log_trimmed")
-    } else if after > last_seq {
-        Some("ahead_of_log")
-    } else {
-        None
-    };
-    if let Some(reason) = reason {
-        let page = file.page(Direction::Before(u64::MAX), PAGE_DEFAULT, false)?;
-        backlog.snapshot = Some(Snapshot { reason, head: Box::new(head.clone()), page });
-        return Ok(backlog);
-    }
-    backlog.events = file.events(after)?;
-    let reached = backlog.events.last().map_or(after, |event| event.seq);
-    backlog.more = reached < last_seq;
-    Ok(backlog)
 }

@@ -30,6 +30,7 @@ mod job;
 mod life;
 mod list;
 mod node;
+mod query;
 mod shard;
 mod start;
 mod stop;

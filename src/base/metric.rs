@@ -233,7 +233,9 @@ impl Counters {
             drop(self.activations.get_or_create(&CauseLabel { kind: "session", cause }));
         }
         for command in COMMANDS {
-            self.commands(command, "rejected");
+            for outcome in ["accepted", "rejected", "replayed"] {
+                self.commands(command, outcome);
+            }
         }
         for transport in SUBSCRIBERS {
             self.subscribers(transport);
