@@ -5,11 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sessile::app::cli;
+use sessile::base::process;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(error) = process::become_tethered(std::env::args_os()) {
+        drop(writeln!(std::io::stderr(), "sessile: the program cannot be run: {error}"));
+        return ExitCode::from(127);
+    }
     match cli::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

@@ -14,6 +14,7 @@ use crate::actor::Engine;
 use crate::actor::Node;
 use crate::actor::Options;
 use crate::base::metric;
+use crate::base::process;
 use crate::config::Config;
 use crate::http;
 use crate::model::FailureKind;
@@ -39,6 +40,7 @@ const STOP_MAX: Duration = Duration::from_secs(9);
 pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     raise_file_limit();
     refuse_huge_pages();
+    process::tether();
     let engine = engine(&config)?;
     let tools = engine.tools.clone();
     let node = Node::start(options(&config, engine))?;

@@ -1,7 +1,12 @@
 //! A process and all that it starts: a group that never outlives the value that stands for it.
 
+use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -17,6 +22,49 @@ use tokio::time::timeout;
 
 /// What is kept of the error output, in bytes: its end.
 const ERRORS_BYTES_MAX: usize = 4 << 10;
+
+/// This program, whatever became of its file.
+const OWN: &str = "/proc/self/exe";
+/// The first argument with which this program becomes another one.
+const TETHERED: &str = "__tethered-to";
+
+static TETHERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`command`] gives programs that end with this process, however it ends. The program must call
+/// [`become_tethered`] before it looks at its arguments. On Linux alone; elsewhere nothing changes.
+pub fn tether() {
+    TETHERS.store(cfg!(target_os = "linux"), Ordering::Relaxed);
+}
+
+/// A command that runs `program`.
+///
+/// The thread that starts it must live as long as it may run: that is what the system watches.
+#[must_use]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    if !TETHERS.load(Ordering::Relaxed) {
+        return Command::new(program);
+    }
+    let mut command = Command::new(OWN);
+    command.arg(TETHERED).arg(std::process::id().to_string()).arg(program);
+    command
+}
+
+/// Becomes the program that `arguments` name, if they come from [`command`], and is killed when the process that started it
+/// is gone. Returns why that failed; `None`: the arguments are for somebody else.
+pub fn become_tethered(arguments: impl IntoIterator<Item = OsString>) -> Option<io::Error> {
+    let mut arguments = arguments.into_iter().skip(1);
+    arguments.next().filter(|first| first == TETHERED)?;
+    let (parent, program) = (arguments.next()?, arguments.next()?);
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        return Some(error.into());
+    }
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if now.as_deref().map(OsStr::new) != Some(&parent) {
+        return Some(io::Error::other("who started it is gone"));
+    }
+    Some(std::process::Command::new(program).args(arguments).exec())
+}
 
 /// A running process that leads a process group of its own.
 ///

@@ -1,5 +1,7 @@
 //! `/v1/sessions/{id}/turns`, `/stop`, `/approvals`, `/branches`: the model from the native API.
 
+use std::collections::HashSet;
+
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -11,6 +13,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::base::ids::IdempotencyKey;
+use crate::base::json::Json;
+use crate::base::json::Object;
 use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
@@ -56,7 +60,7 @@ pub(super) struct StartTurn {
     pub system: Option<String>,
     /// Tools that the client runs: `[{name, description?, inputSchema?}]`.
     #[schema(value_type = Option<Vec<Object>>)]
-    pub tools: Option<crate::base::json::Json>,
+    pub tools: Option<Json>,
     /// Most calls of the model.
     pub max_steps: Option<u32>,
     /// What to do if another turn runs: `reject`, `queue`, `interrupt` or `latest`.
@@ -74,6 +78,7 @@ impl StartTurn {
         if max_steps.is_some_and(|steps| steps == 0 || steps > 100) {
             return Err(ApiError::invalid("`maxSteps` must be 1 to 100"));
         }
+        check_tools(tools.as_ref())?;
         let address = model.clone().unwrap_or_else(|| router.default_model().to_owned());
         let text = message.as_ref().map_or("", |message| message.content.as_str());
         router.check_model(&address, text)?;
@@ -84,6 +89,41 @@ impl StartTurn {
         let options = TurnOptions { model, system, tools, max_steps, busy };
         Ok(Command::StartTurn(Box::new(NewTurn { input, options, model: address, titled: false })))
     }
+}
+
+/// Most tools that providers take.
+const TOOLS_COUNT_MAX: usize = 128;
+/// Longest name of a tool that they take.
+const TOOL_NAME_CHARS_MAX: usize = 64;
+
+/// Whether models can be offered these tools: what is left out in silence is never called, and nobody knows why.
+fn check_tools(tools: Option<&Json>) -> Result<(), ApiError> {
+    let Some(tools) = tools else { return Ok(()) };
+    let problem = |problem: String| ApiError::invalid(format!("`tools` {problem}"));
+    let tools: Vec<Object> = serde_json::from_str(tools.as_str()).map_err(|_| {
+        problem("must be a list of `{name, description?, inputSchema?}`".to_owned())
+    })?;
+    if tools.len() > TOOLS_COUNT_MAX {
+        return Err(problem(format!("must be at most {TOOLS_COUNT_MAX}")));
+    }
+    let mut names = HashSet::new();
+    for (at, tool) in tools.iter().enumerate() {
+        let name = tool.text("name").unwrap_or_default();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if name.is_empty() || name.len() > TOOL_NAME_CHARS_MAX || !name.bytes().all(plain) {
+            return Err(problem(format!(
+                "[{at}].name must be 1 to {TOOL_NAME_CHARS_MAX} letters, digits, `_` and `-`"
+            )));
+        }
+        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters"));
+        if !schema.is_none_or(Json::is_object) {
+            return Err(problem(format!("[{at}].inputSchema must be a JSON Schema, an object")));
+        }
+        if !names.insert(name.clone()) {
+            return Err(problem(format!("holds `{name}` twice")));
+        }
+    }
+    Ok(())
 }
 
 /// A turn that goes on by itself.

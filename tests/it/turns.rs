@@ -237,3 +237,31 @@ async fn deleting_a_session_ends_its_turn() {
     client.delete(&session("s")).await.text(204);
     client.post(&turns("s"), &ask("x", "reject")).await.problem(410, "actor.deleted");
 }
+
+#[tokio::test]
+async fn tools_that_no_model_can_be_offered_are_refused() {
+    let (_server, client) = server();
+    let many: Vec<Value> = (0..129).map(|at| json!({ "name": format!("t{at}") })).collect();
+    for (tools, words) in [
+        (json!({ "name": "add" }), "must be a list"),
+        (json!(["add"]), "must be a list"),
+        (json!([{}]), "[0].name"),
+        (json!([{ "name": "my tool" }]), "[0].name"),
+        (json!([{ "name": "a".repeat(65) }]), "[0].name"),
+        (json!([{ "name": "a" }, { "name": "a" }]), "`a` twice"),
+        (json!([{ "name": "a", "inputSchema": "x" }]), "[0].inputSchema"),
+        (json!(many), "at most 128"),
+    ] {
+        let message = json!({ "role": "user", "content": "x" });
+        let body = json!({ "message": message, "tools": tools });
+        let problem = client.post(&turns("s"), &body).await.problem(400, "invalid");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+    }
+    let message = json!({ "role": "user", "content": "x" });
+    let body = json!({ "message": message, "tools": many[..128] });
+    client.post(&turns("s"), &body).await.expect(200);
+    let metrics = client.get("/metrics").await.text(200);
+    let count =
+        r#"sessile_commands_total{kind="session",command="start_turn",outcome="accepted"} 1"#;
+    assert!(metrics.contains(count), "{metrics}");
+}

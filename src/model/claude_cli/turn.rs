@@ -17,6 +17,7 @@ use super::parser::Parser;
 use super::parser::Verdict;
 use super::provider::Inner;
 use crate::base::clock;
+use crate::base::process;
 use crate::base::process::Group;
 use crate::model::Bounds;
 use crate::model::FailureKind;
@@ -155,7 +156,7 @@ impl Turn {
 
     fn command(&self) -> Command {
         let settings = &self.inner.settings;
-        let mut command = Command::new(&self.inner.program);
+        let mut command = process::command(&self.inner.program);
         command.args(["--print", "--output-format", "stream-json", "--verbose"]);
         command.args(["--include-partial-messages", "--permission-mode"]);
         command.arg(settings.permission_mode.name());

@@ -10,8 +10,8 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
-use tokio::process::Command;
 
+use crate::base::process;
 use crate::base::process::Group;
 use crate::base::secret::Environment;
 use crate::base::tls;
@@ -119,7 +119,7 @@ impl Way {
         match self {
             Self::Program { command, environment } => {
                 let (program, arguments) = command.split_first().ok_or("`command` is empty")?;
-                let mut command = Command::new(program);
+                let mut command = process::command(program);
                 command.args(arguments).env_clear();
                 for (name, value) in environment {
                     command.env(name, value.expose_secret());

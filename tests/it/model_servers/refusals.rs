@@ -234,17 +234,48 @@ async fn a_turn_whose_tools_cannot_be_reached_yet_can_be_stopped() {
     assert!(models.chat.take().is_empty());
 }
 
+/// Settings with the MCP server of the fixtures, in `folder`.
+fn with_python(models: &Models, folder: &std::path::Path, more: &str) -> Options {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mcp_stdio.py");
+    let file = folder.join("settings.toml");
+    let command = json!(["python3", script]);
+    std::fs::write(&file, format!("[tools.mcp.py]\n{more}\ncommand = {command}\n")).unwrap();
+    models.known_to(Options::default()).set("SESSILE_CONFIG", file.display())
+}
+
+#[tokio::test]
+async fn a_program_that_the_server_started_dies_with_it() {
+    let (models, folder) = (Models::start(), tempfile::tempdir().unwrap());
+    let mut server = with_python(&models, folder.path(), "").start();
+    let client = Client::new(&server);
+    let call = |id: &str, name: &str| json!({ "id": id, "index": id, "function": { "name": name, "arguments": "{}" } });
+    let calls = json!([call("c1", "py_echo"), call("c2", "py_sleep")]);
+    let choice = json!({ "delta": { "tool_calls": calls }, "finish_reason": "tool_calls" });
+    models.chat.tell_events(format!("data: {}\n\n", json!({ "choices": [choice] })));
+    let question = json!({ "message": { "role": "user", "content": "go" }, "model": "chat/m" });
+    let path = format!("{}/turns", session("s"));
+    let begun = client.post(&path, &question).with("prefer", "respond-async").await.expect(202);
+    let path = format!("{}/messages/{}", session("s"), begun["messageId"].as_str().unwrap());
+    let pid = eventually(SOON, "the program answers", async || {
+        let message = client.get(&path).await.expect(200);
+        message["parts"].as_array()?.iter().find_map(|part| part["toolOutput"]["pid"].as_u64())
+    })
+    .await;
+    // It sleeps now, and does not see that nobody is there any more.
+    server.kill();
+    let stat = format!("/proc/{pid}/stat");
+    eventually(SOON, "the program is gone", async || {
+        let stat = std::fs::read_to_string(&stat);
+        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_was_allowed_before_a_restart_is_run_by_servers_that_connect_behind_it() {
-    let models = Models::start();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mcp_stdio.py");
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("settings.toml");
+    let (models, folder) = (Models::start(), tempfile::tempdir().unwrap());
     std::fs::create_dir(folder.path().join("data")).unwrap();
-    let command = json!(["python3", script]);
-    let settings = format!("[tools.mcp.py]\nneeds_approval = true\ncommand = {command}\n");
-    std::fs::write(&file, settings).unwrap();
-    let options = || models.known_to(Options::default()).set("SESSILE_CONFIG", file.display());
+    let options = || with_python(&models, folder.path(), "needs_approval = true");
     let mut server = options().start_in(&folder.path().join("data"));
     let client = Client::new(&server);
     let call = json!([{ "id": "c1", "index": 0, "function": { "name": "py_echo", "arguments": "{\"text\":\"hi\"}" } }]);
