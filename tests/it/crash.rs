@@ -31,6 +31,7 @@ use crate::support::ledger::patience::Watch;
 use crate::support::ledger::patience::eventually;
 use crate::support::ledger::plain_http::Client;
 use crate::support::ledger::writer::Ledger;
+use crate::support::ledger::writer::head_of;
 use crate::support::ledger::writer::mislisted;
 use crate::support::ledger::writer::read_log;
 use crate::support::ledger::writer::read_logs;
@@ -165,8 +166,8 @@ impl Run {
         self.settle(&server);
         let mut client = Client::new(&server.base);
         for listener in &mut self.listeners {
-            let head = read_log(&mut client, &listener.session).unwrap().len();
-            life::catch_up(listener, &client, u64::try_from(head).unwrap());
+            let head = head_of(&read_log(&mut client, &listener.session).unwrap());
+            life::catch_up(listener, &client, head);
         }
         let mine = |session: &str| session.split('-').nth(1) == Some(&self.era.to_string());
         let entries: Vec<Entry> =

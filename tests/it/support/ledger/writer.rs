@@ -214,12 +214,17 @@ pub fn try_read_log(client: &mut Client, session: &str) -> Result<Option<Vec<Val
     }
 }
 
+/// The last seq of a log.
+pub fn head_of(log: &[Value]) -> u64 {
+    log.last().map_or(0, |frame| frame["seq"].as_u64().unwrap())
+}
+
 /// What is wrong with the list of sessions, when it has had time to catch up: it is to have those of `logs`, each once
 /// with its head, and no others.
 pub fn mislisted(client: &mut Client, logs: &Logs) -> Option<String> {
-    let length = |log: &Vec<Value>| u64::try_from(log.len()).unwrap();
+    // A frame may stand for several seqs, so their number is not the last of them.
     let want: Vec<(String, u64)> =
-        logs.iter().map(|(name, log)| (name.clone(), length(log))).collect();
+        logs.iter().map(|(name, log)| (name.clone(), head_of(log))).collect();
     let mut wrong = None;
     within(LISTED_WITHIN, || {
         let listed = list(client)?;
