@@ -8,6 +8,7 @@ use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Reply;
 use crate::actor::query::query_file;
+use crate::actor::query::subscribe;
 use crate::base::clock;
 use crate::base::ids;
 use crate::base::ids::IdempotencyKey;
@@ -37,7 +38,6 @@ use crate::storage::session::SessionFile;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
-use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Frame;
 use crate::wire::feed::What;
@@ -106,7 +106,7 @@ pub(super) fn make(
     let mut batch = Batch { first_seq, creates: !head.exists(), ..Batch::default() };
     let (mut commands, mut bytes) = (0, 0);
     while let Some(job) = jobs.front() {
-        let subscribes = matches!(job.request, Request::Query(Query::Subscribe { .. }));
+        let subscribes = matches!(job.request, Request::Subscribe { .. });
         if commands >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX {
             break;
         }
@@ -142,7 +142,14 @@ impl Batch {
     ) -> Result<(), storage::Error> {
         let Job { request, reply, .. } = job;
         let done = match request {
-            Request::Query(query) => query_file(file, hub, query, rules).map(Waiting::Ready),
+            Request::Query(query) => query_file(file, query).map(Waiting::Ready),
+            Request::Subscribe { after, queue, absent_ok } => {
+                subscribe(file, hub, (after, absent_ok), &queue, rules).map(Waiting::Ready)
+            }
+            Request::Publish(text) => {
+                hub.publish(&Frame::passing(text));
+                Ok(Waiting::Ready(Ok(Answer::Done { seq: file.head().last_seq })))
+            }
             Request::Command(command, idempotency) => {
                 self.command(file, command, idempotency, rules)
             }

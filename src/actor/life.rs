@@ -32,7 +32,6 @@ use crate::storage::describe;
 use crate::storage::session::SessionFile;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
 
@@ -463,7 +462,8 @@ impl Shard {
 fn may_create(request: &Request) -> bool {
     match request {
         Request::Command(command, _) => command.may_create(),
-        Request::Query(query) => matches!(query, Query::Subscribe { absent_ok: true, .. }),
+        Request::Subscribe { absent_ok, .. } => *absent_ok,
+        Request::Query(_) | Request::Publish(_) => false,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Backlog;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
+use crate::wire::envelope::Reason;
 use crate::wire::envelope::Snapshot;
-use crate::wire::feed::Frame;
 use crate::wire::feed::Queue;
 
 /// What `query` asks of the session.
@@ -25,12 +25,10 @@ use crate::wire::feed::Queue;
 /// Nothing of it may be told before everything in the file is durable.
 pub(super) fn query_file(
     file: &mut SessionFile,
-    hub: &mut Hub,
     query: Query,
-    rules: &Rules<'_>,
 ) -> Result<Result<Answer, Error>, storage::Error> {
     let head = file.head();
-    if !head.exists() && !matches!(query, Query::Subscribe { absent_ok: true, .. }) {
+    if !head.exists() {
         return Ok(Err(Rejection::SessionNotFound.into()));
     }
     let answer = match query {
@@ -86,22 +84,21 @@ pub(super) fn query_file(
             None => return Ok(Err(Rejection::TurnNotFound.into())),
         },
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
-        Query::Subscribe { after, queue, .. } => return subscribe(file, hub, after, &queue, rules),
-        Query::Ephemeral(text) => {
-            hub.publish(&Frame::passing(text));
-            Answer::Done { seq: head.last_seq }
-        }
     };
     Ok(Ok(answer))
 }
 
-fn subscribe(
+/// The log behind `after`, and everything that happens into `queue`; of a session that may be absent if `absent_ok`.
+pub(super) fn subscribe(
     file: &SessionFile,
     hub: &mut Hub,
-    after: Option<u64>,
+    (after, absent_ok): (Option<u64>, bool),
     queue: &std::sync::Arc<Queue>,
     rules: &Rules<'_>,
 ) -> Result<Result<Answer, Error>, storage::Error> {
+    if !file.head().exists() && !absent_ok {
+        return Ok(Err(Rejection::SessionNotFound.into()));
+    }
     if hub.len() >= rules.limits.subscribers_count && !hub.has(queue) {
         hub.prune();
         if hub.len() >= rules.limits.subscribers_count {
@@ -123,9 +120,9 @@ fn backlog(file: &SessionFile, after: Option<u64>) -> Result<Backlog, storage::E
     let mut backlog = Backlog { last_seq, snapshot: None, events: Vec::new(), more: false };
     let Some(after) = after else { return Ok(backlog) };
     let reason = if after < head.log_start {
-        Some("log_trimmed")
+        Some(Reason::LogTrimmed)
     } else if after > last_seq {
-        Some("ahead_of_log")
+        Some(Reason::AheadOfLog)
     } else {
         None
     };

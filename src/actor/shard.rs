@@ -167,7 +167,7 @@ impl Handler<Deliver> for Shard {
     fn handle(&mut self, Deliver(key, job): Deliver, ctx: &mut Self::Context) {
         let hash = key.hash();
         let cell = self.cells.entry(hash).or_insert_with(|| Cell::new(key));
-        if let Request::Query(Query::Ephemeral(text)) = &job.request {
+        if let Request::Publish(text) = &job.request {
             // It is stored nowhere, so it wakes nobody.
             cell.hub.publish(&Frame::passing(text.clone()));
             job.answer(Ok(Answer::Done { seq: 0 }));

@@ -114,7 +114,8 @@ impl From<Name> for String {
 }
 
 /// The key under which a request is carried out once: a name that a client gave it, in a header or in a frame.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {

@@ -154,7 +154,7 @@ impl Default for Limits {
 }
 
 /// A bound that can be hit, with what the client hears: the label of `sessile_limit_hits_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Limit {
     /// A request body was too large.
     Body,

@@ -13,7 +13,6 @@ use crate::router::Target;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Backlog;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
@@ -70,8 +69,8 @@ impl Follower {
 
     async fn subscribe(&mut self) -> Result<Backlog, Error> {
         let (queue, absent_ok) = (Arc::clone(&self.queue), self.absent_ok);
-        let query = Query::Subscribe { after: self.seen, queue, absent_ok };
-        match self.router.ask(&self.target, Request::Query(query)).await? {
+        let request = Request::Subscribe { after: self.seen, queue, absent_ok };
+        match self.router.ask(&self.target, request).await? {
             Answer::Subscribed(backlog) => {
                 if self.seen.is_none() {
                     self.seen = Some(backlog.last_seq);

@@ -19,6 +19,7 @@ use crate::domain::session::Session;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::protocol::Encoder;
+use crate::wire::envelope::Reason;
 use crate::wire::envelope::Snapshot;
 use crate::wire::problem::Problem;
 
@@ -55,7 +56,7 @@ pub fn reset(id: &str, seq: u64, snapshot: &Snapshot) -> String {
     struct Reset<'a> {
         r#type: &'static str,
         seq: u64,
-        reason: &'static str,
+        reason: Reason,
         snapshot: State<'a>,
     }
     let session = snapshot.head.session(id);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::base::Classify;
 use crate::base::Kind;
@@ -23,7 +25,7 @@ use crate::domain::session::Turn;
 use crate::wire::feed::Queue;
 
 /// The idempotency key of a command and a hash of the command.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Idempotency {
     /// As the client sent it.
     pub key: IdempotencyKey,
@@ -43,7 +45,7 @@ impl Idempotency {
 
     /// The same, of a request that wants `more` as well.
     #[must_use]
-    pub fn and(mut self, more: &impl serde::Serialize) -> Self {
+    pub fn and(mut self, more: &impl Serialize) -> Self {
         let json = serde_json::to_vec(&(self.request, more)).expect("requests are plain JSON");
         self.request = hash(&json);
         self
@@ -64,15 +66,26 @@ fn hash(bytes: &[u8]) -> [u8; 16] {
 }
 
 /// What is asked of an actor.
-#[derive(Debug)]
 pub enum Request {
     /// Change something.
     Command(Command, Option<Idempotency>),
     /// Read something.
     Query(Query),
+    /// The log from a place on, then everything that happens, into a queue: of this process, so this cannot be sent on.
+    Subscribe {
+        /// The seq before the first; `None`: only what happens from now on.
+        after: Option<u64>,
+        /// Where to.
+        queue: Arc<Queue>,
+        /// Whether a session that does not exist may be waited for.
+        absent_ok: bool,
+    },
+    /// Give this to all subscribers; it is stored nowhere.
+    Publish(ByteString),
 }
 
 /// What can be read. A query sees everything that was acknowledged before it came.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum Query {
     /// The session itself.
     Session,
@@ -106,15 +119,6 @@ pub enum Query {
     Events {
         /// The seq before the first.
         after: u64,
-    },
-    /// The log from a place on, then everything that happens, into a queue.
-    Subscribe {
-        /// The seq before the first; `None`: only what happens from now on.
-        after: Option<u64>,
-        /// Where to.
-        queue: Arc<Queue>,
-        /// Whether a session that does not exist may be waited for.
-        absent_ok: bool,
     },
     /// The newest messages up to `until`, as a model is given them.
     Transcript {
@@ -150,8 +154,6 @@ pub enum Query {
         /// How many at most.
         limit: usize,
     },
-    /// Give this to all subscribers; it is stored nowhere.
-    Ephemeral(ByteString),
     /// Only wake.
     Wake,
 }
@@ -165,8 +167,6 @@ impl fmt::Debug for Query {
             Self::Page { .. } | Self::PageFrom { .. } => "page",
             Self::Turn(_) => "turn",
             Self::Events { .. } => "events",
-            Self::Subscribe { .. } => "subscribe",
-            Self::Ephemeral(_) => "ephemeral",
             Self::Transcript { .. } => "transcript",
             Self::Branch { .. } | Self::Branches => "branch",
             Self::Items { .. } | Self::Item(_) | Self::ItemsFrom { .. } => "items",
@@ -176,7 +176,7 @@ impl fmt::Debug for Query {
 }
 
 /// What an actor answers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// A message, as JSON.
     Message {
@@ -250,7 +250,7 @@ pub enum Answer {
 }
 
 /// What a subscriber gets before its queue.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Backlog {
     /// Where the log ends.
     pub last_seq: u64,
@@ -262,11 +262,21 @@ pub struct Backlog {
     pub more: bool,
 }
 
+/// Why the log cannot serve a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Events behind the reader are gone without a frame that stands for them.
+    LogTrimmed,
+    /// The reader is beyond the end: it was connected to something else.
+    AheadOfLog,
+}
+
 /// A session as it is at a seq.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Why the log could not serve.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// The session.
     pub head: Box<Head>,
     /// Its latest messages.
@@ -274,7 +284,7 @@ pub struct Snapshot {
 }
 
 /// Why an actor does not answer.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// The rules refuse.
     #[error("{0}")]
@@ -353,13 +363,27 @@ impl Classify for Error {
     }
 }
 
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command, _) => f.write_str(command.name()),
+            Self::Query(query) => query.fmt(f),
+            Self::Subscribe { .. } => f.write_str("subscribe"),
+            Self::Publish(_) => f.write_str("publish"),
+        }
+    }
+}
+
 impl Request {
     /// About how many bytes it holds.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
             Self::Command(command, _) => command.size(),
-            Self::Query(_) => 128,
+            Self::Query(_) | Self::Subscribe { .. } | Self::Publish(_) => 128,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,7 @@ fn replace<V: View>(
     for item in &new {
         if !item.is_object() {
             let problem = "must hold objects";
-            return Err(Rejection::Invalid { field: "items", problem }.into());
+            return Err(Rejection::invalid("items", problem).into());
         }
         within(Limit::Item, item.as_str().len(), ctx.limits.item_bytes)?;
     }

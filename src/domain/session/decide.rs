@@ -1,5 +1,10 @@
 //! The rules: what a command does to a session, or why not.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::base::Classify;
 use crate::base::Kind;
 use crate::base::ids::Name;
@@ -71,7 +76,7 @@ pub enum Outcome {
 }
 
 /// The session's own "no". Nothing changed.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum Rejection {
     /// Nothing ever happened under this id.
     #[error("there is no such session")]
@@ -103,9 +108,9 @@ pub enum Rejection {
     #[error("`{field}` {problem}")]
     Invalid {
         /// Which field.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Cow<'static, str>,
     },
     /// A bound was hit.
     #[error("`{}` is {is}, {max} is allowed", limit.name())]
@@ -147,9 +152,15 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// What `field` says is not acceptable.
+    #[must_use]
+    pub fn invalid(field: &'static str, problem: &'static str) -> Self {
+        Self::Invalid { field: Cow::Borrowed(field), problem: Cow::Borrowed(problem) }
+    }
+
     /// Nothing can be called what `field` says.
     pub fn misnamed(field: &'static str) -> impl FnOnce(NotAName) -> Self {
-        move |NotAName| Self::Invalid { field, problem: NotAName::RULE }
+        move |NotAName| Self::invalid(field, NotAName::RULE)
     }
 }
 
@@ -266,7 +277,7 @@ pub(super) fn within(limit: Limit, is: usize, max: usize) -> Result<(), Rejectio
 fn check_metadata(metadata: Option<&Json>, limits: &Limits) -> Result<(), Rejection> {
     let Some(json) = metadata else { return Ok(()) };
     if !json.is_object() {
-        return Err(Rejection::Invalid { field: "metadata", problem: "must be an object" });
+        return Err(Rejection::invalid("metadata", "must be an object"));
     }
     within(Limit::Metadata, json.as_str().len(), limits.metadata_bytes)
 }
@@ -300,7 +311,7 @@ fn check_around(new: &NewMessage, limits: &Limits) -> Result<(), Rejection> {
     if new.id.as_ref().is_some_and(|id| id.as_str() == "count") {
         // A part of a path: `/messages/count` is how many there are.
         let problem = "must not be `count`, by which the number of messages is asked for";
-        return Err(Rejection::Invalid { field: "id", problem });
+        return Err(Rejection::invalid("id", problem));
     }
     within(Limit::Content, new.content.len(), limits.content_bytes)?;
     check_metadata(new.metadata.as_ref(), limits)

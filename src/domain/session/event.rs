@@ -12,7 +12,8 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
 
 /// Names of the events; also the `type` of their frames. A wire format: add, never change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum EventKind {
     /// A message was stored.

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
 
 use crate::domain::session::EventKind;
 use crate::domain::session::Message;
 
 /// Where a page lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// Messages with a lower seq, the nearest first.
     Before(u64),
@@ -18,7 +22,7 @@ pub enum Direction {
 }
 
 /// A page of history.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
     /// Its messages, oldest first.
     pub messages: Vec<Message>,
@@ -47,8 +51,21 @@ impl SharedPage {
     }
 }
 
+/// The page itself: the bytes are made anew where it arrives.
+impl Serialize for SharedPage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.page.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedPage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { page: Page::deserialize(deserializer)?, encoded: OnceLock::new() })
+    }
+}
+
 /// An event as it is stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// Its place.
     pub seq: u64,

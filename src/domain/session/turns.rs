@@ -300,7 +300,7 @@ pub(super) fn write<V: View>(
                     Some(bytes) => *bytes = text.unwrap_or(*bytes),
                     None if fields.get("type").is_none() => {
                         let problem = "of a new part must hold a `type`";
-                        return Err(Rejection::Invalid { field: "fields", problem }.into());
+                        return Err(Rejection::invalid("fields", problem).into());
                     }
                     None => texts.push(text.unwrap_or(0)),
                 }

@@ -10,7 +10,7 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
 
 /// What is known of a session without looking at its messages.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
     /// Seq of the last event; 0 if nothing ever happened, so the session does not exist.
     pub last_seq: u64,
