@@ -105,10 +105,15 @@ pub(super) fn stray_error(text: &str) -> Option<ModelError> {
     let is_error = |word: &Option<String>| word.as_deref() == Some("error");
     let tells = is_error(&complaint.object)
         || is_error(&complaint.kind)
-        || complaint.error.is_some()
+        || complaint.error.as_deref().is_some_and(is_told)
         || complaint.detail.is_some()
         || complaint.message.is_some() && complaint.code.is_some();
     complaint.innermost().filter(|_| tells).map(Complaint::into_error)
+}
+
+/// Whether an `error` tells one: some servers have an empty one beside everything that they say.
+pub(super) fn is_told(error: &RawValue) -> bool {
+    !matches!(error.get(), "false" | "0" | "\"\"" | "{}" | "[]")
 }
 
 impl Complaint {
@@ -125,7 +130,10 @@ impl Complaint {
             let Some(raw) = complaint.error.take() else { break };
             complaint = match object::<Self>(raw.get()) {
                 Ok(Some(inner)) => inner,
-                _ => Self { message: serde_json::from_str(raw.get()).ok(), ..complaint },
+                _ => {
+                    let word = serde_json::from_str(raw.get()).ok();
+                    Self { message: word.or(complaint.message), ..complaint }
+                }
             };
         }
         let message = complaint.message.take().or_else(|| complaint.detail.take());
@@ -270,6 +278,7 @@ mod tests {
         check(r#"{"error":{"message":"Odd","code":70000}}"#, Some((Other, "Odd")));
         check(r#"{"error":{"error":{"message":"Odd"}}}"#, Some((Other, "Odd")));
         check(r#"{"error":"Odd"}"#, Some((Other, "Odd")));
+        check(r#"{"error":true,"message":"Odd"}"#, Some((Other, "Odd")));
         check(r#"{"detail":"Not Found"}"#, Some((Other, "Not Found")));
         check(r#"{"message":"Odd","error":null}"#, Some((Other, "Odd")));
         check(r#"{"error":{"code":"server_error"}}"#, Some((Unavailable, "server_error")));
