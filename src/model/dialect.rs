@@ -122,6 +122,23 @@ impl Complaint {
         object::<Self>(text).ok().flatten().and_then(Self::innermost)
     }
 
+    /// What an event says that is called an error: JSON, or plain words.
+    pub(super) fn of_event(data: &str) -> Self {
+        Self::read(data).unwrap_or_else(|| {
+            let word = match serde_json::from_str::<&RawValue>(data) {
+                Ok(json) => serde_json::from_str(json.get()).ok(),
+                Err(_) => (!data.trim_start().starts_with('<')).then(|| data.to_owned()),
+            };
+            let message = word.filter(|word: &String| !word.trim().is_empty());
+            Self { message, ..Self::default() }
+        })
+    }
+
+    /// What the member `error` of an answer says, if it tells one.
+    pub(super) fn of_member(error: Option<Box<RawValue>>) -> Option<Self> {
+        error.filter(|error| is_told(error)).map(|error| Self::of_event(error.get()))
+    }
+
     /// The same without the wrappers around it.
     fn innermost(self) -> Option<Self> {
         let mut complaint = self;
@@ -298,6 +315,17 @@ mod tests {
         }
         for nothing in ["", "no", "5", "[]", "{}", r#"{"message":" "}"#, r#"{"error":null}"#] {
             check(nothing, None);
+        }
+    }
+
+    #[test]
+    fn errors_come_as_plain_words_too() {
+        let words = |data: &str| Complaint::of_event(data).into_error().message;
+        for data in ["it broke", r#""it broke""#, r#"{"detail":"it broke"}"#] {
+            assert_eq!(words(data), "it broke");
+        }
+        for data in ["", "5", "<html>no</html>", "{}"] {
+            assert_eq!(words(data), UNKNOWN);
         }
     }
 

@@ -201,6 +201,9 @@ impl Dialect for Stream {
         }
         let parsed = match object::<Event>(&event.data) {
             Ok(Some(parsed)) => parsed,
+            _ if event.name == "error" => {
+                return Err(Complaint::of_event(&event.data).into_error());
+            }
             Ok(None) => return Ok(()),
             Err(_) if !event.name.is_empty() && !KNOWN.contains(&event.name.as_str()) => {
                 if event.name == "ping" {
@@ -224,7 +227,7 @@ impl Dialect for Stream {
                 self.assembly.ping();
                 Ok(())
             }
-            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
+            "error" => Err(Complaint::of_event(&event.data).into_error()),
             _ => stray_error(&event.data).map_or(Ok(()), Err),
         }
     }

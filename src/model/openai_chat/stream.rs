@@ -101,13 +101,13 @@ impl Dialect for Stream {
             return self.over(true);
         }
         if event.name == "error" {
-            return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
+            return Err(Complaint::of_event(&event.data).into_error());
         }
         let parsed = object::<Chunk>(&event.data)
             .map_err(|error| protocol(format!("an event is not JSON: {error}")))?;
         let Some(chunk) = parsed else { return Ok(()) };
         if chunk.error.as_deref().is_some_and(is_told) {
-            return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
+            return Err(Complaint::of_event(&event.data).into_error());
         }
         if chunk.choices.is_empty() {
             if let Some(error) = stray_error(&event.data) {
@@ -215,9 +215,8 @@ impl Stream {
         // Some servers say "" until they are done.
         let raw = choice.finish_reason.filter(|raw| !raw.is_empty());
         let failed = matches!(raw.as_deref(), Some("error" | "network_error"));
-        let error = choice.error.filter(|error| is_told(error));
-        if failed || error.is_some() {
-            let words = error.and_then(|error| Complaint::read(error.get()));
+        let words = Complaint::of_member(choice.error);
+        if failed || words.is_some() {
             let failure = words.unwrap_or_default().into_error();
             self.failure.get_or_insert(failure);
         }
@@ -348,8 +347,13 @@ impl Stream {
             // Some servers keep a place for a call that nobody makes.
             return Ok(());
         }
-        if self.is_repeated(piece.index, id.as_deref(), arguments.as_ref()) {
-            return Ok(());
+        if let Some(at) = self.repeated(piece.index, id.as_deref(), arguments.as_ref()) {
+            return match piece.extra_content {
+                Some(extra) => {
+                    self.assembly.seal((at as u64, 0, Kind::Tool), "extra_content", extra)
+                }
+                None => Ok(()),
+            };
         }
         let at = self.call(piece.index, id.as_deref(), name.as_deref())?;
         let call = &mut self.calls[at];
@@ -388,21 +392,27 @@ impl Stream {
         }
     }
 
-    /// Whether a piece says a call again that is whole: some servers end with all calls once more, with their input or without.
-    fn is_repeated(&self, index: Option<u64>, id: Option<&str>, arguments: Option<&Loose>) -> bool {
+    /// The call that a piece says again, if that is whole: some servers end with all calls once more, with their input or
+    /// without.
+    fn repeated(
+        &self,
+        index: Option<u64>,
+        id: Option<&str>,
+        arguments: Option<&Loose>,
+    ) -> Option<usize> {
         let calls = &self.calls;
-        let known = match id {
-            Some(id) => calls.iter().rposition(|call| call.id == id),
+        let at = match id {
+            Some(id) => calls.iter().rposition(|call| call.id == id)?,
             // A message has all of a call, and may repeat it.
-            None if self.messages.reading => calls.iter().rposition(|call| call.index == index),
-            None => None,
+            None if self.messages.reading => calls.iter().rposition(|call| call.index == index)?,
+            None => return None,
         };
-        let Some(at) = known else { return false };
         let key = (at as u64, 0, Kind::Tool);
-        match arguments.filter(|text| !text.is_empty()) {
+        let again = match arguments.filter(|text| !text.is_empty()) {
             None => self.assembly.is_input_whole(key),
             Some(text) => text.whole().is_some_and(|text| self.assembly.is_input(key, text)),
-        }
+        };
+        again.then_some(at)
     }
 
     /// Which call a piece is of. Pieces are told apart by `index`. Servers that leave it out, or always say 0, give a new call

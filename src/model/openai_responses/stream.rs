@@ -123,12 +123,15 @@ impl Dialect for Stream {
         }
         let parsed = match object::<Event>(&event.data) {
             Ok(Some(parsed)) => parsed,
+            _ if event.name == "error" => {
+                return Err(Complaint::of_event(&event.data).into_error());
+            }
             Ok(None) => return Ok(()),
             Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
         };
         let kind = parsed.kind.clone().unwrap_or_else(|| event.name.clone());
         match kind.as_str() {
-            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
+            "error" => Err(Complaint::of_event(&event.data).into_error()),
             kind if kind.starts_with("response.") => self.event(kind, parsed),
             _ => stray_error(&event.data).map_or(Ok(()), Err),
         }
@@ -460,9 +463,10 @@ impl Stream {
         if let Some(counts) = &counts {
             self.assembly.usage(counts.tokens());
         }
-        let failed = response.status.as_deref() == Some("failed") || response.error.is_some();
+        let error = Complaint::of_member(response.error);
+        let failed = response.status.as_deref() == Some("failed") || error.is_some();
         if kind == "response.failed" || failed {
-            return Err(response.error.unwrap_or_default().into_error());
+            return Err(error.unwrap_or_default().into_error());
         }
         debug_assert!(response.output.len() <= BLOCKS_COUNT_MAX);
         let matched = self.matched(&response.output);
