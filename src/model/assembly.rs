@@ -343,9 +343,15 @@ impl Assembly {
         });
     }
 
-    /// The text of the input of the tool call `key`, as far as it came.
-    pub(super) fn input_so_far(&self, key: BlockKey) -> &str {
-        self.open.get(&key).map(|block| block.json.as_str()).unwrap_or_default()
+    /// Whether `text` is an object, and the same as the input of the tool call `key` as far as it came.
+    pub(super) fn is_input(&self, key: BlockKey, text: &str) -> bool {
+        let object = |text: &str| {
+            let text = text.trim();
+            let looks = text.starts_with('{') && text.ends_with('}');
+            looks.then(|| Json::parse(text).ok()).flatten()
+        };
+        let so_far = self.open.get(&key).and_then(|block| object(&block.json));
+        so_far.is_some_and(|so_far| object(text) == Some(so_far))
     }
 
     /// Whether the input of the tool call `key` is an object that nothing can follow, and not the `{}` that some servers

@@ -105,16 +105,38 @@ pub(super) fn stray_error(text: &str) -> Option<ModelError> {
     let is_error = |word: &Option<String>| word.as_deref() == Some("error");
     let tells = is_error(&complaint.object)
         || is_error(&complaint.kind)
-        || complaint.error.is_some()
+        || complaint.error.as_deref().is_some_and(is_told)
         || complaint.detail.is_some()
         || complaint.message.is_some() && complaint.code.is_some();
     complaint.innermost().filter(|_| tells).map(Complaint::into_error)
+}
+
+/// Whether an `error` tells one: some servers have an empty one beside everything that they say.
+pub(super) fn is_told(error: &RawValue) -> bool {
+    !matches!(error.get(), "false" | "0" | "\"\"" | "{}" | "[]")
 }
 
 impl Complaint {
     /// Reads `text`; `None` if it is no object, or says nothing about an error.
     pub(super) fn read(text: &str) -> Option<Self> {
         object::<Self>(text).ok().flatten().and_then(Self::innermost)
+    }
+
+    /// What an event says that is called an error: JSON, or plain words.
+    pub(super) fn of_event(data: &str) -> Self {
+        Self::read(data).unwrap_or_else(|| {
+            let word = match serde_json::from_str::<&RawValue>(data) {
+                Ok(json) => serde_json::from_str(json.get()).ok(),
+                Err(_) => (!data.trim_start().starts_with('<')).then(|| data.to_owned()),
+            };
+            let message = word.filter(|word: &String| !word.trim().is_empty());
+            Self { message, ..Self::default() }
+        })
+    }
+
+    /// What the member `error` of an answer says, if it tells one.
+    pub(super) fn of_member(error: Option<Box<RawValue>>) -> Option<Self> {
+        error.filter(|error| is_told(error)).map(|error| Self::of_event(error.get()))
     }
 
     /// The same without the wrappers around it.
@@ -125,7 +147,10 @@ impl Complaint {
             let Some(raw) = complaint.error.take() else { break };
             complaint = match object::<Self>(raw.get()) {
                 Ok(Some(inner)) => inner,
-                _ => Self { message: serde_json::from_str(raw.get()).ok(), ..complaint },
+                _ => {
+                    let word = serde_json::from_str(raw.get()).ok();
+                    Self { message: word.or(complaint.message), ..complaint }
+                }
             };
         }
         let message = complaint.message.take().or_else(|| complaint.detail.take());
@@ -270,6 +295,7 @@ mod tests {
         check(r#"{"error":{"message":"Odd","code":70000}}"#, Some((Other, "Odd")));
         check(r#"{"error":{"error":{"message":"Odd"}}}"#, Some((Other, "Odd")));
         check(r#"{"error":"Odd"}"#, Some((Other, "Odd")));
+        check(r#"{"error":true,"message":"Odd"}"#, Some((Other, "Odd")));
         check(r#"{"detail":"Not Found"}"#, Some((Other, "Not Found")));
         check(r#"{"message":"Odd","error":null}"#, Some((Other, "Odd")));
         check(r#"{"error":{"code":"server_error"}}"#, Some((Unavailable, "server_error")));
@@ -289,6 +315,17 @@ mod tests {
         }
         for nothing in ["", "no", "5", "[]", "{}", r#"{"message":" "}"#, r#"{"error":null}"#] {
             check(nothing, None);
+        }
+    }
+
+    #[test]
+    fn errors_come_as_plain_words_too() {
+        let words = |data: &str| Complaint::of_event(data).into_error().message;
+        for data in ["it broke", r#""it broke""#, r#"{"detail":"it broke"}"#] {
+            assert_eq!(words(data), "it broke");
+        }
+        for data in ["", "5", "<html>no</html>", "{}"] {
+            assert_eq!(words(data), UNKNOWN);
         }
     }
 

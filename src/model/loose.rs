@@ -30,9 +30,9 @@ impl Loose {
         self.head.is_none() && self.text.is_empty() && self.tail.is_none()
     }
 
-    /// Whether it says `text`, white space around it apart.
-    pub(super) fn is(&self, text: &str) -> bool {
-        self.head.is_none() && self.tail.is_none() && self.text.trim() == text.trim()
+    /// The text, if no character is cut in half at its ends.
+    pub(super) fn whole(&self) -> Option<&str> {
+        (self.head.is_none() && self.tail.is_none()).then_some(&*self.text)
     }
 
     /// The text behind what came before: `half` is what that left open, and afterwards what this leaves open.

@@ -201,6 +201,9 @@ impl Dialect for Stream {
         }
         let parsed = match object::<Event>(&event.data) {
             Ok(Some(parsed)) => parsed,
+            _ if event.name == "error" => {
+                return Err(Complaint::of_event(&event.data).into_error());
+            }
             Ok(None) => return Ok(()),
             Err(_) if !event.name.is_empty() && !KNOWN.contains(&event.name.as_str()) => {
                 if event.name == "ping" {
@@ -224,9 +227,8 @@ impl Dialect for Stream {
                 self.assembly.ping();
                 Ok(())
             }
-            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
-            "" => stray_error(&event.data).map_or(Ok(()), Err),
-            _ => Ok(()),
+            "error" => Err(Complaint::of_event(&event.data).into_error()),
+            _ => stray_error(&event.data).map_or(Ok(()), Err),
         }
     }
 
@@ -364,11 +366,12 @@ impl Stream {
             }
             _ => return Ok(()),
         };
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(()) };
         let index = match self.current(event.index) {
-            Some((_, Current::Nameless)) if text.as_ref().is_some_and(|text| !text.is_empty()) => {
+            Some((_, Current::Nameless)) => {
                 return Err(protocol("a tool call without a usable name"));
             }
-            Some((_, Current::Nameless | Current::Skipped)) => return Ok(()),
+            Some((_, Current::Skipped)) => return Ok(()),
             Some((index, Current::Ours(open))) if open == kind => index,
             // Some servers begin a text or thought without saying so, or inside of the other.
             other
@@ -384,7 +387,7 @@ impl Stream {
             }
             _ => return Err(protocol("a block was continued with something of another kind")),
         };
-        self.assembly.grow((index, 0, kind), text.unwrap_or_default())
+        self.assembly.grow((index, 0, kind), text)
     }
 
     /// A block is over, if it is open.

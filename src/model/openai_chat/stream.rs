@@ -1,5 +1,8 @@
 //! The stream of chat completions as our events.
 
+use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
+
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::model::FailureKind;
@@ -15,6 +18,7 @@ use crate::model::assembly::protocol;
 use crate::model::dialect::Complaint;
 use crate::model::dialect::DONE;
 use crate::model::dialect::Dialect;
+use crate::model::dialect::is_told;
 use crate::model::dialect::no_answer;
 use crate::model::dialect::stray_error;
 use crate::model::lax::object;
@@ -60,6 +64,32 @@ pub(in crate::model) struct Stream {
     failure: Option<ModelError>,
     refused: bool,
     chunks: u64,
+    /// Something was said that is an answer.
+    answered: bool,
+    /// What came before that and has words.
+    complaint: Option<ModelError>,
+    messages: Messages,
+    /// Calls come in lists.
+    listed: bool,
+}
+
+/// What is read of messages that come in a stream.
+#[derive(Debug, Default)]
+struct Messages {
+    /// One is being read.
+    reading: bool,
+    /// What they said so far: each may repeat it.
+    text: String,
+    thought: String,
+    /// What deltas said instead.
+    pieces: Vec<Kind>,
+}
+
+/// What `text` says beyond `before`, which it may repeat.
+fn news<'a>(before: &mut String, text: &'a str) -> &'a str {
+    let rest = text.strip_prefix(before.as_str()).unwrap_or(text);
+    before.push_str(rest);
+    rest
 }
 
 impl Dialect for Stream {
@@ -71,25 +101,32 @@ impl Dialect for Stream {
             return self.over(true);
         }
         if event.name == "error" {
-            return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
+            return Err(Complaint::of_event(&event.data).into_error());
         }
         let parsed = object::<Chunk>(&event.data)
             .map_err(|error| protocol(format!("an event is not JSON: {error}")))?;
         let Some(chunk) = parsed else { return Ok(()) };
-        if chunk.error.is_some() {
-            return Err(Complaint::read(&event.data).unwrap_or_default().into_error());
+        if chunk.error.as_deref().is_some_and(is_told) {
+            return Err(Complaint::of_event(&event.data).into_error());
         }
-        if chunk.choices.is_empty()
-            && let Some(error) = stray_error(&event.data)
-        {
-            return Err(error);
+        if chunk.choices.is_empty() {
+            if let Some(error) = stray_error(&event.data) {
+                return Err(error);
+            }
+            if !self.answered && self.complaint.is_none() {
+                let complaint = Complaint::read(&event.data);
+                let complaint = complaint.filter(|complaint| complaint.message.is_some());
+                self.complaint = complaint.map(Complaint::into_error);
+            }
         }
         self.chunk(chunk)
     }
 
     fn whole(&mut self, body: &str) -> Result<(), ModelError> {
         let chunk = object::<Chunk>(body).ok().flatten();
-        let chunk = chunk.filter(|chunk| chunk.error.is_none() && !chunk.choices.is_empty());
+        let chunk = chunk.filter(|chunk| {
+            !chunk.error.as_deref().is_some_and(is_told) && !chunk.choices.is_empty()
+        });
         self.chunk(chunk.ok_or_else(|| no_answer(body))?)?;
         self.over(true)
     }
@@ -141,6 +178,12 @@ impl Stream {
         let called = self.calls.iter().any(|call| call.is_open);
         let reason = match &raw {
             Some(raw) => finish_reason(raw, self.refused),
+            None if !self.answered && self.complaint.is_some() => {
+                return Err(self.complaint.take().unwrap_or_else(interrupted));
+            }
+            None if said && !self.answered && self.assembly.is_started() => {
+                return Err(protocol("what came is JSON, but no answer"));
+            }
             None if !said || !self.assembly.is_started() => return Err(interrupted()),
             None if called => FinishReason::ToolCalls,
             None if self.refused => FinishReason::ContentFilter,
@@ -159,9 +202,12 @@ impl Stream {
     }
 
     fn choice(&mut self, choice: Choice) -> Result<(), ModelError> {
+        self.answered = true;
         // Beside a delta, the message repeats all that was said so far.
-        if let Some(delta) = choice.delta.or(choice.message) {
-            self.delta(delta)?;
+        match (choice.delta, choice.message) {
+            (Some(delta), _) => self.delta(delta)?,
+            (None, Some(message)) => self.message(message)?,
+            (None, None) => {}
         }
         if let Some(counts) = choice.usage {
             self.assembly.usage(counts.tokens());
@@ -169,13 +215,43 @@ impl Stream {
         // Some servers say "" until they are done.
         let raw = choice.finish_reason.filter(|raw| !raw.is_empty());
         let failed = matches!(raw.as_deref(), Some("error" | "network_error"));
-        if failed || choice.error.is_some() {
-            let words = choice.error.and_then(|error| Complaint::read(error.get()));
+        let words = Complaint::of_member(choice.error);
+        if failed || words.is_some() {
             let failure = words.unwrap_or_default().into_error();
             self.failure.get_or_insert(failure);
         }
         self.finish_reason = raw.or_else(|| self.finish_reason.take());
         Ok(())
+    }
+
+    /// A message in place of a delta: what it says and nothing said before.
+    fn message(&mut self, mut message: Delta) -> Result<(), ModelError> {
+        let messages = &mut self.messages;
+        if messages.pieces.contains(&Kind::Text) {
+            (message.content, message.refusal, message.images) = (None, None, Vec::new());
+        }
+        if messages.pieces.contains(&Kind::Reasoning) {
+            (message.reasoning_content, message.reasoning) = (None, None);
+            message.reasoning_details.clear();
+        }
+        for thought in [&mut message.reasoning_content, &mut message.reasoning] {
+            if let Some(text) = thought.as_ref().and_then(Loose::whole) {
+                let rest = news(&mut messages.thought, text).to_owned();
+                *thought = Some(rest.into());
+                break;
+            }
+        }
+        let content = message.content.as_deref().map(RawValue::get);
+        if let Some(text) = content.and_then(|raw| serde_json::from_str::<String>(raw).ok()) {
+            message.content = to_raw_value(news(&mut messages.text, &text)).ok();
+        }
+        for (at, piece) in (0..).zip(&mut message.tool_calls) {
+            piece.index.get_or_insert(at);
+        }
+        messages.reading = true;
+        let done = self.delta(message);
+        self.messages.reading = false;
+        done
     }
 
     fn delta(&mut self, delta: Delta) -> Result<(), ModelError> {
@@ -210,10 +286,13 @@ impl Stream {
             let (url, title) = annotation.address();
             self.assembly.source(url, title);
         }
+        let listed = !delta.tool_calls.is_empty();
         for piece in delta.tool_calls {
             self.piece(piece)?;
         }
-        match delta.function_call {
+        self.listed |= listed && !self.calls.is_empty();
+        // Beside a list it says the same again.
+        match delta.function_call.filter(|_| !self.listed) {
             Some(function) => self.piece(Piece { function: Some(function), ..Piece::default() }),
             None => Ok(()),
         }
@@ -229,6 +308,9 @@ impl Stream {
     fn say(&mut self, kind: Kind, text: Loose) -> Result<(), ModelError> {
         if text.is_empty() {
             return Ok(());
+        }
+        if !self.messages.reading && !self.messages.pieces.contains(&kind) {
+            self.messages.pieces.push(kind);
         }
         if self.current != Some(kind) {
             self.close_current()?;
@@ -265,8 +347,13 @@ impl Stream {
             // Some servers keep a place for a call that nobody makes.
             return Ok(());
         }
-        if self.is_repeated(id.as_deref(), arguments.as_ref()) {
-            return Ok(());
+        if let Some(at) = self.repeated(piece.index, id.as_deref(), arguments.as_ref()) {
+            return match piece.extra_content {
+                Some(extra) => {
+                    self.assembly.seal((at as u64, 0, Kind::Tool), "extra_content", extra)
+                }
+                None => Ok(()),
+            };
         }
         let at = self.call(piece.index, id.as_deref(), name.as_deref())?;
         let call = &mut self.calls[at];
@@ -305,14 +392,27 @@ impl Stream {
         }
     }
 
-    /// Whether a piece says a call again that is whole: some servers end with all calls once more, with their input or without.
-    fn is_repeated(&self, id: Option<&str>, arguments: Option<&Loose>) -> bool {
-        let Some(at) = id.and_then(|id| self.calls.iter().rposition(|call| call.id == id)) else {
-            return false;
+    /// The call that a piece says again, if that is whole: some servers end with all calls once more, with their input or
+    /// without.
+    fn repeated(
+        &self,
+        index: Option<u64>,
+        id: Option<&str>,
+        arguments: Option<&Loose>,
+    ) -> Option<usize> {
+        let calls = &self.calls;
+        let at = match id {
+            Some(id) => calls.iter().rposition(|call| call.id == id)?,
+            // A message has all of a call, and may repeat it.
+            None if self.messages.reading => calls.iter().rposition(|call| call.index == index)?,
+            None => return None,
         };
         let key = (at as u64, 0, Kind::Tool);
-        let same = |text: &Loose| text.is_empty() || text.is(self.assembly.input_so_far(key));
-        self.assembly.is_input_whole(key) && arguments.is_none_or(same)
+        let again = match arguments.filter(|text| !text.is_empty()) {
+            None => self.assembly.is_input_whole(key),
+            Some(text) => text.whole().is_some_and(|text| self.assembly.is_input(key, text)),
+        };
+        again.then_some(at)
     }
 
     /// Which call a piece is of. Pieces are told apart by `index`. Servers that leave it out, or always say 0, give a new call

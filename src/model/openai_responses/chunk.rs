@@ -1,9 +1,9 @@
 //! What an event of the Responses API holds, as servers really write it: every field may be missing or of another kind.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::model::assembly::Tokens;
-use crate::model::dialect::Complaint;
 use crate::model::lax::lax;
 use crate::model::lax::list;
 use crate::model::loose::JsonText;
@@ -50,7 +50,7 @@ pub(super) struct Response {
     #[serde(deserialize_with = "list")]
     pub(super) output: Vec<Item>,
     #[serde(deserialize_with = "lax")]
-    pub(super) error: Option<Complaint>,
+    pub(super) error: Option<Box<RawValue>>,
     #[serde(deserialize_with = "lax")]
     pub(super) incomplete_details: Option<Incomplete>,
     #[serde(deserialize_with = "lax")]

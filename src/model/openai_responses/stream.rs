@@ -57,6 +57,10 @@ struct Entry {
     what: What,
     output: Option<u64>,
     names: Vec<String>,
+    /// An event of its own said that it begins.
+    announced: bool,
+    /// Of a call: its pieces have a name that was not announced.
+    renamed: bool,
     /// It was told as a whole.
     done: bool,
 }
@@ -97,8 +101,8 @@ impl Way {
 
 /// Reads one answer.
 ///
-/// The last event repeats all items. Not every server numbers them, or gives them the same names there as before, so an item
-/// is found by its name, then by its number, then by its place among those of its kind.
+/// The last event repeats all items. Not every server numbers them, or gives them the same names from event to event, so an
+/// item is found by its name, then by its number, then by its place among those of its kind.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Stream {
     assembly: Assembly,
@@ -119,14 +123,17 @@ impl Dialect for Stream {
         }
         let parsed = match object::<Event>(&event.data) {
             Ok(Some(parsed)) => parsed,
+            _ if event.name == "error" => {
+                return Err(Complaint::of_event(&event.data).into_error());
+            }
             Ok(None) => return Ok(()),
             Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
         };
         let kind = parsed.kind.clone().unwrap_or_else(|| event.name.clone());
         match kind.as_str() {
-            "error" => Err(Complaint::read(&event.data).unwrap_or_default().into_error()),
-            "" => stray_error(&event.data).map_or(Ok(()), Err),
-            kind => self.event(kind, parsed),
+            "error" => Err(Complaint::of_event(&event.data).into_error()),
+            kind if kind.starts_with("response.") => self.event(kind, parsed),
+            _ => stray_error(&event.data).map_or(Ok(()), Err),
         }
     }
 
@@ -200,10 +207,10 @@ impl Stream {
                 Ok(())
             }
             "response.function_call_arguments.delta" => {
-                let at = self.find(What::Call, &place).unwrap_or(u64::MAX);
+                let at = self.called(place).unwrap_or(u64::MAX);
                 self.assembly.grow((at, 0, Kind::Tool), delta.unwrap_or_default())
             }
-            "response.function_call_arguments.done" => match self.find(What::Call, &place) {
+            "response.function_call_arguments.done" => match self.called(place) {
                 Some(at) => self.give((at, 0, Kind::Tool), parsed.arguments),
                 None => Ok(()),
             },
@@ -234,13 +241,44 @@ impl Stream {
         number(entries.iter().rposition(open).or_else(|| entries.iter().rposition(whole)))
     }
 
+    /// As [`Self::find`], for a text or thought. What was announced and is not whole is meant whatever the name, if the number
+    /// says so: some servers have a new name in every event.
+    fn meant(&self, what: What, place: &Place) -> Option<u64> {
+        let renamed = |entry: &Entry| {
+            let same = entry.output.is_some() && entry.output == place.output;
+            entry.what == what && entry.announced && !entry.done && same
+        };
+        let found = || self.entries.iter().rposition(renamed).map(|at| at as u64);
+        self.find(what, place).or_else(|| if what == What::Call { None } else { found() })
+    }
+
+    /// The call that a piece is of. Pieces may have another name than their call: then they are of the first one that has
+    /// none yet, or of the last one.
+    fn called(&mut self, place: Place) -> Option<u64> {
+        if let Some(at) = self.find(What::Call, &place) {
+            return Some(at);
+        }
+        let open = |entry: &Entry| {
+            let apart = entry.output.zip(place.output).is_some_and(|(a, b)| a != b);
+            entry.what == What::Call && !entry.done && !apart
+        };
+        let entries = &self.entries;
+        let fresh = entries.iter().position(|entry| open(entry) && !entry.renamed);
+        let at = fresh.or_else(|| entries.iter().rposition(open))?;
+        if !std::mem::replace(&mut self.entries[at].renamed, true) {
+            self.entries[at].names.extend(place.names);
+        }
+        Some(at as u64)
+    }
+
     fn add(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
         if self.entries.len() >= BLOCKS_COUNT_MAX {
             let problem = "the answer has too many items";
             return Err(ModelError::new(FailureKind::Limit, problem));
         }
         let Place { output, names } = place;
-        self.entries.push(Entry { what, output, names, done: false });
+        let (announced, renamed, done) = (false, false, false);
+        self.entries.push(Entry { what, output, names, announced, renamed, done });
         Ok(self.entries.len() as u64 - 1)
     }
 
@@ -250,12 +288,12 @@ impl Stream {
 
     /// The item that something is said about as a whole; a new one if there is none.
     fn known(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
-        self.find(what, &place).map_or_else(|| self.add(what, place), Ok)
+        self.meant(what, &place).map_or_else(|| self.add(what, place), Ok)
     }
 
     /// The item that something is added to; a new one if there is none, or that one is whole.
     fn growing(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
-        match self.find(what, &place).filter(|at| !self.is_done(*at)) {
+        match self.meant(what, &place).filter(|at| !self.is_done(*at)) {
             Some(at) => Ok(at),
             None => self.add(what, place),
         }
@@ -270,6 +308,7 @@ impl Stream {
             Some(_) => Ok(()),
             None => {
                 let at = self.add(what, place)?;
+                self.entries.last_mut().into_iter().for_each(|entry| entry.announced = true);
                 if what == What::Call { self.open_call(at, item) } else { Ok(()) }
             }
         }
@@ -424,9 +463,10 @@ impl Stream {
         if let Some(counts) = &counts {
             self.assembly.usage(counts.tokens());
         }
-        let failed = response.status.as_deref() == Some("failed") || response.error.is_some();
+        let error = Complaint::of_member(response.error);
+        let failed = response.status.as_deref() == Some("failed") || error.is_some();
         if kind == "response.failed" || failed {
-            return Err(response.error.unwrap_or_default().into_error());
+            return Err(error.unwrap_or_default().into_error());
         }
         debug_assert!(response.output.len() <= BLOCKS_COUNT_MAX);
         let matched = self.matched(&response.output);
