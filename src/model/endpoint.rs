@@ -23,6 +23,7 @@ use crate::model::http::Client;
 use crate::model::http::check_base_url;
 use crate::model::key;
 use crate::model::key::Key;
+use crate::model::sealed;
 
 /// Shortest value of a header or parameter that is hidden though it stands in the settings as it is.
 const HIDDEN_CHARS_MIN: usize = 16;
@@ -193,6 +194,6 @@ impl Endpoint {
             keys: self.keys.clone(),
             bounds,
         };
-        flow::answer(self.client.clone(), call, manner)
+        sealed::named(flow::answer(self.client.clone(), call, manner), model)
     }
 }
