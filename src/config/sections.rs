@@ -179,7 +179,8 @@ impl Log {
             other => other.to_owned(),
         };
         let parts: Vec<String> = self.filter.split(',').map(one).collect();
-        format!("warn,{}", parts.join(","))
+        // That one says addresses with all that is in them; what it says is said here as well, without secrets.
+        format!("warn,rmcp=off,{}", parts.join(","))
     }
 }
 

@@ -196,7 +196,7 @@ async fn programs_are_started_listed_called_and_ended() {
     assert_eq!(tools.specs(), []);
     tools.ready().await;
     let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
-    let all = ["echo", "fail", "sleep", "big", "die", "spawn", "odd_name_", "show"];
+    let all = ["echo", "fail", "sleep", "big", "die", "spawn", "odd_name_", "leak", "show"];
     assert_eq!(names, all.map(|name| format!("py_{name}")));
 
     let output = call(&tools, "py_echo", json!({ "text": "hi" })).await.unwrap();
@@ -229,7 +229,7 @@ async fn a_list_of_tools_comes_in_pages_and_has_an_end() {
     }
     let endless = "1000000000";
     for (environment, count) in [
-        (json!({ "PAGES": "3" }), 10),
+        (json!({ "PAGES": "3" }), 11),
         (json!({ "PAGES": endless }), 0),
         (json!({ "PAGES": endless, "REPEATS": "2" }), 0),
         (json!({ "PAGES": endless, "REPEATS": "3" }), 0),

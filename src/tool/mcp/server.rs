@@ -139,7 +139,7 @@ impl Server {
         let connected = timeout(time, self.connect()).await;
         let connected = connected.unwrap_or_else(|_| Err("it does not answer".to_owned()));
         state.failed_at = connected.is_err().then(clock::instant);
-        let live = connected?;
+        let live = connected.map_err(|error| self.0.way.told(&error))?;
         let peer = live.peer().clone();
         state.live = Some(live);
         Ok(peer)
@@ -193,6 +193,7 @@ impl Server {
             }
             // It may have done its work before, so it is not called again here.
             Err(error) => {
+                let error = self.0.way.told(&error);
                 tracing::warn!(server = %self.0.name, "a call of an MCP server failed: {error}");
                 return Err("the tool's server ended before it answered".to_owned());
             }
@@ -300,9 +301,10 @@ impl Tool for McpTool {
         Box::pin(async move {
             let time = server.0.settings.timeout_ms;
             let called = timeout(Duration::from_millis(time), server.call(remote, &call.input));
-            called
+            let called = called
                 .await
-                .unwrap_or_else(|_| Err(format!("the tool did not answer within {time} ms")))
+                .unwrap_or_else(|_| Err(format!("the tool did not answer within {time} ms")));
+            called.map_err(|error| server.0.way.told(&error))
         })
     }
 }

@@ -6,12 +6,17 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Models;
+use super::ask;
+use crate::support::Server;
 use crate::support::agents::processes;
 use crate::support::client::Client;
 use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
 use crate::support::server::Options;
+use crate::support::strict::Rules;
+use crate::support::strict_server::StrictServer;
+use crate::support::strict_server::Told;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -82,4 +87,73 @@ async fn programs_that_the_server_started_die_with_it_and_so_does_what_they_star
         (!left).then_some(())
     })
     .await;
+}
+
+/// Every file in `folder`, at any depth.
+fn files(folder: &Path, out: &mut Vec<Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, out);
+        } else {
+            out.push(std::fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_settings_give_to_programs_and_servers_is_not_told_not_logged_and_not_stored() {
+    const KEY: &str = "canary-0123456789-abcdefghij";
+    let (models, folder) = (Models::start(), tempfile::tempdir().unwrap());
+    let named = StrictServer::start(Rules::Chat);
+    let more = format!(
+        r#"environment = {{ PLAIN = "canary-1" }}
+        secret_environment = {{ SECRET = {{ env = "MY_KEY" }} }}
+        [tools.mcp.web]
+        url = "http://127.0.0.1:1/mcp?token=canary-2&x=canary%203"
+        key.env = "MY_KEY"
+        [models.compatible.named]
+        base_url = "{}/v1"
+        headers = {{ x-key = "canary-4", authorization = "Basic canary-5", x-secret = {{ env = "MY_KEYS" }} }}
+        query = {{ token = "canary/6" }}
+        {}"#,
+        named.base,
+        agent(folder.path())
+    );
+    let options = with_python(&models, folder.path(), &more);
+    let options = options.set("MY_KEY", KEY).set("MY_KEYS", format!("Bearer {KEY}"));
+    let server: Server = options.set("RUST_LOG", "info").start();
+    let client = Client::new(&server);
+    let mut told = Vec::new();
+
+    models.chat.tell_events(calls(&["py_leak"]));
+    told.push(ask(&client, "tool", "chat/m", "go").await);
+    let call = told[0]["message"]["parts"][1].to_string();
+    assert!(call.contains("bad key *** of ***"), "{call}");
+    for text in ["leak", "leaks"] {
+        told.push(ask(&client, text, "claude-cli", text).await);
+    }
+    let words = format!(
+        "no canary-4, Basic canary-5, canary-5, {KEY}, Bearer {KEY}, canary/6, ?token=canary%2F6"
+    );
+    let body = json!({ "error": { "message": words } }).to_string().into_bytes();
+    named.tell(Told { status: 400, content_type: "application/json", body, hangs: false });
+    told.push(ask(&client, "named", "named/m", "go").await);
+    let asked = named.take();
+    assert!(
+        asked[0].head.contains("x-key: canary-4\r\nx-secret") || asked[0].head.contains("canary-4")
+    );
+
+    for turn in &told[1..] {
+        assert_eq!(turn["turn"]["state"], "failed", "{turn}");
+    }
+    let told = json!(told).to_string();
+    assert!(!told.contains("canary"), "{told}");
+    let log = server.log();
+    assert!(log.contains("an MCP server is not ready") && log.contains("bad key: ***"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    let mut stored = Vec::new();
+    files(&server.data, &mut stored);
+    assert!(stored.iter().any(|file| file.windows(7).any(|part| part == b"bad key")));
+    assert!(!stored.iter().any(|file| file.windows(6).any(|part| part == b"canary")));
 }
