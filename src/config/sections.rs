@@ -162,7 +162,8 @@ pub struct Chat {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// What to show: `error`, `warn`, `info`, `debug`, `trace`, or levels of parts, as `info,sessile::http=debug`. A level
-    /// alone is that of the program; libraries only warn, unless they are named, as in `actix_server=info`.
+    /// alone is that of the program; libraries only warn, unless they are named, as in `actix_server=info`; the one for MCP
+    /// writes whole addresses and says nothing.
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
