@@ -195,12 +195,22 @@ struct Block {
     data: Option<String>,
     #[serde(rename = "mimeType")]
     media_type: Option<String>,
+    /// Of a picture, as agents and the Messages API write one.
+    source: Option<Source>,
     /// Of an embedded resource.
     resource: Option<Resource>,
     /// Of a link to one.
     uri: Option<String>,
     name: Option<String>,
     description: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    media_type: Option<String>,
+    data: Option<String>,
+    url: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -240,7 +250,10 @@ impl Block {
                 Readable::of(&media_type, &url, Some(&resource.uri))
             }
             _ => {
-                let url = format!("data:{media_type};base64,{}", self.data.unwrap_or_default());
+                let source = self.source.unwrap_or_default();
+                let media_type = source.media_type.unwrap_or(media_type);
+                let data = self.data.or(source.data).unwrap_or_default();
+                let url = source.url.unwrap_or_else(|| format!("data:{media_type};base64,{data}"));
                 Readable::of(&media_type, &url, None)
             }
         }
@@ -301,8 +314,12 @@ fn strange(mut block: Value) -> String {
 fn without_data(value: &mut Value, label: &str) {
     let is_data = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte);
     match value {
-        Value::String(text) if text.len() >= DATA_BYTES_MIN && text.bytes().all(is_data) => {
-            *text = described(label, None, text.len() / 4 * 3);
+        Value::String(text) if text.len() >= DATA_BYTES_MIN => {
+            let inner = text.strip_prefix("data:").and_then(|url| url.split_once(";base64,"));
+            let (label, data) = inner.unwrap_or((label, text));
+            if data.bytes().all(is_data) {
+                *text = described(label, None, data.len() / 4 * 3);
+            }
         }
         Value::Object(all) => all.values_mut().for_each(|value| without_data(value, label)),
         Value::Array(all) => all.iter_mut().for_each(|value| without_data(value, label)),
@@ -414,6 +431,12 @@ mod tests {
             "[A file that cannot be shown: without a name, audio/mpeg, 3 B]\n[File: file:///a.md]\nhi\n[End of file]\n\
              [A file that cannot be shown: a.bin, application/zip, 2 B]\n[A link: x, https://example.org/x]\nend"
         );
+        let of_agents = format!(
+            r#"[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{PNG}"}}}},{{"type":"image","source":{{"type":"url","url":"https://example.org/x"}}}}]"#
+        );
+        let (text, images) = read(&of_agents);
+        assert_eq!(images, [("image/png", PNG.to_owned())]);
+        assert!(text.contains("cannot be shown"), "{text}");
         let other = r#"[{"type":"row","text":"a"}]"#;
         assert_eq!(read(other).0, other);
     }
@@ -431,6 +454,12 @@ mod tests {
             (r#"{"type":"row","text":"a b"}"#.to_owned(), r#"{"text":"a b","type":"row"}"#),
             (r#"{"type":"image","data":5}"#.to_owned(), r#"{"data":5,"type":"image"}"#),
             (format!(r#"{{"type":"audio","data":["{long}"]}}"#), "audio, 12 KB"),
+            (
+                format!(
+                    r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{long}"}}}}"#
+                ),
+                "image/png, 12 KB",
+            ),
         ] {
             let text = r#"{"type":"text","text":"end"}"#;
             for (list, count) in [
