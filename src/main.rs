@@ -11,9 +11,13 @@ use sessile::base::process;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Some(error) = process::become_tethered(std::env::args_os()) {
-        drop(writeln!(std::io::stderr(), "sessile: the program cannot be run: {error}"));
-        return ExitCode::from(127);
+    match process::become_another(std::env::args_os()) {
+        None => {}
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            drop(writeln!(std::io::stderr(), "sessile: the program cannot be run: {error}"));
+            return ExitCode::from(127);
+        }
     }
     match cli::run(cli::Cli::parse()) {
         Ok(code) => code,

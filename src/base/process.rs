@@ -1,10 +1,14 @@
 //! A process and all that it starts: a group that never outlives the value that stands for it.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,11 +31,15 @@ const ERRORS_BYTES_MAX: usize = 4 << 10;
 const OWN: &str = "/proc/self/exe";
 /// The first argument with which this program becomes another one.
 const TETHERED: &str = "__tethered-to";
+/// The first argument with which this program waits for the end of its input, to kill the groups that it was told of.
+const WATCH: &str = "__watch";
 
 static TETHERS: AtomicBool = AtomicBool::new(false);
+/// The input of the watcher.
+static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
-/// From now on [`command`] gives programs that end with this process, however it ends. The program must call
-/// [`become_tethered`] before it looks at its arguments. On Linux alone; elsewhere nothing changes.
+/// From now on [`command`] gives programs that end with this process, however it ends, with all that they start. The program
+/// must call [`become_another`] before it looks at its arguments. On Linux alone; elsewhere nothing changes.
 pub fn tether() {
     TETHERS.store(cfg!(target_os = "linux"), Ordering::Relaxed);
 }
@@ -49,21 +57,88 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Becomes the program that `arguments` name, if they come from [`command`], and is killed when the process that started it
-/// is gone. Returns why that failed; `None`: the arguments are for somebody else.
-pub fn become_tethered(arguments: impl IntoIterator<Item = OsString>) -> Option<io::Error> {
+/// Becomes what `arguments` say, if they come from here: a program that is killed when the process that started it is gone,
+/// or the watcher of such a process. `None`: the arguments are for somebody else.
+///
+/// # Errors
+///
+/// Why the program cannot be run.
+pub fn become_another(arguments: impl IntoIterator<Item = OsString>) -> Option<io::Result<()>> {
     let mut arguments = arguments.into_iter().skip(1);
-    arguments.next().filter(|first| first == TETHERED)?;
-    let (parent, program) = (arguments.next()?, arguments.next()?);
+    let first = arguments.next()?;
+    if first == WATCH {
+        watch(io::stdin().lock());
+        return Some(Ok(()));
+    }
+    let (parent, program) = (arguments.next().filter(|_| first == TETHERED)?, arguments.next()?);
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
-        return Some(error.into());
+        return Some(Err(error.into()));
     }
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if now.as_deref().map(OsStr::new) != Some(&parent) {
-        return Some(io::Error::other("who started it is gone"));
+        return Some(Err(io::Error::other("who started it is gone")));
     }
-    Some(std::process::Command::new(program).args(arguments).exec())
+    Some(Err(std::process::Command::new(program).args(arguments).exec()))
+}
+
+/// Kills the groups that `input` names, when it ends: `+` begins the number of a group that lives, `-` of one that is gone.
+fn watch(input: impl io::BufRead) {
+    let mut groups = HashSet::new();
+    for line in input.lines().map_while(Result::ok) {
+        let (Some(sign), Some(number)) = (line.get(..1), line.get(1..)) else { continue };
+        let Some(leader) = number.parse().ok().and_then(Pid::from_raw) else { continue };
+        if sign == "+" {
+            groups.insert(leader);
+        } else {
+            groups.remove(&leader);
+        }
+    }
+    for leader in groups {
+        if let Err(error) = rustix::process::kill_process_group(leader, Signal::KILL) {
+            tracing::debug!("a group of processes cannot be killed: {error}");
+        }
+    }
+}
+
+/// A process that outlives this one, to end what it leaves behind.
+struct Watcher {
+    input: std::process::ChildStdin,
+    _process: std::process::Child,
+}
+
+impl Watcher {
+    fn start() -> io::Result<Self> {
+        let mut process = std::process::Command::new(OWN)
+            .arg(WATCH)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Who interrupts this one at its terminal does not mean the watcher.
+            .process_group(0)
+            .spawn()?;
+        let input = process.stdin.take().ok_or_else(|| io::Error::other("it has no input"))?;
+        Ok(Self { input, _process: process })
+    }
+}
+
+/// Tells the watcher of a group; starts the watcher with the first.
+fn tell(sign: char, leader: Pid) {
+    if !TETHERS.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = match watcher.take().map_or_else(Watcher::start, Ok) {
+        Ok(mut told) => {
+            let line = format!("{sign}{}\n", leader.as_raw_nonzero());
+            told.input.write_all(line.as_bytes()).map(|()| *watcher = Some(told))
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
+        tracing::warn!("nobody watches what programs leave behind: {error}");
+    }
 }
 
 /// A running process that leads a process group of its own.
@@ -85,6 +160,9 @@ impl Group {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(leader) = leader {
+            tell('+', leader);
+        }
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("the process has no pipes"));
@@ -119,7 +197,9 @@ impl Group {
     async fn gone(mut self) -> (Option<i32>, String) {
         self.kill();
         let code = self.child.wait().await.ok().and_then(|status| status.code());
-        self.leader = None;
+        if let Some(leader) = self.leader.take() {
+            tell('-', leader);
+        }
         let errors = timeout(Duration::from_secs(1), &mut self.errors).await;
         let errors = errors.ok().and_then(Result::ok).unwrap_or_default();
         (code, String::from_utf8_lossy(&errors).trim().to_owned())
@@ -139,6 +219,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
+        if let Some(leader) = self.leader {
+            tell('-', leader);
+        }
         self.errors.abort();
     }
 }

@@ -170,7 +170,7 @@ fn leaves(out: &mut String, value: &Value, path: &str, layers: &Layers, hidden: 
         Value::Null => format!("# {path} ="),
         Value::Object(_) => format!("{path} = {{}}"),
         _ if hidden => format!("{path} = \"***\""),
-        Value::String(text) => format!("{path} = {}", Value::from(without_password(text))),
+        Value::String(text) => format!("{path} = {}", Value::from(without_secrets(text))),
         value => format!("{path} = {value}"),
     };
     out.push_str(&line);
@@ -188,15 +188,22 @@ fn key(name: &str) -> String {
     }
 }
 
-/// An address without what stands before its `@`.
-fn without_password(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => match rest.split_once('@') {
-            Some((user, host)) if !user.contains('/') => format!("{scheme}://***@{host}"),
-            _ => text.to_owned(),
-        },
-        None => text.to_owned(),
-    }
+/// An address without what stands before its `@`, and without the values of its parameters.
+fn without_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (place, query) =
+        rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let place = match place.split_once('@') {
+        Some((user, host)) if !user.contains('/') => format!("***@{host}"),
+        _ => place.to_owned(),
+    };
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(hidden).collect::<Vec<_>>().join("&"));
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    format!("{scheme}://{place}{query}")
 }
 
 #[cfg(test)]
@@ -230,8 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_addresses_are_not_shown() {
-        assert_eq!(without_password("http://u:p@host/x"), "http://***@host/x");
-        assert_eq!(without_password("http://host/x@y"), "http://host/x@y");
+    fn secrets_in_addresses_are_not_shown() {
+        for (given, then) in [
+            ("http://u:p@host/x", "http://***@host/x"),
+            ("http://host/x@y", "http://host/x@y"),
+            ("http://host/mcp?token=a=b&c=d&e", "http://host/mcp?token=***&c=***&***"),
+            ("http://u@host?a=b@c", "http://***@host?a=***"),
+            ("what? a=b", "what? a=b"),
+        ] {
+            assert_eq!(without_secrets(given), then);
+        }
     }
 }

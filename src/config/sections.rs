@@ -162,7 +162,8 @@ pub struct Chat {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// What to show: `error`, `warn`, `info`, `debug`, `trace`, or levels of parts, as `info,sessile::http=debug`. A level
-    /// alone is that of the program; libraries only warn, unless they are named, as in `actix_server=info`.
+    /// alone is that of the program; libraries only warn, unless they are named, as in `actix_server=info`; the one for MCP
+    /// writes whole addresses and says nothing.
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
@@ -179,7 +180,8 @@ impl Log {
             other => other.to_owned(),
         };
         let parts: Vec<String> = self.filter.split(',').map(one).collect();
-        format!("warn,{}", parts.join(","))
+        // That one says addresses with all that is in them; what it says is said here as well, without secrets.
+        format!("warn,rmcp=off,{}", parts.join(","))
     }
 }
 

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use crate::base::secret::Hidden;
 use crate::model::Answer;
 use crate::model::Bounds;
 use crate::model::FailureKind;
@@ -23,9 +24,7 @@ use crate::model::http::Client;
 use crate::model::http::check_base_url;
 use crate::model::key;
 use crate::model::key::Key;
-
-/// Shortest value of a header or parameter that is hidden though it stands in the settings as it is.
-const HIDDEN_CHARS_MIN: usize = 16;
+use crate::model::sealed;
 
 /// Where and as whom a provider is asked. `Debug` shows no key and no address, which may hold one.
 pub(super) struct Endpoint {
@@ -104,13 +103,11 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The value that the setting `what` gives or names. A secret one is taken out of all that is said, and so is a long one:
-    /// not everybody puts a secret where secrets belong.
+    /// The value that the setting `what` gives or names; it is taken out of all that is said.
     fn read(&mut self, what: &str, given: &Given) -> Result<SecretString, ModelError> {
         let place = match given {
             Given::Text(text) => {
-                let long = Some(text).filter(|text| text.len() >= HIDDEN_CHARS_MIN);
-                self.keys.extend(long.and_then(|text| Key::new(text)));
+                self.keys.extend(Hidden::of_setting(text).into_iter().map(Key::from));
                 return Ok(SecretString::from(text.as_str()));
             }
             Given::Secret(place) => place,
@@ -120,7 +117,7 @@ impl Endpoint {
             ModelError::new(FailureKind::Configuration, message)
         })?;
         let value = value.ok_or_else(|| self.unusable(what))?;
-        self.keys.extend(Key::new(value.expose_secret()));
+        self.keys.extend(Hidden::of_secret(value.expose_secret()).into_iter().map(Key::from));
         Ok(value)
     }
 
@@ -193,6 +190,6 @@ impl Endpoint {
             keys: self.keys.clone(),
             bounds,
         };
-        flow::answer(self.client.clone(), call, manner)
+        sealed::named(flow::answer(self.client.clone(), call, manner), model)
     }
 }

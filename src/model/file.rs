@@ -7,6 +7,7 @@ use base64::engine::GeneralPurpose;
 use base64::engine::GeneralPurposeConfig;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::base::json::Json;
 
@@ -16,6 +17,8 @@ const TEXT_BYTES_MAX: usize = 256 << 10;
 const IMAGE_BYTES_MAX: usize = 5 << 20;
 /// Most pictures of one result.
 const IMAGES_COUNT_MAX: usize = 20;
+/// Shortest text of one word that is taken for data, in a block that nobody here knows.
+const DATA_BYTES_MIN: usize = 256;
 /// What a model hears of a tool that said nothing: not every provider takes an empty result.
 const NOTHING: &str = "(no output)";
 
@@ -60,6 +63,7 @@ impl Readable {
     pub(super) fn of(media_type: &str, url: &str, name: Option<&str>) -> Self {
         let media_type = essence(media_type);
         let sentence = || Self::Text(unreadable(&media_type, name));
+        let sized = |data: &[u8]| Self::Text(described(&media_type, name, data.len()));
         if !url.starts_with("data:") {
             let place = || Place::Url(url.to_owned());
             let address = url.starts_with("https://") || url.starts_with("http://");
@@ -71,11 +75,11 @@ impl Readable {
             };
         }
         let Some((inner, data)) = parse(url) else { return sentence() };
-        let media_type = if media_type.is_empty() { inner } else { media_type.clone() };
+        let told = if media_type.is_empty() { &inner } else { &media_type };
         let place = || Place::Data(BASE64_STANDARD.encode(&data));
         if let Some(image) = sniff(&data) {
             return if data.len() / 3 * 4 > IMAGE_BYTES_MAX {
-                sentence()
+                sized(&data)
             } else {
                 Self::Image(image, place())
             };
@@ -83,16 +87,22 @@ impl Readable {
         if data.starts_with(b"%PDF-") {
             return Self::Pdf(place());
         }
-        match text(&media_type, name, &data) {
-            Some(text) => Self::Text(text),
-            None => sentence(),
-        }
+        text(told, name, &data).map_or_else(|| sized(&data), Self::Text)
     }
 }
 
 /// What the model reads in place of a file that its provider does not take.
 pub(super) fn unreadable(media_type: &str, name: Option<&str>) -> String {
     format!("[A file that cannot be shown: {}, {media_type}]", name.unwrap_or("without a name"))
+}
+
+/// The same of a file whose size is known.
+fn described(media_type: &str, name: Option<&str>, bytes: usize) -> String {
+    let size = match bytes {
+        0..1_024 => format!("{bytes} B"),
+        _ => format!("{} KB", bytes.div_ceil(1_024)),
+    };
+    unreadable(&format!("{media_type}, {size}"), name)
 }
 
 fn essence(media_type: &str) -> String {
@@ -185,12 +195,22 @@ struct Block {
     data: Option<String>,
     #[serde(rename = "mimeType")]
     media_type: Option<String>,
+    /// Of a picture, as agents and the Messages API write one.
+    source: Option<Source>,
     /// Of an embedded resource.
     resource: Option<Resource>,
     /// Of a link to one.
     uri: Option<String>,
     name: Option<String>,
     description: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    media_type: Option<String>,
+    data: Option<String>,
+    url: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,9 +224,10 @@ struct Resource {
 }
 
 impl Block {
-    fn is_known(&self) -> bool {
+    /// The block `value`; `None` for one of another kind, or of another shape than its kind has.
+    fn known(value: &Value) -> Option<Self> {
         const KINDS: &[&str] = &["audio", "image", "resource", "resource_link", "text"];
-        KINDS.contains(&self.kind.as_str())
+        KINDS.contains(&value["type"].as_str()?).then(|| Self::deserialize(value).ok()).flatten()
     }
 
     /// What a model can read of it.
@@ -229,7 +250,10 @@ impl Block {
                 Readable::of(&media_type, &url, Some(&resource.uri))
             }
             _ => {
-                let url = format!("data:{media_type};base64,{}", self.data.unwrap_or_default());
+                let source = self.source.unwrap_or_default();
+                let media_type = source.media_type.unwrap_or(media_type);
+                let data = self.data.or(source.data).unwrap_or_default();
+                let url = source.url.unwrap_or_else(|| format!("data:{media_type};base64,{data}"));
                 Readable::of(&media_type, &url, None)
             }
         }
@@ -242,22 +266,65 @@ pub(super) fn result(output: &Json) -> (String, Vec<(&'static str, String)>) {
     if let Some(text) = output.as_string() {
         return (said(text), Vec::new());
     }
-    let blocks: Option<Vec<Block>> = serde_json::from_str(output.as_str()).ok();
-    let blocks = blocks.filter(|blocks| !blocks.is_empty() && blocks.iter().all(Block::is_known));
-    let Some(blocks) = blocks else { return (said(output.as_str().to_owned()), Vec::new()) };
+    let Some(blocks) = blocks(output) else {
+        return (said(output.as_str().to_owned()), Vec::new());
+    };
     let (mut texts, mut images) = (Vec::new(), Vec::new());
     for block in blocks {
-        match block.readable() {
+        let Some(known) = Block::known(&block) else {
+            texts.push(strange(block));
+            continue;
+        };
+        match known.readable() {
             Readable::Image(kind, Place::Data(data)) if images.len() < IMAGES_COUNT_MAX => {
                 images.push((kind, data));
             }
             Readable::Text(text) => texts.push(text),
-            Readable::Image(kind, _) => texts.push(unreadable(kind, None)),
-            Readable::Pdf(_) => texts.push(unreadable("application/pdf", None)),
+            Readable::Image(kind, Place::Data(data)) => {
+                texts.push(described(kind, None, data.len() / 4 * 3));
+            }
+            Readable::Image(kind, Place::Url(_)) => texts.push(unreadable(kind, None)),
+            Readable::Pdf(Place::Data(data)) => {
+                texts.push(described("application/pdf", None, data.len() / 4 * 3));
+            }
+            Readable::Pdf(Place::Url(_)) => texts.push(unreadable("application/pdf", None)),
         }
     }
     let text = texts.join("\n");
     (if images.is_empty() { said(text) } else { text }, images)
+}
+
+/// The blocks of MCP that `output` is: a list of objects with types, one of them a type of MCP or with data of some media type.
+fn blocks(output: &Json) -> Option<Vec<Value>> {
+    let blocks = serde_json::from_str::<Vec<Value>>(output.as_str()).ok()?;
+    let tells = |block: &Value| block["mimeType"].is_string() && block["data"].is_string();
+    let any = blocks.iter().any(|block| tells(block) || Block::known(block).is_some());
+    (any && blocks.iter().all(|block| block["type"].is_string())).then_some(blocks)
+}
+
+/// A block that nobody here knows, without the data in it.
+fn strange(mut block: Value) -> String {
+    let (kind, media_type) = (block["type"].as_str(), block["mimeType"].as_str());
+    let label = media_type.or(kind).unwrap_or_default().to_owned();
+    without_data(&mut block, &label);
+    block.to_string()
+}
+
+/// `value` with a sentence in the place of each text in it that is data.
+fn without_data(value: &mut Value, label: &str) {
+    let is_data = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte);
+    match value {
+        Value::String(text) if text.len() >= DATA_BYTES_MIN => {
+            let inner = text.strip_prefix("data:").and_then(|url| url.split_once(";base64,"));
+            let (label, data) = inner.unwrap_or((label, text));
+            if data.bytes().all(is_data) {
+                *text = described(label, None, data.len() / 4 * 3);
+            }
+        }
+        Value::Object(all) => all.values_mut().for_each(|value| without_data(value, label)),
+        Value::Array(all) => all.iter_mut().for_each(|value| without_data(value, label)),
+        _ => {}
+    }
 }
 
 fn said(text: String) -> String {
@@ -293,7 +360,7 @@ mod tests {
             ("text/plain", b"a\0b"),
             ("text/plain", b"\xFF"),
         ] {
-            let then = Readable::Text(unreadable(kind, Some("f")));
+            let then = Readable::Text(described(kind, Some("f"), bytes.len()));
             assert_eq!(Readable::of(kind, &data(kind, bytes), Some("f")), then, "{kind}");
         }
         let broken = Readable::of("image/png", "data:image/png;base64,?!", None);
@@ -348,7 +415,7 @@ mod tests {
             r#"[{{"type":"text","text":"see"}},{{"type":"image","data":"{PNG}","mimeType":"image/png"}},{{"type":"image","data":"AA","mimeType":"image/bmp"}}]"#
         );
         let (text, images) = read(&both);
-        assert_eq!(text, "see\n[A file that cannot be shown: without a name, image/bmp]");
+        assert_eq!(text, "see\n[A file that cannot be shown: without a name, image/bmp, 1 B]");
         assert_eq!(images, [("image/png", PNG.to_owned())]);
         let all = format!(
             r#"[{{"type":"image","data":"{PNG}","mimeType":"image/png"}},{{"type":"audio","data":"SUQz","mimeType":"audio/mpeg"}},
@@ -361,10 +428,52 @@ mod tests {
         assert_eq!(images.len(), 2);
         assert_eq!(
             text,
-            "[A file that cannot be shown: without a name, audio/mpeg]\n[File: file:///a.md]\nhi\n[End of file]\n\
-             [A file that cannot be shown: a.bin, application/zip]\n[A link: x, https://example.org/x]\nend"
+            "[A file that cannot be shown: without a name, audio/mpeg, 3 B]\n[File: file:///a.md]\nhi\n[End of file]\n\
+             [A file that cannot be shown: a.bin, application/zip, 2 B]\n[A link: x, https://example.org/x]\nend"
         );
+        let of_agents = format!(
+            r#"[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{PNG}"}}}},{{"type":"image","source":{{"type":"url","url":"https://example.org/x"}}}}]"#
+        );
+        let (text, images) = read(&of_agents);
+        assert_eq!(images, [("image/png", PNG.to_owned())]);
+        assert!(text.contains("cannot be shown"), "{text}");
         let other = r#"[{"type":"row","text":"a"}]"#;
         assert_eq!(read(other).0, other);
+    }
+
+    #[test]
+    fn blocks_that_nobody_knows_do_not_change_the_others() {
+        let long = "QUJD".repeat(4_096);
+        let image = format!(r#"{{"type":"image","data":"{PNG}","mimeType":"image/png"}}"#);
+        for (strange, told) in [
+            (
+                format!(r#"{{"type":"video","data":"{long}","mimeType":"video/mp4"}}"#),
+                "video/mp4, 12 KB",
+            ),
+            (format!(r#"{{"type":"chart","inner":[{{"bytes":"{long}"}}]}}"#), "chart, 12 KB"),
+            (r#"{"type":"row","text":"a b"}"#.to_owned(), r#"{"text":"a b","type":"row"}"#),
+            (r#"{"type":"image","data":5}"#.to_owned(), r#"{"data":5,"type":"image"}"#),
+            (format!(r#"{{"type":"audio","data":["{long}"]}}"#), "audio, 12 KB"),
+            (
+                format!(
+                    r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{long}"}}}}"#
+                ),
+                "image/png, 12 KB",
+            ),
+        ] {
+            let text = r#"{"type":"text","text":"end"}"#;
+            for (list, count) in [
+                (format!("[{image},{strange},{text}]"), 1),
+                (format!("[{strange},{text}]"), 0),
+                (format!("[{text},{strange}]"), 0),
+            ] {
+                let (text, images) = result(&Json::parse(&list).unwrap());
+                assert_eq!(images.len(), count, "{list}");
+                assert!(text.contains(told) && text.contains("end"), "{text}");
+                assert!(text.len() < 200, "{text}");
+            }
+        }
+        let alone = format!(r#"[{{"type":"video","data":"{long}","mimeType":"video/mp4"}}]"#);
+        assert!(result(&Json::parse(&alone).unwrap()).0.len() < 200);
     }
 }

@@ -1,12 +1,10 @@
 //! Keys of providers: where they come from, and that nobody sees them.
 
-use std::fmt;
 use std::path::Path;
 
 use reqwest::header::HeaderValue;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
 
+use crate::base::secret::Hidden;
 use crate::model::FailureKind;
 use crate::model::ModelError;
 
@@ -17,12 +15,12 @@ const HIDDEN: &str = "***";
 const KEY_START: &str = "sk-";
 
 /// A key. `Debug` prints nothing of it, and its memory is wiped when it is dropped.
-#[derive(Clone)]
-pub(super) struct Key(SecretString);
+#[derive(Clone, Debug)]
+pub(super) struct Key(Hidden);
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+impl From<Hidden> for Key {
+    fn from(hidden: Hidden) -> Self {
+        Self(hidden)
     }
 }
 
@@ -31,26 +29,20 @@ impl Key {
     pub(super) fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let usable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        usable.then(|| Self(SecretString::from(text)))
+        usable.then(|| Self(Hidden::secret(text)))
     }
 
     /// The value of a header: `prefix` and the key. It does not show in `Debug` and is not kept by HTTP/2 compression.
     pub(super) fn header(&self, prefix: &str) -> Option<HeaderValue> {
-        let mut value =
-            HeaderValue::from_str(&format!("{prefix}{}", self.0.expose_secret())).ok()?;
+        let mut value = HeaderValue::from_str(&format!("{prefix}{}", self.0.expose())).ok()?;
         value.set_sensitive(true);
         Some(value)
-    }
-
-    /// Takes the key out of `text`.
-    fn hide(&self, text: &str) -> String {
-        text.replace(self.0.expose_secret(), HIDDEN)
     }
 }
 
 /// Takes `keys`, and whatever looks like a key, out of `text`.
 pub(super) fn hide(keys: &[Key], text: &str) -> String {
-    let text = keys.iter().fold(text.to_owned(), |text, key| key.hide(&text));
+    let text = Hidden::hide(keys.iter().map(|key| &key.0), text);
     let in_key = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '*';
     let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());
     while let Some(at) = rest.find(KEY_START) {
@@ -110,7 +102,7 @@ mod tests {
     #[test]
     fn keys_are_not_seen() {
         let key = Key::new(" s3cret\n").unwrap();
-        assert_eq!(format!("{key:?}"), "***");
+        assert_eq!(format!("{key:?}"), "Key(***)");
         assert_eq!(format!("{:?}", key.header("Bearer ").unwrap()), "Sensitive");
         assert_eq!(hide(&[key], "no s3cret, s3cret!"), "no ***, ***!");
         assert_eq!(hide(&[], "wrong: sk-ab-12**yz."), "wrong: ***.");

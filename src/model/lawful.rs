@@ -3,9 +3,6 @@
 
 use std::collections::HashSet;
 
-use serde_json::Map;
-use serde_json::Value;
-
 use crate::base::ids;
 use crate::base::json::Json;
 use crate::model::Content;
@@ -17,6 +14,8 @@ use crate::model::file::Readable;
 use crate::model::file::result;
 use crate::model::file::unreadable;
 use crate::model::loose::mend;
+use crate::model::schema;
+use crate::model::sealed;
 
 /// Most tools that providers take.
 const TOOLS_COUNT_MAX: usize = 128;
@@ -70,7 +69,7 @@ pub(super) fn messages(
             Speaker::Assistant => {
                 let next = rest.iter().position(|message| message.speaker == Speaker::Assistant);
                 let until = &rest[..next.unwrap_or(rest.len())];
-                let (answer, results) = exchange(message, until, &mut names);
+                let (answer, results) = exchange(message, until, &request.model, &mut names);
                 push(&mut paired, Speaker::Assistant, answer);
                 push(&mut paired, Speaker::User, results);
             }
@@ -83,7 +82,7 @@ pub(super) fn messages(
 pub(super) fn without_files(request: &ModelRequest) -> Option<ModelRequest> {
     let may_be_one = |content: &Content| match content {
         Content::File { .. } => true,
-        Content::ToolResult { output, .. } => output.as_str().contains(r#""image""#),
+        Content::ToolResult { output, .. } => output.as_str().starts_with('['),
         Content::Text(_) | Content::Reasoning { .. } | Content::ToolCall { .. } => false,
     };
     if !request.messages.iter().flat_map(|message| &message.content).any(may_be_one) {
@@ -161,10 +160,11 @@ fn said(message: &ModelMessage) -> Vec<Content> {
 }
 
 /// An answer, and the results of its calls, which are looked for in the messages up to the next answer. Calls without a
-/// result are left out.
+/// result are left out, and seals that are not for `model`.
 fn exchange(
     answer: &ModelMessage,
     behind: &[ModelMessage],
+    model: &str,
     names: &mut Names,
 ) -> (Vec<Content>, Vec<Content>) {
     let mut found: Vec<&Content> = behind
@@ -177,16 +177,20 @@ fn exchange(
     for content in &answer.content {
         match content {
             Content::Text(_) if !is_blank(content) => told.push(content.clone()),
-            Content::Reasoning { seal: Some(_), .. } => told.push(content.clone()),
+            Content::Reasoning { seal: Some(seal), .. } if sealed::is_of(seal, model) => {
+                told.push(content.clone());
+            }
             Content::ToolCall { id, name, input, seal } => {
                 let is_its = |result: &&Content| matches!(result, Content::ToolResult { id: of, .. } if of == id);
                 let Some(at) = found.iter().position(is_its) else { continue };
                 let Content::ToolResult { output, is_error, .. } = found.remove(at) else {
                     continue;
                 };
+                let seal = Some(seal).filter(|seal| sealed::is_of(seal, model));
+                let seal = seal.cloned().unwrap_or_default();
                 let id = names.of(id, seal.text("callId"));
                 let (name, input) = (tool_name(name), mend(input));
-                let (output, is_error, seal) = (output.clone(), *is_error, seal.clone());
+                let (output, is_error) = (output.clone(), *is_error);
                 told.push(Content::ToolCall { id: id.clone(), name: name.clone(), input, seal });
                 results.push(Content::ToolResult { id, name, output, is_error });
             }
@@ -267,10 +271,11 @@ pub(super) struct ToolRules {
 }
 
 impl ToolRules {
-    /// Those of OpenAI, where `is_vendor`; whoever speaks like it takes longer descriptions.
-    pub(super) fn of_openai(is_vendor: bool) -> Self {
+    /// Those of whoever speaks like OpenAI, which takes short descriptions only (`is_vendor`). A router passes tools on to
+    /// whom the `model` belongs.
+    pub(super) fn of_openai(is_vendor: bool, model: &str) -> Self {
         let description_chars = if is_vendor { 1_024 } else { usize::MAX };
-        Self { description_chars, plain_fields: false }
+        Self { description_chars, plain_fields: model.contains("claude") }
     }
 }
 
@@ -292,7 +297,7 @@ pub(super) fn tools(request: &ModelRequest, rules: ToolRules) -> Vec<ToolSpec> {
         .map(|tool| ToolSpec {
             name: tool.name.clone(),
             description: tool.description.chars().take(rules.description_chars).collect(),
-            schema: schema(&tool.schema, rules),
+            schema: schema::lawful(&tool.schema, rules.plain_fields),
         })
         .collect();
     if let Some(surplus) = tools.get(TOOLS_COUNT_MAX..).filter(|surplus| !surplus.is_empty()) {
@@ -305,79 +310,3 @@ pub(super) fn tools(request: &ModelRequest, rules: ToolRules) -> Vec<ToolSpec> {
     }
     tools
 }
-
-/// `schema` with what providers miss in the schema of an input, and without what they refuse there.
-fn schema(schema: &Json, rules: ToolRules) -> Json {
-    let mut object: Map<String, Value> = serde_json::from_str(schema.as_str()).unwrap_or_default();
-    let is_right = object.get("type").is_some_and(|kind| kind == "object")
-        && object.get("properties").is_some_and(Value::is_object)
-        && object.get("required").is_none_or(Value::is_array)
-        && !REFUSED.iter().any(|keyword| object.contains_key(*keyword));
-    let changed = complete(&mut object, rules);
-    if is_right && !changed {
-        // Its own text: numbers and the order of fields stay as they are.
-        return schema.clone();
-    }
-    for keyword in REFUSED {
-        object.remove(*keyword);
-    }
-    object.insert("type".to_owned(), "object".into());
-    if !object.get("properties").is_some_and(Value::is_object) {
-        object.insert("properties".to_owned(), Map::new().into());
-    }
-    if !object.get("required").is_none_or(Value::is_array) {
-        object.remove("required");
-    }
-    Json::of(&object).unwrap_or_default()
-}
-
-/// Completes what is inside of a schema; whether anything had to be changed.
-fn complete(schema: &mut Map<String, Value>, rules: ToolRules) -> bool {
-    let mut changed = false;
-    let is_array = |kind: &Value| match kind {
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == "array"),
-        kind => kind == "array",
-    };
-    let says_items = ["items", "prefixItems"].iter().any(|key| schema.contains_key(*key));
-    if schema.get("type").is_some_and(is_array) && !says_items {
-        schema.insert("items".to_owned(), Map::new().into());
-        changed = true;
-    }
-    if rules.plain_fields
-        && let Some(Value::Object(fields)) = schema.get_mut("properties")
-    {
-        let before = fields.len();
-        fields.retain(|name, _| is_plain_field(name));
-        changed |= fields.len() < before;
-        if let (true, Some(Value::Array(required))) = (changed, schema.get_mut("required")) {
-            required.retain(|name| name.as_str().is_some_and(is_plain_field));
-        }
-    }
-    for (key, value) in schema.iter_mut() {
-        changed |= match (key.as_str(), value) {
-            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(all)) => {
-                each(all.values_mut(), rules)
-            }
-            ("prefixItems" | "allOf" | "anyOf" | "oneOf" | "items", Value::Array(all)) => {
-                each(all.iter_mut(), rules)
-            }
-            ("items" | "additionalProperties" | "not", Value::Object(inner)) => {
-                complete(inner, rules)
-            }
-            _ => false,
-        };
-    }
-    changed
-}
-
-fn each<'a>(schemas: impl Iterator<Item = &'a mut Value>, rules: ToolRules) -> bool {
-    let inner = schemas.filter_map(Value::as_object_mut).map(|schema| complete(schema, rules));
-    inner.fold(false, |all, one| all | one)
-}
-
-fn is_plain_field(name: &str) -> bool {
-    is_plain(&name.replace('.', "_"), 64)
-}
-
-/// Keywords that no provider takes at the top of a schema.
-const REFUSED: &[&str] = &["allOf", "anyOf", "enum", "not", "oneOf"];

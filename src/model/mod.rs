@@ -31,6 +31,8 @@ mod providers;
 mod refusal;
 mod request;
 mod retry;
+mod schema;
+mod sealed;
 mod sse;
 
 pub mod anthropic;

@@ -196,7 +196,7 @@ async fn programs_are_started_listed_called_and_ended() {
     assert_eq!(tools.specs(), []);
     tools.ready().await;
     let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
-    let all = ["echo", "fail", "sleep", "big", "die", "spawn", "odd_name_"];
+    let all = ["echo", "fail", "sleep", "big", "die", "spawn", "odd_name_", "leak", "show"];
     assert_eq!(names, all.map(|name| format!("py_{name}")));
 
     let output = call(&tools, "py_echo", json!({ "text": "hi" })).await.unwrap();
@@ -227,12 +227,35 @@ async fn a_list_of_tools_comes_in_pages_and_has_an_end() {
     if !has_python() {
         return;
     }
-    for (pages, count) in [("3", 9), ("1000000000", 0)] {
-        let tools = program(json!({ "environment": { "PAGES": pages }, "connect_ms": 30_000 }));
+    let endless = "1000000000";
+    for (environment, count) in [
+        (json!({ "PAGES": "3" }), 11),
+        (json!({ "PAGES": endless }), 0),
+        (json!({ "PAGES": endless, "REPEATS": "2" }), 0),
+        (json!({ "PAGES": endless, "REPEATS": "3" }), 0),
+        (json!({ "PAGES": "60", "BYTES": "1000000" }), 0),
+        (json!({ "PAGES": "60", "TOOLS": "100" }), 0),
+    ] {
+        let tools = program(json!({ "environment": environment, "connect_ms": 30_000 }));
         tools.ready().await;
-        assert_eq!(tools.specs().len(), count, "{pages} pages");
+        assert_eq!(tools.specs().len(), count, "{environment}");
         tools.close().await;
     }
+}
+
+#[tokio::test]
+async fn blocks_of_any_type_are_results() {
+    if !has_python() {
+        return;
+    }
+    let tools = program(json!({}));
+    tools.ready().await;
+    let output = call(&tools, "py_show", json!({})).await.unwrap();
+    let blocks: Value = serde_json::from_str(output.as_str()).unwrap();
+    let types: Vec<&str> =
+        blocks.as_array().unwrap().iter().flat_map(|b| b["type"].as_str()).collect();
+    assert_eq!(types, ["text", "image", "video"]);
+    tools.close().await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
 
+mod programs;
 mod refusals;
 mod usage;
 
@@ -341,5 +342,52 @@ fn a_default_that_cannot_answer_is_told_at_the_start() {
     for model in ["nobody/x", "openai", "openai/"] {
         let log = start(model).err().unwrap();
         assert!(log.contains("models.default"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_another_model_goes_on_with_holds_nothing_for_it_of_the_first() {
+    let models = Models::start();
+    let server = models.known_to(Options::default()).start();
+    let client = Client::new(&server);
+    let own = &models.anthropic;
+    let start = |index: u32, block: Value| json!({ "type": "content_block_start", "index": index, "content_block": block });
+    let delta = |index: u32, delta: Value| json!({ "type": "content_block_delta", "index": index, "delta": delta });
+    let stop = |index: u32| json!({ "type": "content_block_stop", "index": index });
+    let call = [
+        json!({ "type": "message_start", "message": { "id": "m" } }),
+        start(0, json!({ "type": "thinking", "thinking": "", "signature": "" })),
+        delta(0, json!({ "type": "thinking_delta", "thinking": "hm" })),
+        delta(0, json!({ "type": "signature_delta", "signature": "SEAL" })),
+        stop(0),
+        start(1, json!({ "type": "redacted_thinking", "data": "SEAL" })),
+        stop(1),
+        start(2, json!({ "type": "tool_use", "id": "toolu_1", "name": "mine", "input": {} })),
+        stop(2),
+        json!({ "type": "message_delta", "delta": { "stop_reason": "tool_use" } }),
+        json!({ "type": "message_stop" }),
+    ];
+    let call = call.map(|event| format!("data: {event}\n\n")).concat();
+    for (model, seals) in [("anthropic/m", 2), ("anthropic/other", 0)] {
+        own.tell_events(call.clone());
+        let tools = json!([{ "name": "mine" }]);
+        let message = json!({ "role": "user", "content": "go" });
+        let question = json!({ "message": message, "model": "anthropic/m", "tools": tools });
+        let turn = client.post(&format!("{}/turns", session(model)), &question).await.expect(200);
+        let part = json!({ "type": "tool-mine", "toolCallId": "toolu_1", "state": "output-available", "input": {}, "output": "x" });
+        let message = json!({ "id": turn["message"]["id"], "role": "assistant", "parts": [part] });
+        let on = json!({ "id": model, "messages": [message], "trigger": "submit-message", "model": model });
+        client.post("/api/chat", &on).await.text(200);
+        let turn = ask(&client, model, model, "and now?").await;
+        assert_eq!(turn["turn"]["state"], "completed", "{turn}");
+        let asked = own.take();
+        assert_eq!(asked.len(), 3);
+        assert!(refused(&asked).is_empty(), "{:?}", refused(&asked));
+        for asked in &asked[1..] {
+            assert_eq!(asked.body["model"], model.split_once('/').unwrap().1);
+            let body = asked.body.to_string();
+            assert_eq!(body.matches("SEAL").count(), seals, "{body}");
+            assert!(body.contains("toolu_1"), "{body}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! `tests/fixtures/claude-cli`.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -48,8 +49,12 @@ pub(super) struct Parser {
     model: Option<String>,
     /// What was last given as [`ModelEvent::Resume`].
     resume: Option<String>,
-    /// The message that is being told, and whether it comes in pieces.
-    message: Option<(String, bool)>,
+    /// The message that is being told.
+    message: Option<String>,
+    /// Messages that came in pieces.
+    pieces: HashSet<String>,
+    /// Lines that were read, by what the CLI calls them.
+    lines: HashSet<String>,
     started: bool,
     /// Calls of tools, and whether their results came.
     calls: HashMap<String, bool>,
@@ -64,8 +69,10 @@ impl Parser {
     ///
     /// Lines that are not understood say nothing: the CLI prints many kinds, and more with each version.
     pub(super) fn line(&mut self, line: &str, out: &mut Vec<ModelEvent>) -> Verdict {
+        let line = line.trim_start_matches('\u{FEFF}');
         let Some(head) = read::<Head>(line) else { return Verdict::More };
-        if head.parent_tool_use_id.is_some() {
+        let again = head.uuid.is_some_and(|uuid| !self.lines.insert(uuid));
+        if again || head.parent_tool_use_id.is_some() {
             return Verdict::More;
         }
         match (head.kind.as_str(), head.subtype.as_deref()) {
@@ -125,14 +132,8 @@ impl Parser {
     }
 
     /// Message `id` is told from here on. Tools are done by then, whether their results were seen or not.
-    fn turn_to(
-        &mut self,
-        id: &str,
-        model: Option<String>,
-        pieces: bool,
-        out: &mut Vec<ModelEvent>,
-    ) {
-        if self.message.as_ref().is_some_and(|(current, _)| current == id) {
+    fn turn_to(&mut self, id: &str, model: Option<String>, out: &mut Vec<ModelEvent>) {
+        if self.message.as_deref() == Some(id) {
             return;
         }
         self.blocks.close(out);
@@ -145,7 +146,7 @@ impl Parser {
             out.push(ModelEvent::Start { id, model });
             self.started = true;
         }
-        self.message = Some((id.to_owned(), pieces));
+        self.message = Some(id.to_owned());
         self.usage = (sum(self.usage.0, self.usage.1), Usage::default());
     }
 
@@ -154,7 +155,9 @@ impl Parser {
         match event.kind.as_str() {
             "message_start" => {
                 if let Some(message) = event.message {
-                    self.turn_to(&message.id.unwrap_or_default(), message.model, true, out);
+                    let id = message.id.unwrap_or_default();
+                    self.turn_to(&id, message.model, out);
+                    self.pieces.insert(id);
                     self.usage.1 = usage(message.usage.unwrap_or_default());
                     self.count(out);
                 }
@@ -195,17 +198,21 @@ impl Parser {
 
     fn assistant(&mut self, told: Option<Told>, out: &mut Vec<ModelEvent>) {
         let Some(Told { message, is_api_error_message }) = told else { return };
-        if is_api_error_message || message.model.as_deref() == Some(SYNTHETIC) {
+        if is_api_error_message == Some(true) || message.model.as_deref() == Some(SYNTHETIC) {
             return;
         }
         let id = message.id.unwrap_or_default();
-        self.turn_to(&id, message.model, false, out);
         // Whole blocks repeat what came in pieces.
-        if self.message.as_ref().is_some_and(|(_, pieces)| *pieces) {
+        if self.pieces.contains(&id) {
             return;
         }
+        self.turn_to(&id, message.model, out);
         self.usage.1 = usage(message.usage.unwrap_or_default());
         self.count(out);
+        let text = message.content.as_deref().and_then(|content| read::<String>(content.get()));
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.blocks.whole_text(text, out);
+        }
         for block in contents(message.content.as_deref()) {
             let index = self.blocks.unused();
             self.block(index, block, false, out);
@@ -248,13 +255,13 @@ impl Parser {
         let total = usage(outcome.usage.unwrap_or_default());
         // An interrupted run counts nothing; then the counts of its messages stand.
         self.say(total, out);
-        if outcome.is_error || outcome.subtype.as_deref() != Some("success") {
+        if outcome.is_error == Some(true) || outcome.subtype.as_deref() != Some("success") {
             return Verdict::Failed(failure(&outcome));
         }
         let text = outcome.result.unwrap_or_default();
         if !self.started && !text.is_empty() {
             // A command of the CLI answers without a model.
-            self.turn_to("", None, false, out);
+            self.turn_to("", None, out);
             self.blocks.whole_text(text, out);
         }
         self.blocks.close(out);

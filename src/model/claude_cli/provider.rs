@@ -14,6 +14,7 @@ use super::turn::Turn;
 use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::base::secret::Environment;
+use crate::base::secret::Hidden;
 use crate::model::Answer;
 use crate::model::FailureKind;
 use crate::model::ModelError;
@@ -53,6 +54,8 @@ pub(super) struct Inner {
     pub(super) locks: Locks<(String, String)>,
     pub(super) places: Semaphore,
     key: Option<SecretString>,
+    /// What the process is given, and must not be read in what is told and logged.
+    pub(super) hidden: Vec<Hidden>,
 }
 
 impl Inner {
@@ -81,7 +84,10 @@ impl ClaudeCli {
         let program = find(&settings)?;
         let places = Semaphore::new(settings.processes_count.clamp(1, Semaphore::MAX_PERMITS));
         let settings = absolute(settings)?;
-        let inner = Inner { settings, program, locks: Locks::default(), places, key };
+        let secret = key.iter().flat_map(|key| Hidden::of_secret(key.expose_secret()));
+        let plain = settings.environment.values().flat_map(|value| Hidden::of_setting(value));
+        let hidden = secret.chain(plain).collect();
+        let inner = Inner { settings, program, locks: Locks::default(), places, key, hidden };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -1,5 +1,6 @@
 //! Every recording of the CLI, read to the turn that it shows.
 
+mod quirks;
 mod runs;
 
 use super::parser::Parser;

@@ -19,6 +19,7 @@ use super::provider::Inner;
 use crate::base::clock;
 use crate::base::process;
 use crate::base::process::Group;
+use crate::base::secret::Hidden;
 use crate::model::Bounds;
 use crate::model::FailureKind;
 use crate::model::ModelError;
@@ -66,7 +67,8 @@ impl Turn {
             Ok(Ok(_)) => self.attempts(&out, deadline).await,
             _ => Some(too_slow()),
         };
-        if let Some(error) = failed {
+        if let Some(mut error) = failed {
+            error.message = Hidden::hide(&inner.hidden, &error.message);
             // Nobody may be listening any more, which is as good.
             drop(out.send(Err(error)).await);
         }
@@ -127,7 +129,8 @@ impl Turn {
         match end {
             // The output ended without a result.
             End::Verdict(Verdict::More) => {
-                let (code, errors) = (code.unwrap_or(-1), refusal::plain(&errors));
+                let errors = refusal::plain(&Hidden::hide(&self.inner.hidden, &errors));
+                let code = code.unwrap_or(-1);
                 tracing::warn!("an agent ended with code {code} and no result: {errors}");
                 failed(reader.parser.cut())
             }

@@ -168,7 +168,8 @@ impl<'a> Body<'a> {
             },
         };
         let vendor = ["openai.com", "openai.azure.com"];
-        let rules = ToolRules::of_openai(vendor.iter().any(|domain| settings.is_at(domain)));
+        let is_vendor = vendor.iter().any(|domain| settings.is_at(domain));
+        let rules = ToolRules::of_openai(is_vendor, &request.model);
         Self {
             model: &request.model,
             messages,

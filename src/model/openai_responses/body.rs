@@ -157,7 +157,7 @@ impl<'a> Body<'a> {
             model: &request.model,
             instructions: request.system.as_deref().filter(|text| !text.trim().is_empty()),
             input,
-            tools: lawful::tools(request, ToolRules::of_openai(true))
+            tools: lawful::tools(request, ToolRules::of_openai(true, &request.model))
                 .into_iter()
                 .map(tool)
                 .collect(),

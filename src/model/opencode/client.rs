@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::settings::OpenCodeSettings;
 use crate::base::secret::Environment;
+use crate::base::secret::Hidden;
 use crate::base::tls;
 use crate::model::FailureKind;
 use crate::model::ModelError;
@@ -135,7 +136,12 @@ impl Client {
         match answer.status().as_u16() {
             200..300 => Ok(Reply::Text(text)),
             404 => Ok(Reply::Missing),
-            status => Err(refused(status, &text)),
+            status => {
+                let password = self.password.as_ref().map(|password| password.expose_secret());
+                let hidden: Vec<Hidden> =
+                    password.into_iter().flat_map(Hidden::of_secret).collect();
+                Err(refused(status, &Hidden::hide(&hidden, &text)))
+            }
         }
     }
 }

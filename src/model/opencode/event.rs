@@ -1,8 +1,10 @@
-//! What an OpenCode server sends, as far as it is used. What it leads to is decided in `mapper.rs`.
+//! What an OpenCode server sends, as far as it is used: a field of another type than expected counts as absent. What it leads
+//! to is decided in `mapper.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::model::lax::lax;
 use crate::model::loose::Loose;
 
 /// An event of the bus; unknown types are many and harmless.
@@ -10,15 +12,17 @@ use crate::model::loose::Loose;
 pub(super) struct Event {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) properties: Option<Box<RawValue>>,
 }
 
 /// What is common to the properties of all events.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Head {
-    #[serde(rename = "sessionID")]
+    #[serde(rename = "sessionID", default, deserialize_with = "lax")]
     pub(super) session: Option<String>,
     /// Of a permission or a question.
+    #[serde(default, deserialize_with = "lax")]
     pub(super) id: Option<String>,
 }
 
@@ -32,7 +36,7 @@ pub(super) struct Created {
 #[derive(Debug, Deserialize)]
 pub(super) struct Session {
     pub(super) id: String,
-    #[serde(rename = "parentID")]
+    #[serde(rename = "parentID", default, deserialize_with = "lax")]
     pub(super) parent: Option<String>,
 }
 
@@ -47,13 +51,16 @@ pub(super) struct StatusChanged {
 pub(super) struct Status {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) attempt: Option<u32>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) message: Option<String>,
 }
 
 /// `session.error`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Broken {
+    #[serde(default, deserialize_with = "lax")]
     pub(super) error: Option<Failure>,
 }
 
@@ -61,14 +68,16 @@ pub(super) struct Broken {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Failure {
     pub(super) name: String,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) data: Option<FailureData>,
 }
 
 /// The details.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct FailureData {
+    #[serde(default, deserialize_with = "lax")]
     pub(super) message: Option<String>,
-    #[serde(rename = "statusCode")]
+    #[serde(rename = "statusCode", default, deserialize_with = "lax")]
     pub(super) status: Option<u16>,
 }
 
@@ -83,44 +92,51 @@ pub(super) struct MessageUpdated {
 pub(super) struct Info {
     pub(super) id: String,
     pub(super) role: String,
-    #[serde(rename = "parentID")]
+    #[serde(rename = "parentID", default, deserialize_with = "lax")]
     pub(super) parent: Option<String>,
-    #[serde(rename = "modelID")]
+    #[serde(rename = "modelID", default, deserialize_with = "lax")]
     pub(super) model: Option<String>,
     /// `true` on a summary that OpenCode makes for itself; an object on user messages.
+    #[serde(default, deserialize_with = "lax")]
     pub(super) summary: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) tokens: Option<Tokens>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) time: Option<Time>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) finish: Option<String>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) error: Option<Failure>,
 }
 
 /// Counts of tokens; `input` is without the cached ones and `output` without thoughts.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Tokens {
-    #[serde(default)]
-    pub(super) input: f64,
-    #[serde(default)]
-    pub(super) output: f64,
-    #[serde(default)]
-    pub(super) reasoning: f64,
-    #[serde(default)]
-    pub(super) cache: Cache,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) input: Option<f64>,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) output: Option<f64>,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) reasoning: Option<f64>,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) cache: Option<Cache>,
 }
 
 /// Of the input.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Cache {
-    #[serde(default)]
-    pub(super) read: f64,
-    #[serde(default)]
-    pub(super) write: f64,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) read: Option<f64>,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) write: Option<f64>,
 }
 
 /// When something was over, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Time {
+    #[serde(default, deserialize_with = "lax")]
     pub(super) completed: Option<f64>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) end: Option<f64>,
 }
 
@@ -138,11 +154,15 @@ pub(super) struct Part {
     pub(super) message: String,
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) text: Option<Loose>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) time: Option<Time>,
-    #[serde(rename = "callID")]
+    #[serde(rename = "callID", default, deserialize_with = "lax")]
     pub(super) call: Option<String>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) tool: Option<String>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) state: Option<ToolState>,
 }
 
@@ -150,8 +170,11 @@ pub(super) struct Part {
 #[derive(Debug, Deserialize)]
 pub(super) struct ToolState {
     pub(super) status: String,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) input: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) output: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "lax")]
     pub(super) error: Option<Box<RawValue>>,
 }
 
@@ -168,6 +191,6 @@ pub(super) struct PartDelta {
 #[derive(Debug, Deserialize)]
 pub(super) struct Stored {
     pub(super) info: Info,
-    #[serde(default)]
-    pub(super) parts: Vec<Box<RawValue>>,
+    #[serde(default, deserialize_with = "lax")]
+    pub(super) parts: Option<Vec<Box<RawValue>>>,
 }

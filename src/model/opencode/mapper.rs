@@ -142,7 +142,7 @@ impl Mapper {
     pub(super) fn messages(&mut self, text: &str, out: &mut Vec<ModelEvent>) {
         for item in stored(text) {
             self.info(item.info, out);
-            for part in item.parts.iter().filter_map(|part| read(part.get())) {
+            for part in item.parts.iter().flatten().filter_map(|part| read(part.get())) {
                 self.part(part, out);
             }
         }
@@ -245,8 +245,9 @@ fn stored(messages: &str) -> Vec<Stored> {
 }
 
 fn usage(tokens: Tokens) -> Usage {
-    let (cached, thoughts) = (count(tokens.cache.read), count(tokens.reasoning));
-    let fresh = count(tokens.input).saturating_add(count(tokens.cache.write));
+    let cache = tokens.cache.unwrap_or_default();
+    let (cached, thoughts) = (count(cache.read), count(tokens.reasoning));
+    let fresh = count(tokens.input).saturating_add(count(cache.write));
     Usage {
         input_tokens: fresh.saturating_add(cached),
         output_tokens: count(tokens.output).saturating_add(thoughts),
@@ -260,8 +261,8 @@ fn usage(tokens: Tokens) -> Usage {
     clippy::cast_sign_loss,
     reason = "a cast from float to integer saturates, and NaN becomes 0"
 )]
-fn count(number: f64) -> u64 {
-    number as u64
+fn count(number: Option<f64>) -> u64 {
+    number.unwrap_or_default() as u64
 }
 
 fn sum(a: Usage, b: Usage) -> Usage {

@@ -1,5 +1,6 @@
 //! A recording of an OpenCode server, read to the turns that it shows.
 
+mod quirks;
 mod runs;
 
 use std::collections::HashSet;

@@ -9,10 +9,15 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use rmcp::RoleClient;
+use rmcp::model::CallToolRequest;
 use rmcp::model::CallToolRequestParams;
-use rmcp::model::CallToolResponse;
+use rmcp::model::CancelledNotificationParam;
+use rmcp::model::ClientRequest;
 use rmcp::model::PaginatedRequestParams;
+use rmcp::model::RequestId;
+use rmcp::model::ServerResult;
 use rmcp::service::Peer;
+use rmcp::service::PeerRequestOptions;
 use rmcp::service::ServiceError;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
@@ -32,8 +37,9 @@ use crate::tool::settings::McpServerSettings;
 
 /// Tools of one server that are offered.
 const TOOLS_COUNT_MAX: usize = 128;
-/// Tools of one server that are looked at, and pages of them.
+/// Tools of one server that are looked at, their size, and pages of them.
 const LISTED_COUNT_MAX: usize = 4_096;
+const LISTED_BYTES_MAX: usize = 16 << 20;
 const PAGES_COUNT_MAX: usize = 64;
 /// Longest name of a tool, in characters. Source: what model providers accept.
 const NAME_CHARS_MAX: usize = 64;
@@ -133,7 +139,7 @@ impl Server {
         let connected = timeout(time, self.connect()).await;
         let connected = connected.unwrap_or_else(|_| Err("it does not answer".to_owned()));
         state.failed_at = connected.is_err().then(clock::instant);
-        let live = connected?;
+        let live = connected.map_err(|error| self.0.way.told(&error))?;
         let peer = live.peer().clone();
         state.live = Some(live);
         Ok(peer)
@@ -175,36 +181,95 @@ impl Server {
         })?;
         let mut params = CallToolRequestParams::new(remote);
         params.arguments = Some(arguments);
-        match peer.call_tool_once(params).await {
-            Ok(CallToolResponse::Complete(result)) => {
-                result::outcome(&result, self.0.settings.answer_bytes)
+        let answer = match ask(peer, CallToolRequest::new(params)).await {
+            Ok(ServerResult::CallToolResult(result)) => serde_json::to_value(result).ok(),
+            // A result with blocks of a type that this library does not know.
+            Ok(ServerResult::CustomResult(result)) => {
+                Some(result.0).filter(|result| result["content"].is_array())
             }
-            Ok(_) => Err("the tool asks for something that is not offered".to_owned()),
+            Ok(_) => None,
             Err(ServiceError::McpError(error)) => {
-                Err(format!("the tool refuses: {}", error.message))
+                return Err(format!("the tool refuses: {}", error.message));
             }
             // It may have done its work before, so it is not called again here.
             Err(error) => {
+                let error = self.0.way.told(&error);
                 tracing::warn!(server = %self.0.name, "a call of an MCP server failed: {error}");
-                Err("the tool's server ended before it answered".to_owned())
+                return Err("the tool's server ended before it answered".to_owned());
             }
-        }
+        };
+        let answer = answer.ok_or("the tool asks for something that is not offered")?;
+        result::outcome(&answer, self.0.settings.answer_bytes)
+    }
+}
+
+/// Calls a tool. Whoever drops the call tells the server that nobody waits for it.
+async fn ask(
+    peer: Peer<RoleClient>,
+    request: CallToolRequest,
+) -> Result<ServerResult, ServiceError> {
+    let request = ClientRequest::CallToolRequest(request);
+    let handle = peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
+    let waits = Waits { peer, id: Some(handle.id.clone()) };
+    let answer = handle.await_response().await;
+    waits.ends();
+    answer
+}
+
+/// Somebody who waits for the answer to a request.
+struct Waits {
+    peer: Peer<RoleClient>,
+    id: Option<RequestId>,
+}
+
+impl Waits {
+    fn ends(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let peer = self.peer.clone();
+        drop(runtime.spawn(async move {
+            let told = peer.notify_cancelled(CancelledNotificationParam::new(Some(id), None));
+            if let Err(error) = told.await {
+                tracing::debug!("an MCP server was not told that a call is over: {error}");
+            }
+        }));
     }
 }
 
 /// What a server offers. It comes in pages, of which a broken server has always one more.
+///
+/// # Errors
+///
+/// The server does not answer, or its list has no end, or is too large to be held.
 async fn list(peer: &Peer<RoleClient>) -> Result<Vec<rmcp::model::Tool>, String> {
-    let (mut tools, mut cursor): (Vec<rmcp::model::Tool>, Option<String>) = (Vec::new(), None);
+    let (mut tools, mut cursors, mut bytes) = (Vec::new(), HashSet::new(), 0);
+    let mut cursor = None;
     for _ in 0..PAGES_COUNT_MAX {
-        let params = PaginatedRequestParams::default().with_cursor(cursor.clone());
+        let params = PaginatedRequestParams::default().with_cursor(cursor.take());
         let page = peer.list_tools(Some(params)).await.map_err(|error| error.to_string())?;
-        tools.extend(page.tools);
-        match page.next_cursor {
-            Some(next) if tools.len() <= LISTED_COUNT_MAX && Some(&next) != cursor.as_ref() => {
-                cursor = Some(next);
+        for tool in page.tools {
+            bytes += Json::of(&tool).map_or(0, |tool| tool.as_str().len());
+            if bytes > LISTED_BYTES_MAX {
+                return Err(format!("its list of tools is larger than {LISTED_BYTES_MAX} bytes"));
             }
-            _ => return Ok(tools),
+            tools.push(tool);
         }
+        if tools.len() > LISTED_COUNT_MAX {
+            return Err(format!("its list has more than {LISTED_COUNT_MAX} tools"));
+        }
+        let Some(next) = page.next_cursor else { return Ok(tools) };
+        if !cursors.insert(next.clone()) {
+            return Err("its list of tools comes back to a page that it had".to_owned());
+        }
+        cursor = Some(next);
     }
     Err(format!("its list of tools has more than {PAGES_COUNT_MAX} pages"))
 }
@@ -236,9 +301,10 @@ impl Tool for McpTool {
         Box::pin(async move {
             let time = server.0.settings.timeout_ms;
             let called = timeout(Duration::from_millis(time), server.call(remote, &call.input));
-            called
+            let called = called
                 .await
-                .unwrap_or_else(|_| Err(format!("the tool did not answer within {time} ms")))
+                .unwrap_or_else(|_| Err(format!("the tool did not answer within {time} ms")));
+            called.map_err(|error| server.0.way.told(&error))
         })
     }
 }

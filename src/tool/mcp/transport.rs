@@ -1,5 +1,6 @@
 //! How an MCP server is reached: a program that is started, or an address.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use rmcp::RoleClient;
@@ -14,6 +15,7 @@ use secrecy::SecretString;
 use crate::base::process;
 use crate::base::process::Group;
 use crate::base::secret::Environment;
+use crate::base::secret::Hidden;
 use crate::base::tls;
 use crate::tool::settings::McpServerSettings;
 
@@ -55,7 +57,13 @@ impl Connection {
 }
 
 /// How to connect, again and again.
-pub(super) enum Way {
+pub(super) struct Way {
+    to: To,
+    /// What is sent along, and must not be read in what is told and logged.
+    hidden: Vec<Hidden>,
+}
+
+enum To {
     Program { command: Vec<String>, environment: Vec<(String, SecretString)> },
     Address { client: reqwest::Client, url: String, key: Option<SecretString> },
 }
@@ -78,22 +86,38 @@ impl Way {
                     return Err("url: must begin with http:// or https://".to_owned());
                 }
                 let key = settings.key.read(environment)?;
-                Ok(Self::Address { client: client.clone(), url: url.clone(), key })
+                let mut hidden: Vec<Hidden> = parsed
+                    .query_pairs()
+                    .flat_map(|(_, value)| Hidden::of_setting(&value))
+                    .collect();
+                hidden.extend(parsed.password().into_iter().flat_map(Hidden::of_secret));
+                hidden.extend(key.iter().flat_map(|key| Hidden::of_secret(key.expose_secret())));
+                let to = To::Address { client: client.clone(), url: url.clone(), key };
+                Ok(Self { to, hidden })
             }
             (None, false) => {
                 let mut variables = vec![("PATH".to_owned(), SecretString::from(PATH))];
+                let mut hidden = Vec::new();
                 for (name, value) in &settings.environment {
+                    hidden.extend(Hidden::of_setting(value));
                     variables.push((name.clone(), SecretString::from(value.as_str())));
                 }
                 for (name, source) in &settings.secret_environment {
                     let value = source.read(environment)?;
                     let value = value.ok_or_else(|| format!("{name}: no secret is named"))?;
+                    hidden.extend(Hidden::of_secret(value.expose_secret()));
                     variables.push((name.clone(), value));
                 }
-                Ok(Self::Program { command: settings.command.clone(), environment: variables })
+                let command = settings.command.clone();
+                Ok(Self { to: To::Program { command, environment: variables }, hidden })
             }
             _ => Err("needs either `command` or `url`".to_owned()),
         }
+    }
+
+    /// `error` without the values that are sent along.
+    pub(super) fn told(&self, error: &impl Display) -> String {
+        Hidden::hide(&self.hidden, &error.to_string())
     }
 
     /// The client for addresses: no redirects, so that only the settings say who is called.
@@ -116,8 +140,8 @@ impl Way {
     ///
     /// Why there is no connection, for the operator.
     pub(super) async fn connect(&self) -> Result<Connection, String> {
-        match self {
-            Self::Program { command, environment } => {
+        match &self.to {
+            To::Program { command, environment } => {
                 let (program, arguments) = command.split_first().ok_or("`command` is empty")?;
                 let mut command = process::command(program);
                 command.args(arguments).env_clear();
@@ -129,7 +153,7 @@ impl Way {
                 let service = ().serve((stdout, stdin)).await.map_err(|error| error.to_string())?;
                 Ok(Connection { service, program: Some(group) })
             }
-            Self::Address { client, url, key } => {
+            To::Address { client, url, key } => {
                 let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
                 if let Some(key) = key {
                     config = config.auth_header(key.expose_secret());

@@ -2,6 +2,7 @@
 
 use super::Models;
 use super::ask;
+use super::programs::with_python;
 use super::refused;
 use crate::support::Server;
 use crate::support::client::Client;
@@ -232,43 +233,6 @@ async fn a_turn_whose_tools_cannot_be_reached_yet_can_be_stopped() {
     let stopped = tokio::time::timeout(SOON, stopping).await.expect("it stops when it is asked to");
     assert_eq!(stopped["turn"]["state"], "stopped", "{stopped}");
     assert!(models.chat.take().is_empty());
-}
-
-/// Settings with the MCP server of the fixtures, in `folder`.
-fn with_python(models: &Models, folder: &std::path::Path, more: &str) -> Options {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mcp_stdio.py");
-    let file = folder.join("settings.toml");
-    let command = json!(["python3", script]);
-    std::fs::write(&file, format!("[tools.mcp.py]\n{more}\ncommand = {command}\n")).unwrap();
-    models.known_to(Options::default()).set("SESSILE_CONFIG", file.display())
-}
-
-#[tokio::test]
-async fn a_program_that_the_server_started_dies_with_it() {
-    let (models, folder) = (Models::start(), tempfile::tempdir().unwrap());
-    let mut server = with_python(&models, folder.path(), "").start();
-    let client = Client::new(&server);
-    let call = |id: &str, name: &str| json!({ "id": id, "index": id, "function": { "name": name, "arguments": "{}" } });
-    let calls = json!([call("c1", "py_echo"), call("c2", "py_sleep")]);
-    let choice = json!({ "delta": { "tool_calls": calls }, "finish_reason": "tool_calls" });
-    models.chat.tell_events(format!("data: {}\n\n", json!({ "choices": [choice] })));
-    let question = json!({ "message": { "role": "user", "content": "go" }, "model": "chat/m" });
-    let path = format!("{}/turns", session("s"));
-    let begun = client.post(&path, &question).with("prefer", "respond-async").await.expect(202);
-    let path = format!("{}/messages/{}", session("s"), begun["messageId"].as_str().unwrap());
-    let pid = eventually(SOON, "the program answers", async || {
-        let message = client.get(&path).await.expect(200);
-        message["parts"].as_array()?.iter().find_map(|part| part["toolOutput"]["pid"].as_u64())
-    })
-    .await;
-    // It sleeps now, and does not see that nobody is there any more.
-    server.kill();
-    let stat = format!("/proc/{pid}/stat");
-    eventually(SOON, "the program is gone", async || {
-        let stat = std::fs::read_to_string(&stat);
-        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

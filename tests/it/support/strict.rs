@@ -74,24 +74,26 @@ impl Check<'_> {
         if let Some(tools) = body.get("tools") {
             self.must(!list(tools).is_empty(), || "no tools are no list".to_owned());
         }
+        let count = list(&body["tools"]).len();
+        self.must(count <= 128, || format!("{count} tools"));
         for tool in list(&body["tools"]) {
-            let (name, schema) = match rules {
-                Rules::Anthropic | Rules::AnthropicLike => (&tool["name"], &tool["input_schema"]),
-                Rules::Chat => (&tool["function"]["name"], &tool["function"]["parameters"]),
-                Rules::Responses => (&tool["name"], &tool["parameters"]),
+            let (tool, schema) = match rules {
+                Rules::Anthropic | Rules::AnthropicLike => (tool, &tool["input_schema"]),
+                Rules::Chat => (&tool["function"], &tool["function"]["parameters"]),
+                Rules::Responses => (tool, &tool["parameters"]),
             };
-            let name = str_of(name);
+            let name = str_of(&tool["name"]);
+            let told = str_of(&tool["description"]).chars().count();
+            let short = rules != Rules::Responses || told <= 1_024;
+            self.must(short, || format!("{told} characters on tool {name:?}"));
             self.must(is_name(name, 64), || format!("the name of tool {name:?}"));
             self.must(names.insert(name.to_owned()), || format!("tool {name:?} twice"));
             self.must(schema["type"] == "object", || format!("the schema of {name} is no object"));
             let properties = schema["properties"].is_object();
             self.must(properties, || format!("the schema of {name} has no properties"));
-            let required = schema.get("required").is_none_or(Value::is_array);
-            self.must(required, || format!("what {name} requires is no list"));
-            let plain = !matches!(rules, Rules::Anthropic | Rules::AnthropicLike)
-                || fields_of(schema).iter().all(|name| is_name(&name.replace('.', "_"), 64));
-            self.must(plain, || format!("the schema of {name} has a field with a strange name"));
-            self.must(arrays_say_items(schema), || format!("an array of {name} without items"));
+            let plain = matches!(rules, Rules::Anthropic | Rules::AnthropicLike);
+            let problem = schema_problem(schema, plain);
+            self.must(problem.is_none(), || format!("the schema of {name}: {problem:?}"));
             for keyword in ["oneOf", "anyOf", "allOf", "enum", "not"] {
                 let absent = schema.get(keyword).is_none();
                 self.must(absent, || format!("the schema of {name} has {keyword} at the top"));
@@ -367,18 +369,59 @@ impl Check<'_> {
     }
 }
 
-fn fields_of(schema: &Value) -> Vec<&String> {
-    schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name).collect()
-}
-
-fn arrays_say_items(schema: &Value) -> bool {
-    let is_array = schema["type"].to_string().contains("\"array\"");
-    let inner = match schema {
-        Value::Object(all) => all.values().all(arrays_say_items),
-        Value::Array(all) => all.iter().all(arrays_say_items),
-        _ => true,
+/// What a checker of schemas says against one. `plain`: whether names of fields must be.
+fn schema_problem(schema: &Value, plain: bool) -> Option<String> {
+    let Value::Object(all) = schema else {
+        return (!schema.is_boolean()).then(|| format!("{schema} is no schema"));
     };
-    inner && (!is_array || schema.get("items").is_some() || schema.get("prefixItems").is_some())
+    let types = ["array", "boolean", "integer", "null", "number", "object", "string"];
+    let is_type = |kind: &Value| types.contains(&str_of(kind));
+    for (keyword, value) in all {
+        let inner: Vec<&Value> = match keyword.as_str() {
+            "properties" | "patternProperties" | "$defs" | "definitions" => {
+                let Value::Object(inner) = value else {
+                    return Some(format!("{keyword}: {value}"));
+                };
+                let strange = |name: &&String| !is_name(&name.replace('.', "_"), 64);
+                if let Some(name) = inner.keys().find(strange)
+                    && plain
+                    && keyword == "properties"
+                {
+                    return Some(format!("a field {name:?}"));
+                }
+                inner.values().collect()
+            }
+            "items" | "additionalProperties" => vec![value],
+            "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
+                if list(value).is_empty() {
+                    return Some(format!("{keyword}: {value}"));
+                }
+                list(value).iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        let problem = inner.into_iter().find_map(|inner| schema_problem(inner, plain));
+        if problem.is_some() {
+            return problem;
+        }
+        let right = match keyword.as_str() {
+            "type" => is_type(value) || list(value).iter().all(is_type) && !list(value).is_empty(),
+            "required" => {
+                let names: HashSet<&str> = list(value).iter().filter_map(Value::as_str).collect();
+                value.is_array() && names.len() == list(value).len()
+            }
+            "enum" => !list(value).is_empty(),
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => value.is_number(),
+            "minLength" | "maxLength" | "minItems" | "maxItems" => value.is_u64(),
+            "title" | "description" | "format" | "pattern" => value.is_string(),
+            _ => true,
+        };
+        if !right {
+            return Some(format!("{keyword}: {value}"));
+        }
+    }
+    let is_array = schema["type"].to_string().contains("\"array\"");
+    (is_array && schema.get("items").is_none()).then(|| "an array without items".to_owned())
 }
 
 fn has_picture(message: &Value) -> bool {
