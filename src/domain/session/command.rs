@@ -1,6 +1,7 @@
 //! What somebody may want of a session.
 
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -164,7 +165,8 @@ pub enum Input {
 pub struct ToolAnswer {
     /// The call.
     pub tool_call_id: String,
-    /// What came out, of a call that the client ran.
+    /// What came out, of a call that the client ran; `null` is something, too.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "something")]
     pub output: Option<Json>,
     /// Why it failed, of a call that the client ran.
     pub error: Option<String>,
@@ -172,6 +174,11 @@ pub struct ToolAnswer {
     pub approved: Option<bool>,
     /// Why it is allowed or not.
     pub reason: Option<String>,
+}
+
+/// Whatever is there, be it `null`.
+fn something<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
 }
 
 /// A turn to begin.

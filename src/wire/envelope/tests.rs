@@ -50,6 +50,11 @@ fn json() -> impl Strategy<Value = Json> {
     select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("JSON"))
 }
 
+/// What may be attached: objects.
+fn attached() -> impl Strategy<Value = Option<Json>> {
+    option::of(object().prop_map(|object| object.to_json()))
+}
+
 fn object() -> impl Strategy<Value = Object> {
     (text(), json()).prop_map(|(text, json)| Object::default().with("a", &text).with("b", &json))
 }
@@ -64,8 +69,7 @@ fn number() -> impl Strategy<Value = u64> {
 
 fn options() -> impl Strategy<Value = TurnOptions> {
     let busy = select(&[Busy::Reject, Busy::Queue, Busy::Interrupt, Busy::Latest]);
-    let some =
-        (option::of(text()), option::of(text()), option::of(json()), option::of(any::<u32>()));
+    let some = (option::of(text()), option::of(text()), attached(), option::of(any::<u32>()));
     (some, option::of(busy)).prop_map(|((model, system, tools, max_steps), busy)| TurnOptions {
         model,
         system,
@@ -78,7 +82,7 @@ fn options() -> impl Strategy<Value = TurnOptions> {
 fn new_message() -> impl Strategy<Value = NewMessage> {
     let role = select(&[Role::User, Role::Assistant, Role::System]);
     let named = select(&["m", "a b", "é", "..", "%2F"]);
-    (option::of(named), role, text(), vec(part(), 0..3), option::of(json())).prop_map(
+    (option::of(named), role, text(), vec(part(), 0..3), attached()).prop_map(
         |(id, role, content, parts, metadata)| NewMessage {
             id: id.map(|id| Name::new(id).expect("a name")),
             role,
@@ -144,7 +148,7 @@ fn turn() -> impl Strategy<Value = Turn> {
 }
 
 fn changes() -> impl Strategy<Value = SessionChanges> {
-    (option::of(text()), option::of(json()), option::of(options()))
+    (option::of(text()), attached(), option::of(options()))
         .prop_map(|(title, metadata, settings)| SessionChanges { title, metadata, settings })
 }
 
