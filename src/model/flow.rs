@@ -185,12 +185,10 @@ impl Flow {
                 Ok(())
             }
             Phase::Read(reading) => {
-                let silence = if self.dialect.may_be_over() {
-                    self.call.bounds.idle.min(DONE_TIME)
-                } else {
-                    self.call.bounds.idle
-                };
-                let read = read(reading, &self.call, silence, deadline).await;
+                // Comments alone do not keep an answer open of which all is said.
+                let done = self.dialect.may_be_over().then(|| Instant::now() + DONE_TIME);
+                let until = done.map_or(deadline, |done| done.min(deadline));
+                let read = read(reading, &self.call, until).await;
                 match read {
                     Ok(Read::Event(event)) => self.dialect.take(&event),
                     Ok(Read::End(None)) => self.dialect.end(),
@@ -260,13 +258,8 @@ impl Flow {
     }
 }
 
-/// What comes next.
-async fn read(
-    reading: &mut Reading,
-    call: &Call,
-    silence: Duration,
-    deadline: Instant,
-) -> Result<Read, ModelError> {
+/// What comes next, at the latest by `deadline`.
+async fn read(reading: &mut Reading, call: &Call, deadline: Instant) -> Result<Read, ModelError> {
     loop {
         if let Some(event) = reading.event()? {
             return Ok(Read::Event(event));
@@ -275,7 +268,7 @@ async fn read(
         if Instant::now() >= deadline {
             return Err(too_slow(call));
         }
-        let patience = (Instant::now() + silence).min(deadline);
+        let patience = (Instant::now() + call.bounds.idle).min(deadline);
         let chunk = match timeout_at(patience, reading.response.chunk()).await {
             Err(_) => return Err(too_slow(call)),
             Ok(Err(_)) => return Err(interrupted()),

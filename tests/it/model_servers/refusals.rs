@@ -14,6 +14,11 @@ use crate::support::strict_server::Asked;
 use crate::support::strict_server::Told;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 fn refusal(status: u16, error: &Value) -> Told {
     let body = json!({ "error": error }).to_string().into();
@@ -210,6 +215,38 @@ async fn a_server_that_never_says_that_it_is_done_holds_no_turn() {
         assert_eq!(turn["turn"]["state"], "completed", "{turn}");
         assert_eq!(turn["message"]["content"], "all");
     }
+}
+
+#[tokio::test]
+async fn comments_alone_keep_no_answer_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", listener.local_addr().unwrap());
+    let choice = json!({ "delta": { "content": "all" }, "finish_reason": "stop" });
+    let chunk = json!({ "choices": [choice] });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"}") {
+            stream.read_buf(&mut asked).await.unwrap();
+        }
+        let head = "HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\n\r\n";
+        let mut written = stream.write_all(format!("{head}data: {chunk}\n\n").as_bytes()).await;
+        while written.is_ok() {
+            // The pace of a server that wants its connection kept.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            written = stream.write_all(b": still here\n\n").await;
+        }
+    });
+    let server = Options::default()
+        .set("SESSILE__MODELS__PROXY", false)
+        .set("SESSILE__MODELS__COMPATIBLE__CHAT__BASE_URL", base)
+        .start();
+    let client = Client::new(&server);
+    let turn = tokio::time::timeout(SOON, ask(&client, "s", "chat/m", "go")).await;
+    let turn = turn.expect("the answer is over");
+    assert_eq!(turn["turn"]["state"], "completed", "{turn}");
+    assert_eq!(turn["message"]["content"], "all");
 }
 
 #[tokio::test]
