@@ -35,6 +35,7 @@ use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::events::stream_response;
 use crate::http::reply;
+use crate::model::ToolSpec;
 use crate::protocol::Encoder;
 use crate::protocol::native::TurnFrames;
 use crate::router::Router;
@@ -91,11 +92,6 @@ impl StartTurn {
     }
 }
 
-/// Most tools that providers take.
-const TOOLS_COUNT_MAX: usize = 128;
-/// Longest name of a tool that they take.
-const TOOL_NAME_CHARS_MAX: usize = 64;
-
 /// Whether models can be offered these tools: what is left out in silence is never called, and nobody knows why.
 fn check_tools(tools: Option<&Json>) -> Result<(), ApiError> {
     let Some(tools) = tools else { return Ok(()) };
@@ -103,20 +99,17 @@ fn check_tools(tools: Option<&Json>) -> Result<(), ApiError> {
     let tools: Vec<Object> = serde_json::from_str(tools.as_str()).map_err(|_| {
         problem("must be a list of `{name, description?, inputSchema?}`".to_owned())
     })?;
-    if tools.len() > TOOLS_COUNT_MAX {
-        return Err(problem(format!("must be at most {TOOLS_COUNT_MAX}")));
+    if tools.len() > ToolSpec::COUNT_MAX {
+        return Err(problem(format!("must be at most {}", ToolSpec::COUNT_MAX)));
     }
     let mut names = HashSet::new();
     for (at, tool) in tools.iter().enumerate() {
-        let name = tool.text("name").unwrap_or_default();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if name.is_empty() || name.len() > TOOL_NAME_CHARS_MAX || !name.bytes().all(plain) {
-            return Err(problem(format!(
-                "[{at}].name must be 1 to {TOOL_NAME_CHARS_MAX} letters, digits, `_` and `-`"
-            )));
-        }
-        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters"));
-        if !schema.is_none_or(Json::is_object) {
+        let named = ToolSpec::of_client(tool).filter(|tool| ToolSpec::is_name(&tool.name));
+        let ToolSpec { name, schema, .. } = named.ok_or_else(|| {
+            let max = ToolSpec::NAME_CHARS_MAX;
+            problem(format!("[{at}].name must be 1 to {max} letters, digits, `_` and `-`"))
+        })?;
+        if !schema.is_object() {
             return Err(problem(format!("[{at}].inputSchema must be a JSON Schema, an object")));
         }
         if !names.insert(name.clone()) {

@@ -17,10 +17,6 @@ use crate::model::loose::mend;
 use crate::model::schema;
 use crate::model::sealed;
 
-/// Most tools that providers take.
-const TOOLS_COUNT_MAX: usize = 128;
-/// Longest name of a tool that all providers take.
-const NAME_CHARS_MAX: usize = 64;
 /// How long ids are that are made here: the only length that one of the providers takes.
 const ID_CHARS: usize = 9;
 /// What the user said before an answer that nobody asked for: a conversation begins with the user.
@@ -189,7 +185,7 @@ fn exchange(
                 let seal = Some(seal).filter(|seal| sealed::is_of(seal, model));
                 let seal = seal.cloned().unwrap_or_default();
                 let id = names.of(id, seal.text("callId"));
-                let (name, input) = (tool_name(name), mend(input));
+                let (name, input) = (ToolSpec::plain_name(name), mend(input));
                 let (output, is_error) = (output.clone(), *is_error);
                 told.push(Content::ToolCall { id: id.clone(), name: name.clone(), input, seal });
                 results.push(Content::ToolResult { id, name, output, is_error });
@@ -253,14 +249,6 @@ fn short(id: &str, count: u64) -> String {
     hash.chars().filter(char::is_ascii_alphanumeric).take(ID_CHARS).collect()
 }
 
-/// The name of a tool that was called in the characters that providers take: models make names up.
-fn tool_name(name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let plain = name.chars().map(|c| if allowed(c) { c } else { '_' });
-    let plain: String = plain.take(NAME_CHARS_MAX).collect();
-    if plain.is_empty() { "_".to_owned() } else { plain }
-}
-
 /// What a provider demands of tools, beyond what all do.
 #[derive(Clone, Copy)]
 pub(super) struct ToolRules {
@@ -284,7 +272,7 @@ impl ToolRules {
 pub(super) fn tools(request: &ModelRequest, rules: ToolRules) -> Vec<ToolSpec> {
     let mut names = HashSet::new();
     let usable = request.tools.iter().filter(|tool| {
-        let plain = is_plain(&tool.name, NAME_CHARS_MAX);
+        let plain = ToolSpec::is_name(&tool.name);
         if !plain {
             tracing::warn!(
                 "the tool {:?} is not offered: use letters, digits, `_` and `-`",
@@ -300,13 +288,14 @@ pub(super) fn tools(request: &ModelRequest, rules: ToolRules) -> Vec<ToolSpec> {
             schema: schema::lawful(&tool.schema, rules.plain_fields),
         })
         .collect();
-    if let Some(surplus) = tools.get(TOOLS_COUNT_MAX..).filter(|surplus| !surplus.is_empty()) {
+    if let Some(surplus) = tools.get(ToolSpec::COUNT_MAX..).filter(|surplus| !surplus.is_empty()) {
         let names: Vec<&str> = surplus.iter().map(|tool| tool.name.as_str()).collect();
         tracing::warn!(
-            "a model is offered {TOOLS_COUNT_MAX} tools, which is what providers take, without {}",
+            "a model is offered {} tools, which is what providers take, without {}",
+            ToolSpec::COUNT_MAX,
             names.join(", ")
         );
-        tools.truncate(TOOLS_COUNT_MAX);
+        tools.truncate(ToolSpec::COUNT_MAX);
     }
     tools
 }

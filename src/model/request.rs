@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::model::lawful::is_plain;
 
 /// A call of a model.
 #[derive(Clone, Debug)]
@@ -128,4 +129,37 @@ pub struct ToolSpec {
     pub description: String,
     /// JSON Schema of its input; an object.
     pub schema: Json,
+}
+
+impl ToolSpec {
+    /// Most tools that providers take.
+    pub const COUNT_MAX: usize = 128;
+    /// Longest name of a tool that they take.
+    pub const NAME_CHARS_MAX: usize = 64;
+
+    /// Whether every provider takes `name` as that of a tool: letters, digits, `_` and `-`.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        is_plain(name, Self::NAME_CHARS_MAX)
+    }
+
+    /// What is closest to `name` of what every provider takes: models and MCP servers make names up.
+    #[must_use]
+    pub fn plain_name(name: &str) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let plain = name.chars().map(|c| if allowed(c) { c } else { '_' });
+        let plain: String = plain.take(Self::NAME_CHARS_MAX).collect();
+        if plain.is_empty() { "_".to_owned() } else { plain }
+    }
+
+    /// The tool that a client says it runs, as `{name, description?, inputSchema?}`; `None` without a name.
+    #[must_use]
+    pub fn of_client(tool: &Object) -> Option<Self> {
+        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters")).cloned();
+        Some(Self {
+            name: tool.text("name")?,
+            description: tool.text("description").unwrap_or_default(),
+            schema: schema.unwrap_or_default(),
+        })
+    }
 }

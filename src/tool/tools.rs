@@ -11,9 +11,6 @@ use super::settings::ToolSettings;
 use crate::base::secret::Environment;
 use crate::model::ToolSpec;
 
-/// Longest name of a tool or an MCP server, in characters.
-const NAME_CHARS_MAX: usize = 64;
-
 /// The tools that the settings name. Cheap to clone; all clones share the connections.
 #[derive(Clone, Default)]
 pub struct Tools {
@@ -90,9 +87,8 @@ impl Tools {
 }
 
 fn check_name(name: &str) -> Result<(), String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(allowed) {
-        return Err(format!("a name is 1 to {NAME_CHARS_MAX} letters, digits, `_` and `-`"));
+    if ToolSpec::is_name(name) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("a name is 1 to {} letters, digits, `_` and `-`", ToolSpec::NAME_CHARS_MAX))
 }

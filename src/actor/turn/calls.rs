@@ -183,12 +183,5 @@ impl Run {
 fn client_tools(tools: Option<&Json>) -> impl Iterator<Item = ToolSpec> {
     let tools: Vec<Object> =
         tools.and_then(|json| serde_json::from_str(json.as_str()).ok()).unwrap_or_default();
-    tools.into_iter().filter_map(|tool| {
-        let schema = tool.get("inputSchema").or_else(|| tool.get("parameters")).cloned();
-        Some(ToolSpec {
-            name: tool.text("name")?,
-            description: tool.text("description").unwrap_or_default(),
-            schema: schema.unwrap_or_default(),
-        })
-    })
+    tools.into_iter().filter_map(|tool| ToolSpec::of_client(&tool))
 }

@@ -35,14 +35,10 @@ use crate::tool::call::ToolCall;
 use crate::tool::call::ToolOutcome;
 use crate::tool::settings::McpServerSettings;
 
-/// Tools of one server that are offered.
-const TOOLS_COUNT_MAX: usize = 128;
 /// Tools of one server that are looked at, their size, and pages of them.
 const LISTED_COUNT_MAX: usize = 4_096;
 const LISTED_BYTES_MAX: usize = 16 << 20;
 const PAGES_COUNT_MAX: usize = 64;
-/// Longest name of a tool, in characters. Source: what model providers accept.
-const NAME_CHARS_MAX: usize = 64;
 /// Longest description that the model is given, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 4_096;
 /// How long a server that could not be reached is left alone by [`Server::ready`].
@@ -155,8 +151,8 @@ impl Server {
             if wanted.is_some_and(|wanted| !wanted.iter().any(|name| *name == tool.name)) {
                 continue;
             }
-            let name = full_name(&self.0.name, &tool.name);
-            if tools.len() == TOOLS_COUNT_MAX || !names.insert(name.clone()) {
+            let name = ToolSpec::plain_name(&format!("{}_{}", self.0.name, tool.name));
+            if tools.len() == ToolSpec::COUNT_MAX || !names.insert(name.clone()) {
                 tracing::warn!(server = %self.0.name, "a tool of an MCP server is left out: {name}");
                 continue;
             }
@@ -307,11 +303,4 @@ impl Tool for McpTool {
             called.map_err(|error| server.0.way.told(&error))
         })
     }
-}
-
-/// `<server>_<tool>` in the characters that model providers accept.
-fn full_name(server: &str, tool: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let name = format!("{server}_{tool}");
-    name.chars().map(|c| if allowed(c) { c } else { '_' }).take(NAME_CHARS_MAX).collect()
 }
