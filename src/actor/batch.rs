@@ -146,10 +146,6 @@ impl Batch {
             Request::Subscribe { after, queue, absent_ok } => {
                 subscribe(file, hub, (after, absent_ok), &queue, rules).map(Waiting::Ready)
             }
-            Request::Publish(text) => {
-                hub.publish(&Frame::passing(text));
-                Ok(Waiting::Ready(Ok(Answer::Done { seq: file.head().last_seq })))
-            }
             Request::Command(command, idempotency) => {
                 self.command(file, command, idempotency, rules)
             }

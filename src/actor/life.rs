@@ -463,7 +463,7 @@ fn may_create(request: &Request) -> bool {
     match request {
         Request::Command(command, _) => command.may_create(),
         Request::Subscribe { absent_ok, .. } => *absent_ok,
-        Request::Query(_) | Request::Publish(_) => false,
+        Request::Query(_) => false,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::Actor;
 use actix::Arbiter;
+use bytestring::ByteString;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -195,6 +196,13 @@ impl Node {
             return Err(Error::ShuttingDown);
         }
         self.shard(key).ask(key, request).await
+    }
+
+    /// Gives `text` to all who follow the session `key` now. It is stored nowhere; who misses it does not miss anything.
+    pub fn publish(&self, key: &Key, text: ByteString) {
+        if !self.shared.stopping.load(Ordering::Acquire) {
+            self.shard(key).publish(key, text);
+        }
     }
 
     /// The life of the node: grows with each start.

@@ -16,6 +16,7 @@ use actix::Context;
 use actix::Handler;
 use actix::Message;
 use actix::WrapFuture;
+use bytestring::ByteString;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -79,6 +80,13 @@ impl Sender {
         answer.await.unwrap_or(Err(Error::Reset))
     }
 
+    /// Gives `text` to all who follow the session `key` now.
+    pub(super) fn publish(&self, key: &Key, text: ByteString) {
+        if self.0.try_send(Publish(key.clone(), text)).is_err() {
+            metric::counters().limit_hit(Limit::MailboxCount);
+        }
+    }
+
     /// Asks for the file of `key` to be brought up to date soon.
     pub(super) fn urge(&self, key: Key) {
         // A full mailbox is tried again with the next round.
@@ -115,6 +123,10 @@ impl Sender {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Deliver(Key, Job);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Publish(Key, ByteString);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -167,14 +179,19 @@ impl Handler<Deliver> for Shard {
     fn handle(&mut self, Deliver(key, job): Deliver, ctx: &mut Self::Context) {
         let hash = key.hash();
         let cell = self.cells.entry(hash).or_insert_with(|| Cell::new(key));
-        if let Request::Publish(text) = &job.request {
-            // It is stored nowhere, so it wakes nobody.
-            cell.hub.publish(&Frame::passing(text.clone()));
-            job.answer(Ok(Answer::Done { seq: 0 }));
-            return self.forget_if_empty(hash);
-        }
         cell.push(job, &self.shared.options.limits);
         self.make_ready(hash, ctx);
+    }
+}
+
+impl Handler<Publish> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, Publish(key, text): Publish, _: &mut Self::Context) {
+        // It is stored nowhere, so it wakes nobody.
+        if let Some(cell) = self.cells.get_mut(&key.hash()) {
+            cell.hub.publish(&Frame::passing(text));
+        }
     }
 }
 

@@ -52,7 +52,6 @@ use crate::protocol::native::ClientFrame;
 use crate::router::Router;
 use crate::router::Target;
 use crate::wire::envelope::Backlog;
-use crate::wire::envelope::Request;
 use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 use crate::wire::feed::Next;
@@ -387,10 +386,7 @@ impl Socket {
             Ok(ClientFrame::Ping) => self.send(ByteString::from_static(native::PONG), limits).await,
             Ok(ClientFrame::Typing(state)) => {
                 let frame = native::typing(self.caller.user(), state);
-                let ask = Request::Publish(frame.into());
-                let (router, target) = (self.router.clone(), self.target.clone());
-                // Nobody waits for it, and if it is lost nobody misses it.
-                drop(router.ask(&target, ask).await);
+                self.router.publish(&self.target, frame.into());
                 Ok(())
             }
             Ok(ClientFrame::Send { client_id, message }) => {

@@ -1,5 +1,7 @@
 //! The router: checks names, finds the owner, forwards.
 
+use bytestring::ByteString;
+
 use crate::actor::Node;
 use crate::auth::Caller;
 use crate::base::Key;
@@ -70,6 +72,11 @@ impl Router {
     /// What the actor answers, or that it could not be reached.
     pub async fn ask(&self, target: &Target, request: Request) -> Result<Answer, Error> {
         self.node.ask(&target.0, request).await
+    }
+
+    /// Gives `text` to all who follow `target` now. It is stored nowhere.
+    pub fn publish(&self, target: &Target, text: ByteString) {
+        self.node.publish(&target.0, text);
     }
 
     /// A page of the caller's sessions, newest activity first, each with its place in the list.

@@ -80,8 +80,6 @@ pub enum Request {
         /// Whether a session that does not exist may be waited for.
         absent_ok: bool,
     },
-    /// Give this to all subscribers; it is stored nowhere.
-    Publish(ByteString),
 }
 
 /// What can be read. A query sees everything that was acknowledged before it came.
@@ -369,7 +367,6 @@ impl fmt::Debug for Request {
             Self::Command(command, _) => f.write_str(command.name()),
             Self::Query(query) => query.fmt(f),
             Self::Subscribe { .. } => f.write_str("subscribe"),
-            Self::Publish(_) => f.write_str("publish"),
         }
     }
 }
@@ -380,7 +377,7 @@ impl Request {
     pub fn size(&self) -> usize {
         match self {
             Self::Command(command, _) => command.size(),
-            Self::Query(_) | Self::Subscribe { .. } | Self::Publish(_) => 128,
+            Self::Query(_) | Self::Subscribe { .. } => 128,
         }
     }
 }
