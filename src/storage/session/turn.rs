@@ -7,7 +7,6 @@ use rusqlite::Row;
 use crate::base::json::Json;
 use crate::domain::session::Head;
 use crate::domain::session::Message;
-use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
@@ -127,21 +126,7 @@ fn begin_message(
         row.message.updated_at_ms = at_ms;
         return row.update(connection);
     }
-    let answer = Message {
-        id: turn.message_id.clone(),
-        seq,
-        version: 1,
-        role: Role::Assistant,
-        content: String::new(),
-        parts: Vec::new(),
-        metadata: None,
-        turn_id: Some(turn.id.clone()),
-        status: Status::Streaming,
-        created_at: at_ms.div_euclid(1_000),
-        created_at_ms: at_ms,
-        updated_at_ms: at_ms,
-    };
-    apply::add_message(connection, head, &answer)
+    apply::add_message(connection, head, &Message::begun_by(turn, seq, at_ms))
 }
 
 fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Result<(), Error> {

@@ -10,7 +10,6 @@ use crate::domain::session::Growing;
 use crate::domain::session::Head;
 use crate::domain::session::Item;
 use crate::domain::session::Message;
-use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
@@ -189,21 +188,7 @@ impl Past {
             message.updated_at_ms = at_ms;
             return;
         }
-        let answer = Message {
-            id: turn.message_id.clone(),
-            seq,
-            version: 1,
-            role: Role::Assistant,
-            content: String::new(),
-            parts: Vec::new(),
-            metadata: None,
-            turn_id: Some(turn.id.clone()),
-            status: Status::Streaming,
-            created_at: at_ms.div_euclid(1_000),
-            created_at_ms: at_ms,
-            updated_at_ms: at_ms,
-        };
-        self.messages.push((0, answer));
+        self.messages.push((0, Message::begun_by(turn, seq, at_ms)));
         self.head.message_count += 1;
     }
 }
