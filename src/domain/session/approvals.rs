@@ -90,7 +90,6 @@ pub(super) fn go_on<V: View>(
                 && id.is_none_or(|id| *id == last.id)
         })
         .ok_or(Rejection::NotContinuable)?;
-    let input = view.message_before(last.seq).map_err(Stop::View)?;
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for (at, part) in last.parts.iter().enumerate() {
         let Some(call) = Waiting::of(part) else { continue };
@@ -109,8 +108,13 @@ pub(super) fn go_on<V: View>(
         Some(id) => view.turn(id).map_err(Stop::View)?,
         None => None,
     };
-    let asked = earlier.as_ref().map(|turn| turn.input_id.clone());
-    let input_id = asked.or_else(|| input.map(|input| input.id)).unwrap_or_else(|| last.id.clone());
+    let input_id = match &earlier {
+        Some(turn) => turn.input_id.clone(),
+        None => {
+            let input = view.message_before(last.seq).map_err(Stop::View)?;
+            input.map_or_else(|| last.id.clone(), |input| input.id)
+        }
+    };
     Ok(Plan { before, after, input_id, message_id: Some(last.id), earlier })
 }
 
