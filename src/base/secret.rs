@@ -60,7 +60,7 @@ impl SecretSource {
 }
 
 /// What stands in the place of a text that is hidden.
-const HIDDEN: &str = "***";
+pub const HIDDEN: &str = "***";
 /// Shorter values of settings, that are no secrets by name, are not hidden: they are in every sentence.
 const HIDDEN_CHARS_MIN: usize = 4;
 /// From this length on a value of a setting is hidden inside of words as well.

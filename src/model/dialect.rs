@@ -165,13 +165,16 @@ impl Complaint {
         code == Some("enforced_spend_limit_reached")
     }
 
+    fn code_word(&self) -> Option<&str> {
+        match &self.code {
+            Some(Code::Word(word)) => Some(word),
+            Some(Code::Number(_)) | None => None,
+        }
+    }
+
     /// Whether it says that the conversation is longer than the model takes.
     pub(super) fn is_too_long(&self) -> bool {
-        let code = match &self.code {
-            Some(Code::Word(word)) => Some(word.as_str()),
-            Some(Code::Number(_)) | None => None,
-        };
-        [code, self.kind.as_deref()]
+        [self.code_word(), self.kind.as_deref()]
             .into_iter()
             .flatten()
             .any(|word| kind_of_word(word) == FailureKind::TooLong)
@@ -180,11 +183,11 @@ impl Complaint {
 
     /// In words, as the provider put it.
     pub(super) fn words(&self) -> &str {
-        let code = match &self.code {
-            Some(Code::Word(word)) => Some(word.as_str()),
-            Some(Code::Number(_)) | None => None,
-        };
-        self.message.as_deref().or(code).or(self.kind.as_deref()).unwrap_or(UNKNOWN)
+        self.message
+            .as_deref()
+            .or_else(|| self.code_word())
+            .or(self.kind.as_deref())
+            .unwrap_or(UNKNOWN)
     }
 
     /// As an error of an answer that had begun.

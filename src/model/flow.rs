@@ -167,7 +167,6 @@ impl Flow {
             Phase::Ask => {
                 let asked = self.client.ask(&self.call, deadline).await;
                 if let Err(Failure::Refused(refusal)) = &asked
-                    && refusal.error.kind != FailureKind::TooLong
                     && refusal.may_be_about_files()
                     && let Some(plain) = self.call.plain.take()
                 {

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use reqwest::header::HeaderValue;
 
+use crate::base::secret::HIDDEN;
 use crate::base::secret::Hidden;
 use crate::model::FailureKind;
 use crate::model::ModelError;
 
-/// What stands in place of a key in texts.
-const HIDDEN: &str = "***";
 /// How the keys of several providers begin. They are hidden even if they are not ours, because some providers repeat a part
 /// of the key that they refuse.
 const KEY_START: &str = "sk-";

@@ -57,6 +57,7 @@ impl Refusal {
             "vision",
         ];
         match self.status {
+            _ if self.error.kind == FailureKind::TooLong => false,
             400 | 404 | 406 | 413 | 415 | 422 => true,
             500 | 501 => {
                 let words = self.error.message.to_ascii_lowercase();

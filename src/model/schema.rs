@@ -57,9 +57,9 @@ fn mend(schema: &mut Map<String, Value>, plain_fields: bool) {
     }
     schema.retain(|keyword, value| is_lawful(keyword, value));
     if let Some(Value::Array(required)) = schema.get_mut("required") {
-        let (mut seen, lost) = (HashSet::new(), |name: &str| plain_fields && !is_plain_field(name));
-        let keeps = |name: &str| !lost(name) && seen.insert(name.to_owned());
-        let mut keeps = keeps;
+        let mut seen = HashSet::new();
+        let mut keeps =
+            |name: &str| (!plain_fields || is_plain_field(name)) && seen.insert(name.to_owned());
         required.retain(|name| name.as_str().is_some_and(&mut keeps));
     }
     let is_array = match schema.get("type") {

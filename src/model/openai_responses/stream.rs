@@ -76,6 +76,12 @@ impl Place {
         let names = names.into_iter().flatten().filter(|name| !name.is_empty()).collect();
         Self { output, names }
     }
+
+    /// Whether it can be that of `entry`, by kind and number.
+    fn fits(&self, what: What, entry: &Entry) -> bool {
+        let apart = entry.output.zip(self.output).is_some_and(|(a, b)| a != b);
+        entry.what == what && !apart
+    }
 }
 
 /// How an item of the last event is found among those that came.
@@ -109,7 +115,6 @@ pub(in crate::model) struct Stream {
     /// Blocks that have been opened, whether or not they are closed.
     seen: BTreeSet<BlockKey>,
     entries: Vec<Entry>,
-    called: bool,
 }
 
 impl Dialect for Stream {
@@ -225,10 +230,7 @@ impl Stream {
     fn find(&self, what: What, place: &Place) -> Option<u64> {
         let number = |at: Option<usize>| at.map(|at| at as u64);
         let entries = &self.entries;
-        let fits = |entry: &Entry| {
-            let apart = entry.output.zip(place.output).is_some_and(|(a, b)| a != b);
-            entry.what == what && !apart
-        };
+        let fits = |entry: &Entry| place.fits(what, entry);
         let named = |entry: &Entry| entry.names.iter().any(|name| place.names.contains(name));
         let same = entries.iter().rposition(|entry| fits(entry) && named(entry));
         if same.is_some() {
@@ -258,10 +260,7 @@ impl Stream {
         if let Some(at) = self.find(What::Call, &place) {
             return Some(at);
         }
-        let open = |entry: &Entry| {
-            let apart = entry.output.zip(place.output).is_some_and(|(a, b)| a != b);
-            entry.what == What::Call && !entry.done && !apart
-        };
+        let open = |entry: &Entry| place.fits(What::Call, entry) && !entry.done;
         let entries = &self.entries;
         let fresh = entries.iter().position(|entry| open(entry) && !entry.renamed);
         let at = fresh.or_else(|| entries.iter().rposition(open))?;
@@ -271,13 +270,13 @@ impl Stream {
         Some(at as u64)
     }
 
-    fn add(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
+    fn add(&mut self, what: What, place: Place, announced: bool) -> Result<u64, ModelError> {
         if self.entries.len() >= BLOCKS_COUNT_MAX {
             let problem = "the answer has too many items";
             return Err(ModelError::new(FailureKind::Limit, problem));
         }
         let Place { output, names } = place;
-        let (announced, renamed, done) = (false, false, false);
+        let (renamed, done) = (false, false);
         self.entries.push(Entry { what, output, names, announced, renamed, done });
         Ok(self.entries.len() as u64 - 1)
     }
@@ -288,14 +287,14 @@ impl Stream {
 
     /// The item that something is said about as a whole; a new one if there is none.
     fn known(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
-        self.meant(what, &place).map_or_else(|| self.add(what, place), Ok)
+        self.meant(what, &place).map_or_else(|| self.add(what, place, false), Ok)
     }
 
     /// The item that something is added to; a new one if there is none, or that one is whole.
     fn growing(&mut self, what: What, place: Place) -> Result<u64, ModelError> {
         match self.meant(what, &place).filter(|at| !self.is_done(*at)) {
             Some(at) => Ok(at),
-            None => self.add(what, place),
+            None => self.add(what, place, false),
         }
     }
 
@@ -307,8 +306,7 @@ impl Stream {
             Some(_) if what == What::Call => Err(protocol("a block was opened twice")),
             Some(_) => Ok(()),
             None => {
-                let at = self.add(what, place)?;
-                self.entries.last_mut().into_iter().for_each(|entry| entry.announced = true);
+                let at = self.add(what, place, true)?;
                 if what == What::Call { self.open_call(at, item) } else { Ok(()) }
             }
         }
@@ -320,7 +318,6 @@ impl Stream {
         let id = item.call_id.or(item.id).filter(|id| !id.is_empty());
         // Some servers leave the id out.
         let id = id.unwrap_or_else(|| format!("call-{at}"));
-        self.called = true;
         self.seen.insert((at, 0, Kind::Tool));
         self.assembly.open_tool((at, 0, Kind::Tool), id, name)
     }
@@ -477,12 +474,13 @@ impl Stream {
             let Some(what) = item.kind.as_deref().and_then(What::of).filter(|_| !cut) else {
                 continue;
             };
-            let at = known.map_or_else(|| self.add(what, Place::new(None, [])), Ok)?;
+            let at = known.map_or_else(|| self.add(what, Place::new(None, []), false), Ok)?;
             self.item_whole(at, what, item)?;
         }
+        let called = self.seen.iter().any(|key| key.2 == Kind::Tool);
         let reason = response.incomplete_details.and_then(|details| details.reason);
         let reason_ours = match (kind, reason.as_deref()) {
-            ("response.completed", _) if self.called => FinishReason::ToolCalls,
+            ("response.completed", _) if called => FinishReason::ToolCalls,
             ("response.completed", _) => FinishReason::Stop,
             (_, Some("max_output_tokens")) => FinishReason::Length,
             (_, Some("content_filter")) => FinishReason::ContentFilter,
