@@ -282,7 +282,7 @@ impl Batch {
                 };
                 Answer::Turn { turn, seq }
             }
-            Outcome::Items { count, items } => Answer::Items { count, items },
+            Outcome::Items { count, items } => Answer::Items { count, items, more: false },
             Outcome::Popped(item) => Answer::Popped(item),
             Outcome::Done => Answer::Done { seq },
         };

@@ -6,7 +6,6 @@ use crate::base::limits::Limit;
 use crate::base::limits::PAGE_DEFAULT;
 use crate::base::metric;
 use crate::domain::session::Direction;
-use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::SharedPage;
 use crate::domain::session::View;
@@ -57,15 +56,18 @@ pub(super) fn query_file(
             Answer::Transcript(file.transcript(&until, &draft, bytes)?)
         }
         Query::Branches => Answer::Branches(file.branches()?),
-        Query::Branch { branch, limit } => {
-            let page = Page { messages: file.branch(branch, limit)?, more: false };
-            Answer::Page(SharedPage::new(page))
+        Query::Branch { branch, after, limit } => {
+            Answer::Page(SharedPage::new(file.branch(branch, after, limit)?))
         }
         Query::Items { limit } => {
-            Answer::Items { count: file.head().item_count, items: file.items(limit)? }
+            let (items, more) = file.latest_items(limit)?;
+            Answer::Items { count: file.head().item_count, items, more }
         }
         Query::Item(id) => match file.item(&id)? {
-            Some(item) => Answer::Items { count: file.head().item_count, items: vec![item] },
+            Some(item) => {
+                let count = file.head().item_count;
+                Answer::Items { count, items: vec![item], more: false }
+            }
             None => return Ok(Err(Rejection::ItemNotFound.into())),
         },
         Query::ItemsFrom { after, newer, limit } => {
@@ -74,8 +76,8 @@ pub(super) fn query_file(
                 Some(Some(item)) => Some(item.sequence),
                 Some(None) => return Ok(Err(Rejection::ItemNotFound.into())),
             };
-            let items = file.items_from(after, newer, limit)?;
-            Answer::Items { count: file.head().item_count, items }
+            let (items, more) = file.items_from(after, newer, limit)?;
+            Answer::Items { count: file.head().item_count, items, more }
         }
         Query::Turn(id) => match file.answer(&id)? {
             Some((turn, seq, message)) => {

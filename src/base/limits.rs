@@ -12,6 +12,9 @@ pub const CALL_ID_BYTES_MAX: usize = 4 << 10;
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest page of history, in messages; also of the session list.
 pub const PAGE_MAX: usize = 200;
+/// Bytes of what the messages or items of a page say, but for a single larger one: the page ends there, and says that
+/// there are more.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Page size when the client does not say.
 pub const PAGE_DEFAULT: usize = 25;
 /// Commands that one batch of an actor takes from its mailbox.

@@ -257,7 +257,7 @@ async fn still_there(
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ItemsQuery {
-    /// 1 to 100; 20 if absent.
+    /// 1 to 100; 20 if absent. Fewer come where they are large.
     #[param(value_type = Option<u32>)]
     limit: Option<String>,
     /// `desc`: newest first, which is the default; `asc`: oldest first.
@@ -292,14 +292,13 @@ pub(super) async fn items(
     };
     let newer = order == Some(Order::Asc);
     let after = after.filter(|after| !after.is_empty());
-    let ask = Ask::ItemsFrom { after, newer, limit: limit + 1 };
-    let mut items = match router.ask(&target, Request::Query(ask)).await? {
-        Answer::Items { items, .. } => items,
-        other => return Err(unexpected(&other)),
-    };
-    let has_more = items.len() > limit;
-    items.truncate(limit);
-    Ok(reply::json(StatusCode::OK, &ItemList::of(&items, has_more)))
+    let ask = Ask::ItemsFrom { after, newer, limit };
+    match router.ask(&target, Request::Query(ask)).await? {
+        Answer::Items { items, more, .. } => {
+            Ok(reply::json(StatusCode::OK, &ItemList::of(&items, more)))
+        }
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// Reads an item.

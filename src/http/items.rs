@@ -5,6 +5,8 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::web::Path;
+use bytes::Bytes;
+use futures_util::stream;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,6 +24,7 @@ use crate::http::error::ApiError;
 use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
+use crate::router::Target;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
@@ -64,7 +67,8 @@ fn bodies(items: Vec<Item>) -> Vec<Json> {
     items.into_iter().map(|item| item.body).collect()
 }
 
-/// Reads the items, oldest first.
+/// Reads the items, oldest first. Many come in pieces as they are read: whoever takes items back meanwhile shortens the
+/// list, and one that takes back what was sent already ends it as a broken answer.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/items", params(("id" = String, Path), ItemsQuery), tag = "items", operation_id = "listItems",
     responses((status = 200, body = Items))
@@ -80,20 +84,67 @@ pub(super) async fn list(
         None => usize::MAX,
         Some(limit) => usize::try_from(limit).unwrap_or(0),
     };
-    let items = match router.ask(&target, Request::Query(Ask::Items { limit })).await {
-        Ok(Answer::Items { items, .. }) => bodies(items),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => Vec::new(),
+    let (items, count) = match router.ask(&target, Request::Query(Ask::Items { limit })).await {
+        Ok(Answer::Items { items, more: false, .. }) => (items, 0),
+        Ok(Answer::Items { items, count, .. }) => (items, count),
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+            (Vec::new(), 0)
+        }
         Err(error) => return Err(error.into()),
         Ok(other) => return Ok(reply::unexpected(&other)),
     };
-    Ok(reply::json(StatusCode::OK, &Items { items }))
+    let count = usize::try_from(count).unwrap_or(limit).min(limit);
+    if items.len() >= count {
+        return Ok(reply::json(StatusCode::OK, &Items { items: bodies(items) }));
+    }
+    let left = count - items.len();
+    let rest = Rest { router, target, page: items, left, begun: false };
+    Ok(reply::streamed(stream::try_unfold(Some(rest), Rest::next)))
 }
 
-async fn change(
-    router: &Router,
-    target: &crate::router::Target,
-    request: Request,
-) -> Result<Answer, Error> {
+/// A list of items that is written page by page, so that a slow reader holds one page.
+struct Rest {
+    router: Data<Router>,
+    target: Target,
+    /// What is written next.
+    page: Vec<Item>,
+    /// How many come behind it.
+    left: usize,
+    /// Whether something was written.
+    begun: bool,
+}
+
+impl Rest {
+    /// Writes the page; reads the next one.
+    async fn next(rest: Option<Self>) -> Result<Option<(Bytes, Option<Self>)>, Error> {
+        let Some(mut rest) = rest else { return Ok(None) };
+        let mut text = String::from(if rest.begun { "" } else { "{\"items\":[" });
+        for item in &rest.page {
+            text.push_str(if rest.begun { "," } else { "" });
+            text.push_str(item.body.as_str());
+            rest.begun = true;
+        }
+        let last = rest.page.pop().filter(|_| rest.left > 0);
+        rest.page = Vec::new();
+        if let Some(last) = last {
+            let ask = Ask::ItemsFrom { after: Some(last.id), newer: true, limit: rest.left };
+            match rest.router.ask(&rest.target, Request::Query(ask)).await? {
+                Answer::Items { items, .. } => {
+                    rest.left = rest.left.saturating_sub(items.len());
+                    rest.page = items;
+                }
+                other => tracing::error!("an answer of the wrong kind: {other:?}"),
+            }
+        }
+        if rest.page.is_empty() {
+            text.push_str("]}");
+            return Ok(Some((text.into(), None)));
+        }
+        Ok(Some((text.into(), Some(rest))))
+    }
+}
+
+async fn change(router: &Router, target: &Target, request: Request) -> Result<Answer, Error> {
     match router.ask(target, request).await {
         Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
             // Nothing to take back is not an error.
@@ -103,7 +154,7 @@ async fn change(
     }
 }
 
-fn answered(answer: Answer, target: &crate::router::Target) -> HttpResponse {
+fn answered(answer: Answer, target: &Target) -> HttpResponse {
     match answer {
         Answer::Items { count, .. } => reply::json(StatusCode::OK, &ItemCount { count }),
         Answer::Popped(item) => {

@@ -6,6 +6,7 @@ use actix_web::HttpResponseBuilder;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 
 use crate::base::ids::IdempotencyKey;
@@ -31,6 +32,14 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
 /// A response whose JSON is made already.
 pub(super) fn bytes(body: Bytes) -> HttpResponse {
     builder(StatusCode::OK).body(body)
+}
+
+/// A response whose JSON is made while it is read.
+pub(super) fn streamed<E>(body: impl Stream<Item = Result<Bytes, E>> + 'static) -> HttpResponse
+where
+    E: Into<Box<dyn std::error::Error>> + 'static,
+{
+    builder(StatusCode::OK).streaming(body)
 }
 
 fn builder(status: StatusCode) -> HttpResponseBuilder {

@@ -23,6 +23,7 @@ use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::NewTurn;
+use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
@@ -34,18 +35,22 @@ use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::events::stream_response;
+use crate::http::messages::page_limit;
+use crate::http::query::Query;
 use crate::http::reply;
 use crate::model::ToolSpec;
 use crate::protocol::Encoder;
 use crate::protocol::native::TurnFrames;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::cursor;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::problem::Problem;
+use crate::wire::rest::MessagePage;
 
 type Response = Result<HttpResponse, ApiError>;
 
@@ -396,12 +401,15 @@ pub(super) struct Branches {
     items: Vec<Branch>,
 }
 
-/// The messages of a branch.
-#[derive(Serialize, ToSchema)]
-pub(super) struct BranchMessages<'a> {
-    /// The oldest first.
-    #[schema(value_type = Vec<Message>)]
-    items: &'a [Message],
+/// `?limit&after`
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BranchQuery {
+    /// 1 to 200; 200 if absent. Fewer come where they are large.
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
+    /// `nextCursor` of the page before.
+    after: Option<String>,
 }
 
 /// Lists what edits and new answers have replaced.
@@ -425,21 +433,43 @@ pub(super) async fn branches(
     }
 }
 
-/// Reads the messages of a branch.
+/// Reads the messages of a branch, oldest first, page by page.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/branches/{branch}", params(("id" = String, Path), ("branch" = u64, Path)), tag = "turns", operation_id = "readBranch",
-    responses((status = 200, body = BranchMessages<'static>), (status = "4XX", body = Problem))
+    get, path = "/v1/sessions/{id}/branches/{branch}", params(("id" = String, Path), ("branch" = u64, Path), BranchQuery), tag = "turns", operation_id = "readBranch",
+    responses((status = 200, body = MessagePage<'static>), (status = "4XX", body = Problem))
 )]
 pub(super) async fn branch(
     Authenticated(caller): Authenticated,
     path: Path<(String, u64)>,
+    Query(query): Query<BranchQuery>,
     router: Data<Router>,
 ) -> Response {
     let (id, branch) = path.into_inner();
     let target = router.target(&caller, &id)?;
-    match router.ask(&target, Request::Query(Ask::Branch { branch, limit: PAGE_MAX })).await? {
+    let limit = match query.limit {
+        Some(limit) => page_limit(Some(&limit))?,
+        None => PAGE_MAX,
+    };
+    let after = match query.after.filter(|after| !after.is_empty()) {
+        Some(after) => cursor::decode(target.key(), &after).ok_or_else(|| {
+            ApiError::new(
+                "cursor_unknown",
+                "`after` takes the `nextCursor` of a page of this session",
+            )
+        })?,
+        None => 0,
+    };
+    match router.ask(&target, Request::Query(Ask::Branch { branch, after, limit })).await? {
         Answer::Page(page) => {
-            Ok(reply::json(StatusCode::OK, &BranchMessages { items: &page.page.messages }))
+            let Page { messages, more } = &page.page;
+            let next = messages.last().map(|last| cursor::encode(target.key(), last.seq));
+            let page = MessagePage {
+                items: messages.into(),
+                has_more: *more,
+                next_cursor: next,
+                prev_cursor: None,
+            };
+            Ok(reply::json(StatusCode::OK, &page))
         }
         other => Ok(reply::unexpected(&other)),
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::auth::Caller;
 use crate::base::ids;
 use crate::base::ids::IdempotencyKey;
+use crate::base::limits::PAGE_BYTES_MAX;
 use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
@@ -58,8 +59,6 @@ type Response = Result<HttpResponse, ApiError>;
 
 /// Messages that are read at once.
 const AT_ONCE: usize = 25;
-/// Bytes of messages, with what is in them, at which a page ends.
-const PAGE_BYTES: usize = 8 << 20;
 
 /// `?protocol`
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -348,7 +347,7 @@ pub(super) async fn messages(
     Ok(reply::json(StatusCode::OK, &page(&router, &target, before, limit).await?))
 }
 
-/// The latest messages before the one called `before`, oldest first: at most `limit` and about [`PAGE_BYTES`], one at
+/// The latest messages before the one called `before`, oldest first: at most `limit` and [`PAGE_BYTES_MAX`], one at
 /// least.
 async fn page(
     router: &Router,
@@ -382,9 +381,8 @@ async fn page(
             if matches!(message.status, Status::Streaming | Status::Deleted) {
                 continue;
             }
-            let parts = message.parts.iter().map(|part| part.json().as_str().len());
-            bytes += message.content.len() + parts.sum::<usize>();
-            if found.len() == limit || (bytes > PAGE_BYTES && !found.is_empty()) {
+            bytes += message.bytes();
+            if found.len() == limit || (bytes > PAGE_BYTES_MAX && !found.is_empty()) {
                 return done(found, active, true);
             }
             found.push_front(message.clone());

@@ -127,16 +127,18 @@ pub enum Query {
         /// Bytes of the messages, about; the newest come first.
         bytes: usize,
     },
-    /// The messages of a branch.
+    /// A page of the messages of a branch, oldest first.
     Branch {
         /// Its name.
         branch: u64,
+        /// The seq before the first.
+        after: u64,
         /// How many at most.
         limit: usize,
     },
     /// The names of the branches, oldest first, each with the seq of its first message and how many it has.
     Branches,
-    /// The last items of an agent.
+    /// The last items of an agent, oldest first: of those a page; the rest is read with [`Query::ItemsFrom`].
     Items {
         /// How many at most.
         limit: usize,
@@ -225,6 +227,8 @@ pub enum Answer {
         count: u64,
         /// Those that were asked for or added.
         items: Vec<Item>,
+        /// Whether more were asked for than a page holds.
+        more: bool,
     },
     /// The item that was taken back.
     Popped(Option<Item>),

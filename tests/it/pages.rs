@@ -2,10 +2,12 @@
 
 use crate::support::Server;
 use crate::support::client::Client;
+use crate::support::client::Reply;
 use crate::support::client::contents;
 use crate::support::client::messages;
 use crate::support::client::segment;
 use crate::support::client::seq;
+use crate::support::client::session;
 use crate::support::server::Options;
 use proptest::prelude::any;
 use proptest::strategy::Strategy;
@@ -325,4 +327,150 @@ async fn pages_are_the_same_after_sleep() {
     assert_eq!(page(&client, "s", &query).await, older, "a cursor outlives the actor");
     client.all_asleep().await;
     assert_eq!(page(&client, "s", "limit=20").await, newest);
+}
+
+/// What no answer with a page in it may exceed.
+const ANSWER_BYTES_MAX: usize = 6 << 20;
+
+/// Reads pages from `first` on until one says that it is the last; gives the ids on them, as they came, and how many
+/// pages there were. `next` tells the items of a page and where the next one is.
+async fn walk_large(
+    client: &Client,
+    first: String,
+    next: impl Fn(&Reply) -> (Vec<Value>, Option<String>),
+) -> (Vec<String>, usize) {
+    let (mut path, mut ids, mut count) = (Some(first), Vec::new(), 0);
+    while let Some(at) = path {
+        let page = client.get(&at).await;
+        assert_eq!(page.status, 200, "{at}");
+        assert!(page.body.len() < ANSWER_BYTES_MAX, "{at}: {} bytes", page.body.len());
+        let (items, more) = next(&page);
+        assert!(!items.is_empty(), "{at}: an empty page");
+        ids.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        (path, count) = (more, count + 1);
+    }
+    (ids, count)
+}
+
+/// Where a page goes on, if it says by `more` that it does.
+fn behind(page: &Value, more: &str, next: impl Fn(&Value) -> String) -> Option<String> {
+    page[more].as_bool().unwrap().then(|| next(page))
+}
+
+/// Twelve messages of a megabyte each, in the order of their ids.
+async fn large_messages(client: &Client, id: &str) -> Vec<String> {
+    let part = json!({ "type": "text", "content": "x".repeat(250_000) });
+    for number in 0..12 {
+        let id_of = format!("m{number:02}");
+        let body = json!({ "id": id_of, "role": "user", "content": "large",
+                           "parts": [part, part, part, part] });
+        client.post(&messages(id), &body).await.expect(201);
+    }
+    (0..12).map(|number| format!("m{number:02}")).collect()
+}
+
+#[tokio::test]
+async fn pages_of_large_messages_end_before_they_are_too_large() {
+    let (_server, client) = server();
+    let all = large_messages(&client, "s").await;
+    let newest_first = |page: &Value| {
+        page["items"].as_array().unwrap().iter().rev().cloned().collect::<Vec<Value>>()
+    };
+    for query in ["limit=200", ""] {
+        let (mut ids, pages) = walk_large(&client, format!("{}?{query}", messages("s")), |page| {
+            let page = page.json();
+            let older = |page: &Value| {
+                format!("{}?{query}&before={}", messages("s"), page["prevCursor"].as_str().unwrap())
+            };
+            (newest_first(&page), behind(&page, "hasMore", older))
+        })
+        .await;
+        ids.reverse();
+        assert_eq!((&ids, pages), (&all, 3), "native, {query}");
+    }
+    let (mut ids, pages) = walk_large(&client, "/chat/s/messages?limit=200".to_owned(), |page| {
+        let items: Vec<Value> = page.json().as_array().unwrap().iter().rev().cloned().collect();
+        let more = page.header("x-has-more") == Some("true");
+        let oldest = items.last().unwrap()["id"].as_str().unwrap();
+        let next = format!("/chat/s/messages?limit=200&before={oldest}");
+        (items, more.then_some(next))
+    })
+    .await;
+    ids.reverse();
+    assert_eq!((&ids, pages), (&all, 3), "the chat route");
+    let (mut ids, pages) = walk_large(&client, "/api/chat/s/messages".to_owned(), |page| {
+        let page = page.json();
+        let items: Vec<Value> =
+            page["messages"].as_array().unwrap().iter().rev().cloned().collect();
+        let next = |_: &Value| {
+            format!("/api/chat/s/messages?before={}", items.last().unwrap()["id"].as_str().unwrap())
+        };
+        let more = behind(&page, "hasMore", next);
+        (items, more)
+    })
+    .await;
+    ids.reverse();
+    assert_eq!((&ids, pages), (&all, 3), "the AI SDK's route");
+
+    let reset = client.get("/v1/sessions/s/events?after=999999").await;
+    assert!(reset.body.len() < ANSWER_BYTES_MAX, "a snapshot of {} bytes", reset.body.len());
+    let snapshot = &reset.json()["events"][0]["snapshot"];
+    assert_eq!(snapshot["hasMore"], true);
+    assert_eq!(snapshot["messages"].as_array().unwrap().len(), 4);
+
+    // An edit of the first message sets all of them aside.
+    let edit = json!({ "id": "s", "trigger": "submit-message", "messages": [
+        { "id": "m00", "role": "user", "parts": [{ "type": "text", "text": "short" }] }] });
+    client.post("/api/chat", &edit).await.text(200);
+    let branches = client.get("/v1/sessions/s/branches").await.expect(200);
+    let branch = format!("/v1/sessions/s/branches/{}", branches["items"][0]["id"]);
+    let (ids, pages) = walk_large(&client, branch.clone(), |page| {
+        let page = page.json();
+        let next =
+            |page: &Value| format!("{branch}?after={}", page["nextCursor"].as_str().unwrap());
+        (page["items"].as_array().unwrap().clone(), behind(&page, "hasMore", next))
+    })
+    .await;
+    assert_eq!((&ids, pages), (&all, 3), "a branch");
+    client.get(&format!("{branch}?after=m00")).await.problem(400, "cursor_unknown");
+    client.get(&format!("{branch}?limit=0")).await.problem(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn large_items_come_page_by_page_or_in_one_list() {
+    let (_server, client) = server();
+    let item = |number: usize| {
+        json!({ "id": format!("i{number:02}"), "type": "message", "role": "user",
+                "content": "y".repeat(1_000_000) })
+    };
+    let all: Vec<Value> = (0..12).map(item).collect();
+    for item in &all {
+        client
+            .post(&format!("{}/items", session("s")), &json!({ "items": [item] }))
+            .await
+            .expect(200);
+    }
+    for count in [12, 11, 4, 3, 1, 0] {
+        let path = format!("{}/items?limit={count}", session("s"));
+        let list = client.get(&path).await.expect(200);
+        assert_eq!(list["items"], json!(all[12 - count..]), "the last {count}");
+    }
+    let list = client.get(&format!("{}/items", session("s"))).await.expect(200);
+    assert_eq!(list["items"], json!(all), "all of them");
+
+    let ids: Vec<String> = all.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+    for order in ["asc", "desc"] {
+        let first = format!("/v1/conversations/s/items?limit=100&order={order}");
+        let (mut walked, pages) = walk_large(&client, first.clone(), |page| {
+            let page = page.json();
+            let next =
+                |page: &Value| format!("{first}&after={}", page["last_id"].as_str().unwrap());
+            (page["data"].as_array().unwrap().clone(), behind(&page, "has_more", next))
+        })
+        .await;
+        if order == "desc" {
+            walked.reverse();
+        }
+        assert_eq!((&walked, pages), (&ids, 3), "{order}");
+    }
 }

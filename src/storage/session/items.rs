@@ -9,6 +9,7 @@ use crate::domain::session::Item;
 use crate::domain::session::ItemsChange;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::session::page::Bounded;
 use crate::storage::session::read;
 use crate::storage::session::read::sql_seq;
 use crate::storage::sum;
@@ -71,46 +72,51 @@ fn item_at(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
     })
 }
 
-fn rows(
-    connection: &Connection,
-    sql: &'static str,
-    bound: u64,
-    limit: usize,
-) -> Result<Vec<Item>, Error> {
-    connection
-        .prepare_cached(sql)
-        .and_then(|mut statement| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            statement.query_map(params![sql_seq(bound), limit], item_at)?.collect()
-        })
-        .while_("reading items")
-}
-
-/// At most `limit` items behind `sequence`, oldest first.
-pub(super) fn newer(
+/// A page of at most `limit` items behind `sequence` (oldest first) or before it (newest first), and whether there are
+/// more.
+pub(super) fn page(
     connection: &Connection,
     sequence: u64,
+    newer: bool,
     limit: usize,
-) -> Result<Vec<Item>, Error> {
-    let sql = "SELECT * FROM item WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
-    rows(connection, sql, sequence, limit)
-}
-
-/// At most `limit` items before `sequence`, newest first.
-pub(super) fn older(
-    connection: &Connection,
-    sequence: u64,
-    limit: usize,
-) -> Result<Vec<Item>, Error> {
-    let sql = "SELECT * FROM item WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
-    rows(connection, sql, sequence, limit)
+) -> Result<(Vec<Item>, bool), Error> {
+    let doing = "reading a page of items";
+    let sql = match newer {
+        true => "SELECT * FROM item WHERE sequence > ?1 ORDER BY sequence",
+        false => "SELECT * FROM item WHERE sequence < ?1 ORDER BY sequence DESC",
+    };
+    let mut statement = connection.prepare_cached(sql).while_(doing)?;
+    let mut rows = statement.query([sql_seq(sequence)]).while_(doing)?;
+    let mut items = Bounded::of(limit);
+    while !items.more
+        && let Some(row) = rows.next().while_(doing)?
+    {
+        items.take(item_at(row).while_(doing)?, |item| item.body.as_str().len());
+    }
+    Ok((items.taken, items.more))
 }
 
 /// The last `limit` items, oldest first.
 pub(super) fn latest(connection: &Connection, limit: usize) -> Result<Vec<Item>, Error> {
-    let mut items = older(connection, u64::MAX, limit)?;
+    let mut items: Vec<Item> = connection
+        .prepare_cached("SELECT * FROM item ORDER BY sequence DESC LIMIT ?1")
+        .and_then(|mut statement| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            statement.query_map([limit], item_at)?.collect()
+        })
+        .while_("reading items")?;
     items.reverse();
     Ok(items)
+}
+
+/// The sequence before the last `limit` items.
+pub(super) fn before_latest(connection: &Connection, limit: usize) -> Result<u64, Error> {
+    let Ok(limit) = i64::try_from(limit) else { return Ok(0) };
+    let before = connection
+        .prepare_cached("SELECT sequence FROM item ORDER BY sequence DESC LIMIT 1 OFFSET ?1")
+        .and_then(|mut statement| statement.query_row([limit], |row| row.get(0)).optional())
+        .while_("looking for an item by its place")?;
+    Ok(before.unwrap_or(0))
 }
 
 /// The item called `id`.

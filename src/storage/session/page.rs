@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::limits::PAGE_BYTES_MAX;
 use crate::domain::session::Direction;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
@@ -15,6 +16,34 @@ use crate::storage::session::SessionFile;
 use crate::storage::session::message::MessageRow;
 use crate::storage::session::read;
 
+/// What a page takes until it is full: one of a kind at least.
+#[derive(Debug)]
+pub(super) struct Bounded<T> {
+    /// What it took.
+    pub taken: Vec<T>,
+    /// Whether there was one that it had no room for.
+    pub more: bool,
+    limit: usize,
+    bytes: usize,
+}
+
+impl<T> Bounded<T> {
+    /// A page of at most `limit` and [`PAGE_BYTES_MAX`].
+    pub(super) fn of(limit: usize) -> Self {
+        Self { taken: Vec::new(), more: false, limit, bytes: 0 }
+    }
+
+    /// Takes `one` if there is room for it.
+    pub(super) fn take(&mut self, one: T, bytes: impl FnOnce(&T) -> usize) {
+        self.bytes += bytes(&one);
+        let too_large = self.bytes > PAGE_BYTES_MAX && !self.taken.is_empty();
+        self.more = too_large || self.taken.len() >= self.limit;
+        if !self.more {
+            self.taken.push(one);
+        }
+    }
+}
+
 /// The latest page, as long as nothing happens.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -24,7 +53,7 @@ pub(super) struct Tail {
 }
 
 impl SessionFile {
-    /// The latest page of at most `limit` messages. Whoever asks again before something happens gets the same one:
+    /// The latest page of at most `limit` messages, as [`SessionFile::page`] bounds it. Whoever asks again before something happens gets the same one:
     /// every tab that opens a conversation asks for it.
     ///
     /// # Errors
@@ -42,8 +71,8 @@ impl SessionFile {
         Ok(page)
     }
 
-    /// The page of at most `limit` messages in `direction`; without those that are being written or were deleted
-    /// if `settled`.
+    /// The page of at most `limit` messages and [`PAGE_BYTES_MAX`] in `direction`; without those that are being written
+    /// or were deleted if `settled`.
     ///
     /// # Errors
     ///
@@ -66,12 +95,12 @@ impl SessionFile {
         };
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
         let mut rows = statement.query([read::sql_seq(from)]).while_(doing)?;
-        let (mut messages, mut place) = (Vec::new(), first);
+        let (mut messages, mut place) = (Bounded::of(limit), first);
         let missing = |place: i64| {
             let row = format!("at position {place}");
             Err(Error::RowMissing { table: "message", row })
         };
-        while messages.len() <= limit {
+        while !messages.more {
             let Some(row) = rows.next().while_(doing)? else {
                 // No message is missing before the first one, and none behind the last.
                 match place {
@@ -90,11 +119,10 @@ impl SessionFile {
             let unsettled = matches!(row.message.status, Status::Streaming | Status::Deleted);
             // The one that the page begins behind shows where its neighbour must be.
             if row.message.seq != from && !(settled && unsettled) {
-                messages.push(self.with_parts(row)?);
+                messages.take(self.with_parts(row)?, Message::bytes);
             }
         }
-        let more = messages.len() > limit;
-        messages.truncate(limit);
+        let Bounded { taken: mut messages, more, .. } = messages;
         if matches!(direction, Direction::Before(_)) {
             messages.reverse();
         }
@@ -184,22 +212,23 @@ impl SessionFile {
         Ok(pairs)
     }
 
-    /// The first `limit` messages of branch `branch`, oldest first.
+    /// At most `limit` messages and [`PAGE_BYTES_MAX`] of branch `branch` with a seq above `after`, oldest first.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
-    pub fn branch(&self, branch: u64, limit: usize) -> Result<Vec<Message>, Error> {
+    pub fn branch(&self, branch: u64, after: u64, limit: usize) -> Result<Page, Error> {
         let doing = "reading a branch";
-        let sql = "SELECT * FROM message WHERE branch = ?1 AND seq < ?1 ORDER BY seq LIMIT ?2";
+        let sql = "SELECT * FROM message WHERE branch = ?1 AND seq < ?1 AND seq > ?2 ORDER BY seq";
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
-        let mut rows =
-            statement.query(rusqlite::params![read::sql_seq(branch), limit]).while_(doing)?;
-        let mut messages = Vec::new();
-        while let Some(row) = rows.next().while_(doing)? {
-            messages.push(self.with_parts(MessageRow::at(row).while_(doing)?)?);
+        let mut rows = statement.query([branch, after].map(read::sql_seq)).while_(doing)?;
+        let mut messages = Bounded::of(limit);
+        while !messages.more
+            && let Some(row) = rows.next().while_(doing)?
+        {
+            messages.take(self.with_parts(MessageRow::at(row).while_(doing)?)?, Message::bytes);
         }
-        Ok(messages)
+        Ok(Page { messages: messages.taken, more: messages.more })
     }
 
     /// The branches: name, seq of the first message, number of messages.

@@ -332,8 +332,8 @@ impl SessionFile {
         Ok(Some((turn, seq, message)))
     }
 
-    /// At most `limit` items behind the one at `after`, towards newer or older ones, in the order of the walk; from the
-    /// end where it begins without `after`.
+    /// A page of at most `limit` items behind the one at `after`, towards newer or older ones, in the order of the walk,
+    /// and whether there are more; from the end where it begins without `after`.
     ///
     /// # Errors
     ///
@@ -343,11 +343,20 @@ impl SessionFile {
         after: Option<u64>,
         newer: bool,
         limit: usize,
-    ) -> Result<Vec<Item>, Error> {
-        match newer {
-            true => items::newer(&self.connection, after.unwrap_or(0), limit),
-            false => items::older(&self.connection, after.unwrap_or(u64::MAX), limit),
-        }
+    ) -> Result<(Vec<Item>, bool), Error> {
+        let end = if newer { 0 } else { u64::MAX };
+        items::page(&self.connection, after.unwrap_or(end), newer, limit)
+    }
+
+    /// The last `limit` items, oldest first, from the first of them on as many as a page holds, and whether there are
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn latest_items(&self, limit: usize) -> Result<(Vec<Item>, bool), Error> {
+        let before = items::before_latest(&self.connection, limit)?;
+        items::page(&self.connection, before, true, limit)
     }
 
     /// What was answered to the request with idempotency key `key`, and seq of the first event that it led to.

@@ -256,7 +256,11 @@ fn query() -> impl Strategy<Value = Query> {
             draft,
             bytes
         }),
-        (number(), 0usize..9).prop_map(|(branch, limit)| Query::Branch { branch, limit }),
+        (number(), number(), 0usize..9).prop_map(|(branch, after, limit)| Query::Branch {
+            branch,
+            after,
+            limit
+        }),
         Just(Query::Branches),
         (0usize..9).prop_map(|limit| Query::Items { limit }),
         text().prop_map(Query::Item),
@@ -327,7 +331,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         (head(), any::<bool>())
             .prop_map(|(head, created)| Answer::Session { head: Box::new(head), created }),
         (turn(), number()).prop_map(|(turn, seq)| Answer::Turn { turn: Box::new(turn), seq }),
-        (number(), vec(item(), 0..3)).prop_map(|(count, items)| Answer::Items { count, items }),
+        (number(), vec(item(), 0..3), any::<bool>())
+            .prop_map(|(count, items, more)| Answer::Items { count, items, more }),
         option::of(item()).prop_map(Answer::Popped),
         vec(message(), 0..3).prop_map(Answer::Transcript),
         page().prop_map(|page| Answer::Page(SharedPage::new(page))),

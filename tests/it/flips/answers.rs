@@ -130,7 +130,7 @@ pub fn of_file(key: &Key, folder: &Folder) -> Result<(bool, Vec<Value>), Error> 
     answers.push(json!(file.page(Direction::Before(20), 5, false)?.messages));
     for (branch, from, count) in file.branches()? {
         answers.push(json!([branch, from, count]));
-        answers.push(json!(file.branch(branch, 1_000)?));
+        answers.push(json!(file.branch(branch, 0, 1_000)?.messages));
     }
     for item in file.items(1_000)? {
         answers.push(json!(file.item(&item.id)?.map(|item| item.body)));

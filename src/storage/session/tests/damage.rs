@@ -210,7 +210,7 @@ fn a_file_of_version_0_1_is_given_checksums_and_reads_as_it_did() {
     let check = |file: &mut SessionFile| {
         let page = file.latest(200).expect("readable");
         assert_eq!(json(&page.page.messages), answers["/messages?limit=200"]["items"]);
-        let messages = file.branch(42, 10).expect("readable");
+        let messages = file.branch(42, 0, 10).expect("readable").messages;
         assert_eq!(json(&messages), answers["/branches/42"]["items"]);
         let items: Vec<Json> =
             file.items(100).expect("readable").into_iter().map(|item| item.body).collect();
