@@ -119,6 +119,17 @@ impl Node {
             max_bytes: options.journal_bytes,
             damage: policy,
         })?;
+        if journal.is_new()
+            && !Catalogue::was_closed(&folder.catalogue())?
+            && folder.has_sessions()?
+        {
+            tracing::error!(
+                "the journal is empty, and the server that used {} last did not stop in good order: what was stored last \
+                 is missing where the session files do not have it. If the folder journal was removed, stop the server \
+                 and put it back; `sessile verify` names the sessions that lack something",
+                folder.root().display()
+            );
+        }
         // Without those records files may end before what the catalogue knows, and the files are right.
         let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
         if !catalogue.is_complete()? && !folder.has_sessions()? {
@@ -230,7 +241,9 @@ impl Node {
     /// Whether writes are possible.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared.ready.load(Ordering::Acquire) && !self.shared.disk_full.load(Ordering::Acquire)
+        let shared = &self.shared;
+        let stores = !shared.disk_full.load(Ordering::Acquire) && !shared.journal.is_failing();
+        shared.ready.load(Ordering::Acquire) && stores
     }
 
     /// The bounds in force.
@@ -266,6 +279,9 @@ impl Node {
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %error, "looking at the disk"),
+            }
+            if shared.journal.is_failing() {
+                shared.journal.seal();
             }
             if let Err(error) = shared.catalogue.flush() {
                 tracing::warn!(error = %error, "writing the catalogue, trying again");

@@ -45,13 +45,16 @@ impl Node {
         let shared = Arc::clone(&self.shared);
         let unfinished = on_a_thread("unfinished", move || shared.catalogue.unfinished()).await;
         match unfinished {
-            Some(Ok(keys)) => self.wake_all(stream::iter(keys)).await,
-            Some(Err(error)) => {
-                tracing::warn!(error = %error, "looking for turns that were cut off")
+            Some(Ok(keys)) => {
+                // Beside each other: a turn may have to wait for room in the journal, which catching up makes.
+                tokio::join!(self.wake_all(stream::iter(keys)), self.catch_up());
             }
-            None => {}
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "looking for turns that were cut off");
+                self.catch_up().await;
+            }
+            None => self.catch_up().await,
         }
-        self.catch_up().await;
     }
 
     /// Brings every session up to date that the journal is ahead of since before this start.

@@ -1,5 +1,6 @@
 //! The life of a server: start, serve, stop.
 
+use std::io;
 use std::io::Write;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
@@ -49,22 +51,17 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     let listen = config.http.listen;
     let server = http::bind(listen, workers, router)
         .with_context(|| format!("listening on {listen}: is another server there?"))?;
-    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    let mut stops = Stops::listen().context("listening for signals")?;
     announce(&config, &server).context("writing to standard output")?;
     if open {
         open_browser(server.address);
     }
     let keeper = actix_web::rt::spawn(keep(node.clone()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    stops.next().await;
     tracing::info!("stopping: no turn begins any more, those that run may end");
     tokio::select! {
         () = node.drain(Duration::from_millis(config.shutdown.drain_ms)) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stops.next() => {}
     }
     tracing::info!("stopping: telling every reader, writing the files");
     keeper.abort();
@@ -78,6 +75,25 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The signals that ask the server to stop: of a supervisor, of the keyboard, and of a terminal that is closed.
+struct Stops(Vec<Signal>);
+
+impl Stops {
+    fn listen() -> io::Result<Self> {
+        let mut kinds = vec![SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
+        // What was started to outlive its terminal does.
+        if !process::ignores_hangup() {
+            kinds.push(SignalKind::hangup());
+        }
+        kinds.into_iter().map(signal).collect::<io::Result<_>>().map(Self)
+    }
+
+    async fn next(&mut self) {
+        let any = self.0.iter_mut().map(|signal| Box::pin(signal.recv()));
+        futures_util::future::select_all(any).await;
+    }
 }
 
 async fn keep(node: Node) {
@@ -148,7 +164,7 @@ fn options(config: &Config, engine: Engine) -> Options {
     }
 }
 
-fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
+fn announce(config: &Config, server: &http::Server) -> io::Result<()> {
     let data = config.storage.data.canonicalize()?;
     tracing::info!("sessile {}, data in {}", env!("CARGO_PKG_VERSION"), data.display());
     tracing::info!(
@@ -166,7 +182,7 @@ fn announce(config: &Config, server: &http::Server) -> std::io::Result<()> {
         config.models.default,
         server.address
     );
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     writeln!(out, "sessile listening on http://{}", server.address)?;
     out.flush()
 }

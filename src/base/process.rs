@@ -44,6 +44,16 @@ pub fn tether() {
     TETHERS.store(cfg!(target_os = "linux"), Ordering::Relaxed);
 }
 
+/// Whether this process was started to outlive its terminal, as `nohup` does it; false where the system does not tell.
+#[must_use]
+pub fn ignores_hangup() -> bool {
+    const HANGUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    ignored.is_some_and(|signals| signals & HANGUP != 0)
+}
+
 /// A command that runs `program`.
 ///
 /// The thread that starts it must live as long as it may run: that is what the system watches.

@@ -180,8 +180,9 @@ impl Log {
             other => other.to_owned(),
         };
         let parts: Vec<String> = self.filter.split(',').map(one).collect();
-        // That one says addresses with all that is in them; what it says is said here as well, without secrets.
-        format!("warn,rmcp=off,{}", parts.join(","))
+        // That one says addresses with all that is in them; what it says is said here as well, without secrets. This one
+        // takes what any client does wrong in a socket for an error of the server.
+        format!("warn,rmcp=off,actix_http::ws=off,{}", parts.join(","))
     }
 }
 

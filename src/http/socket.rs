@@ -37,10 +37,10 @@ use crate::http::error::ApiError;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
 use crate::http::guard::Guard;
-use crate::http::guard::Verdict;
 use crate::http::query::Query;
 use crate::http::throttle::Throttle;
 use crate::http::turns::StartTurn;
+use crate::http::upgrade::Bounds;
 use crate::http::upgrade::Counted;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
@@ -152,9 +152,8 @@ impl Upgrade<'_> {
             target,
             router: self.router.clone(),
             dialect,
-            verdict,
+            bounds: Bounds::new(limits, verdict),
             messages: Throttle::new(limits.socket_messages_per_minute, now),
-            controls: Throttle::new(limits.socket_controls_per_minute, now),
             strikes: 0,
             pending: FuturesOrdered::new(),
             _counted: Counted::open(if absent_ok { "chat" } else { "native" }),
@@ -172,6 +171,12 @@ enum End {
     Close(u16, String),
 }
 
+impl From<(u16, String)> for End {
+    fn from((code, reason): (u16, String)) -> Self {
+        Self::Close(code, reason)
+    }
+}
+
 struct Socket {
     session: Session,
     follower: Follower,
@@ -179,9 +184,8 @@ struct Socket {
     target: Target,
     router: Router,
     dialect: Dialect,
-    verdict: Verdict,
+    bounds: Bounds,
     messages: Throttle,
-    controls: Throttle,
     strikes: u32,
     /// Commands on their way. Each is a task, so it goes on whatever becomes of the socket.
     pending: FuturesOrdered<JoinHandle<String>>,
@@ -328,20 +332,11 @@ impl Socket {
                 Err(End::Close(1003, "text frames only".to_owned()))
             }
             Some(Ok(AggregatedMessage::Ping(payload))) => {
-                if !self.controls.take(now) {
-                    metric::counters().limit_hit(Limit::SocketRate);
-                    return Err(End::Close(4029, "too many pings".to_owned()));
-                }
+                self.bounds.control()?;
                 let pong = self.session.pong(&payload);
                 within(limits, pong, self.follower.seen()).await
             }
-            Some(Ok(AggregatedMessage::Pong(_))) => {
-                if !self.controls.take(now) {
-                    metric::counters().limit_hit(Limit::SocketRate);
-                    return Err(End::Close(4029, "too many pongs".to_owned()));
-                }
-                Ok(())
-            }
+            Some(Ok(AggregatedMessage::Pong(_))) => Ok(self.bounds.control()?),
             Some(Ok(AggregatedMessage::Close(reason))) => {
                 // What came before the goodbye is carried out and answered.
                 while let Some(answer) = self.pending.next().await {
@@ -351,13 +346,7 @@ impl Socket {
                 Err(End::Close(code, String::new()))
             }
             Some(Err(error)) => Err(End::Close(close_code(&error), error.to_string())),
-            None => match self.verdict.get() {
-                Some(limit) => {
-                    metric::counters().limit_hit(limit);
-                    Err(End::Close(4009, format!("beyond the limit {}", limit.name())))
-                }
-                None => Err(End::Gone),
-            },
+            None => Err(self.bounds.stopped().map_or(End::Gone, End::from)),
         }
     }
 

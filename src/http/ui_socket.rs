@@ -34,7 +34,9 @@ use crate::http::throttle::Throttle;
 use crate::http::turns;
 use crate::http::turns::Begun;
 use crate::http::ui;
+use crate::http::upgrade::Bounds;
 use crate::http::upgrade::Counted;
+use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
 use crate::http::upgrade::upgrade;
@@ -72,7 +74,7 @@ pub(super) async fn open(
     let limits = router.limits();
     // A frame may carry the history as well, of which only the last message is looked at.
     let (frame_max, fragments_max) = (limits.history_body_bytes, limits.socket_fragments_count);
-    let (payload, _) = Guard::wrap(payload.into_inner(), frame_max, fragments_max);
+    let (payload, verdict) = Guard::wrap(payload.into_inner(), frame_max, fragments_max);
     let payload = repack(&request, payload)?;
     let (response, session, stream) = upgrade(&request, payload)?;
     let stream =
@@ -83,7 +85,8 @@ pub(super) async fn open(
         let rate = Throttle::new(router.limits().socket_messages_per_minute, now);
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
         let open = Rc::default();
-        let socket = Socket { session, router, caller, open, frames, rate, strikes: 0 };
+        let bounds = Bounds::new(router.limits(), verdict);
+        let socket = Socket { session, router, caller, open, frames, bounds, rate, strikes: 0 };
         let counted = Counted::open("ui");
         socket.run(stream, waiting).await;
         drop(counted);
@@ -100,6 +103,7 @@ struct Socket {
     caller: Caller,
     open: Open,
     frames: mpsc::Sender<String>,
+    bounds: Bounds,
     rate: Throttle,
     /// Frames beyond the rate.
     strikes: u32,
@@ -125,17 +129,15 @@ impl Socket {
         let limits: Limits = self.router.limits().clone();
         let (ping, pong) =
             (Duration::from_millis(limits.ping_ms), Duration::from_millis(limits.pong_ms));
-        let stuck = Duration::from_millis(limits.socket_stuck_ms);
+        let stuck = self.stuck();
         let (mut heard, mut pinged) = (clock::instant(), false);
         let close = loop {
             let quiet = if pinged { ping + pong } else { ping };
             let deadline = tokio::time::Instant::from_std(heard + quiet);
             tokio::select! {
                 Some(frame) = waiting.recv() => {
-                    match tokio::time::timeout(stuck, self.session.text(frame)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => break None,
-                        Err(_) => break Some((4408, "too slow; resume".to_owned())),
+                    if let Err(close) = within(stuck, self.session.text(frame)).await {
+                        break close;
                     }
                 }
                 message = stream.recv() => {
@@ -146,8 +148,11 @@ impl Socket {
                     }
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    if pinged || self.session.ping(b"").await.is_err() {
+                    if pinged {
                         break None;
+                    }
+                    if let Err(close) = within(stuck, self.session.ping(b"")).await {
+                        break close;
                     }
                     pinged = true;
                 }
@@ -186,14 +191,15 @@ impl Socket {
                 Err(Some((1003, "text frames only".to_owned())))
             }
             Some(Ok(AggregatedMessage::Ping(payload))) => {
-                self.session.pong(&payload).await.map_err(|_| None)
+                self.bounds.control().map_err(Some)?;
+                within(self.stuck(), self.session.pong(&payload)).await
             }
-            Some(Ok(AggregatedMessage::Pong(_))) => Ok(()),
+            Some(Ok(AggregatedMessage::Pong(_))) => self.bounds.control().map_err(Some),
             Some(Ok(AggregatedMessage::Close(reason))) => {
                 Err(Some((reason.map_or(1000, |reason| reason.code.into()), String::new())))
             }
-            Some(Err(error)) => Err(Some((1002, shortened(error.to_string())))),
-            None => Err(None),
+            Some(Err(error)) => Err(Some((close_code(&error), shortened(error.to_string())))),
+            None => Err(self.bounds.stopped()),
         }
     }
 
@@ -214,11 +220,11 @@ impl Socket {
             return Err(Some((1008, shortened(problem.to_owned()))));
         };
         let frame = SocketReply::Error(problem).json(&request_id);
-        let stuck = Duration::from_millis(self.router.limits().socket_stuck_ms);
-        match tokio::time::timeout(stuck, self.session.text(frame)).await {
-            Ok(sent) => sent.map_err(|_| None),
-            Err(_) => Err(Some((4408, "too slow; resume".to_owned()))),
-        }
+        within(self.stuck(), self.session.text(frame)).await
+    }
+
+    fn stuck(&self) -> Duration {
+        Duration::from_millis(self.router.limits().socket_stuck_ms)
     }
 
     fn obey(&mut self, frame: SocketFrame) -> Result<(), Option<Close>> {
@@ -269,6 +275,21 @@ impl Socket {
             task.open.borrow_mut().remove(&task.request_id);
         });
         Ok(())
+    }
+}
+
+/// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.
+async fn within(
+    stuck: Duration,
+    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
+) -> Result<(), Option<Close>> {
+    match tokio::time::timeout(stuck, sent).await {
+        Ok(sent) => sent.map_err(|_| None),
+        Err(_) => {
+            metric::counters().limit_hit(Limit::Stuck);
+            metric::counters().slow_consumer("closed");
+            Err(Some((4408, "too slow; resume".to_owned())))
+        }
     }
 }
 

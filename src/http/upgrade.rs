@@ -8,11 +8,17 @@ use actix_web::web;
 use futures_util::FutureExt;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::base::clock;
+use crate::base::limits::Limit;
+use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::http::error::ApiError;
+use crate::http::guard::Verdict;
+use crate::http::throttle::Throttle;
 
 /// The sub-protocol of the native socket.
 const OWN_PROTOCOL: &str = "sessile.v1";
+
 /// A socket that is counted while it is open.
 pub(super) struct Counted(Gauge);
 
@@ -28,6 +34,36 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// The bounds of a socket that hold whatever its frames say, and the code and reason of the close beyond them.
+pub(super) struct Bounds {
+    verdict: Verdict,
+    controls: Throttle,
+}
+
+impl Bounds {
+    /// Those of `limits`; `verdict` tells what the [`crate::http::guard::Guard`] of this socket stopped.
+    pub(super) fn new(limits: &Limits, verdict: Verdict) -> Self {
+        let controls = Throttle::new(limits.socket_controls_per_minute, clock::instant());
+        Self { verdict, controls }
+    }
+
+    /// A ping or a pong came.
+    pub(super) fn control(&mut self) -> Result<(), (u16, String)> {
+        if self.controls.take(clock::instant()) {
+            return Ok(());
+        }
+        metric::counters().limit_hit(Limit::SocketRate);
+        Err((4029, "too many pings or pongs".to_owned()))
+    }
+
+    /// Nothing comes any more: the close that is due if that is because of a frame.
+    pub(super) fn stopped(&self) -> Option<(u16, String)> {
+        let limit = self.verdict.get()?;
+        metric::counters().limit_hit(limit);
+        Some((4009, format!("beyond the limit {}", limit.name())))
     }
 }
 

@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 
 /// Most elements of a list that are taken. A small element of JSON can become a large one in memory.
 const LIST_COUNT_MAX: usize = 1_024;
+/// What an error says by which a longer one is known, however deep it lies.
+const TOO_LONG: &str = "a list has more elements than";
 
 /// Reads `text` as an object: `None` if it is JSON, but no object.
 ///
@@ -29,7 +31,24 @@ pub(super) fn object<T: DeserializeOwned>(text: &str) -> serde_json::Result<Opti
     serde_json::from_str(raw.get()).map(Some)
 }
 
+/// The value in `raw`, or `None` if it is of another type.
+///
+/// # Errors
+///
+/// When it holds a list that is too long: what such a list says must not vanish as if it had not been said.
+fn read<T: DeserializeOwned>(raw: &RawValue) -> serde_json::Result<Option<T>> {
+    match serde_json::from_str(raw.get()) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.to_string().contains(TOO_LONG) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// For `#[serde(deserialize_with)]`: the value, or `None` if it is of another type.
+///
+/// # Errors
+///
+/// When it holds a list that is longer than [`LIST_COUNT_MAX`].
 pub(super) fn lax<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -39,7 +58,7 @@ where
     if raw.get() == "null" {
         return Ok(None);
     }
-    Ok(serde_json::from_str(raw.get()).ok())
+    read(raw).map_err(D::Error::custom)
 }
 
 /// For `#[serde(deserialize_with)]`: the elements that are of the right type; none if it is not a list.
@@ -66,7 +85,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Elements<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {LIST_COUNT_MAX} elements")
+        f.write_str("a list")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
@@ -74,9 +93,9 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Elements<T> {
         while let Some(raw) = seq.next_element::<&RawValue>()? {
             count += 1;
             if count > LIST_COUNT_MAX {
-                return Err(A::Error::invalid_length(count, &self));
+                return Err(A::Error::custom(format!("{TOO_LONG} {LIST_COUNT_MAX}")));
             }
-            elements.extend(serde_json::from_str::<T>(raw.get()).ok());
+            elements.extend(read::<T>(raw).map_err(A::Error::custom)?);
         }
         Ok(elements)
     }
@@ -120,7 +139,10 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         check(&format!(r#"{{"other":{deep},"count":{deep}}}"#), None, &[]);
         let long = format!(r#"{{"names":[{}1]}}"#, "1,".repeat(LIST_COUNT_MAX));
-        assert!(object::<Sample>(&long).unwrap_err().to_string().contains("at most"));
+        let nested = format!(r#"{{"inner":{{"inner":{long}}}}}"#);
+        for text in [&long, &nested] {
+            assert!(object::<Sample>(text).unwrap_err().to_string().contains("1024"), "{text}");
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ use crate::base::Kind;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::disk;
 use crate::storage::error::At;
 use crate::storage::schema;
 use crate::storage::seal;
@@ -173,8 +174,11 @@ impl Catalogue {
         let unusable =
             |source| Error::Catalogue { path: path.to_owned(), source: Box::new(source) };
         let writer = writer.map_err(unusable)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let manager = SqliteConnectionManager::file(path)
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let uri = disk::uri(path, &format!("vfs={}", disk::vfs(path)));
+        let manager = SqliteConnectionManager::file(uri)
             .with_flags(flags)
             .with_init(|connection| connection.pragma_update(None, "query_only", true));
         let readers = Pool::builder()
@@ -292,19 +296,32 @@ impl Catalogue {
     ///
     /// [`Error::Sqlite`] when it cannot be read.
     pub fn verify(path: &Path) -> Result<Option<Error>, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let look = || {
-            let connection =
-                Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
-            connection
-                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-                .while_("opening the catalogue")?;
-            row::check(&connection, STEPS.len())
-        };
-        match look() {
+        match open_to_look(path).and_then(|connection| row::check(&connection, STEPS.len())) {
             Ok(()) => Ok(None),
             Err(error) if error.is_damage() => Ok(Some(error)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// How far each session goes that the catalogue at `path` lists, whose file is to be there; nothing is changed. Rows
+    /// that are not what was written are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when it cannot be read.
+    pub fn reached(path: &Path) -> Result<Vec<(Key, u64)>, Error> {
+        row::reached(&open_to_look(path)?)
+    }
+
+    /// Whether the catalogue at `path` is as a server left it that stopped in good order; true if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be read.
+    pub fn was_closed(path: &Path) -> Result<bool, Error> {
+        match seal::look(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            seal => Ok(seal.at(path, "cannot be read")? != Seal::Broken),
         }
     }
 
@@ -426,12 +443,22 @@ fn remove(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Opens the catalogue at `path` to read it, whoever uses it, and leaves its log as it is.
+fn open_to_look(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .while_("opening the catalogue")?;
+    Ok(connection)
+}
+
 fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection =
-        Connection::open_with_flags(path, flags).while_("opening the catalogue")?;
+    let mut connection = Connection::open_with_flags_and_vfs(path, flags, disk::vfs(path))
+        .while_("opening the catalogue")?;
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;

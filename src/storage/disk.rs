@@ -28,6 +28,39 @@ fn space(path: &Path) -> Result<(u64, u64), Error> {
     Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
+/// Size of the pages of memory that SQLite shares between processes, which it does not divide.
+const SHARED_PAGE_BYTES: u64 = 4_096;
+
+/// How SQLite is to open the database at `path`, by the name of its VFS.
+///
+/// SQLite shares the index of a write-ahead log in a file of which it writes one byte in 4 KiB. On a file system of smaller
+/// blocks the others are allocated when they are touched, and on a full one that ends the process (SIGBUS). There the
+/// index is kept in the heap, and no other process can read what this one has open.
+#[must_use]
+pub fn vfs(path: &Path) -> &'static str {
+    let block = rustix::fs::statvfs(path.parent().unwrap_or(path)).map(|stat| stat.f_bsize);
+    match block {
+        Ok(bytes) if bytes < SHARED_PAGE_BYTES => "unix-excl",
+        _ => "unix",
+    }
+}
+
+/// The database at `path` as SQLite's URI, with `parameters`.
+#[must_use]
+pub fn uri(path: &Path, parameters: &str) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push('?');
+    uri.push_str(parameters);
+    uri
+}
+
 /// What the data takes of its disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {

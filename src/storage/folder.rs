@@ -27,20 +27,36 @@ pub fn session_file(root: &Path, hash: KeyHash) -> PathBuf {
     root.join("sessions").join(&name[..2]).join(format!("{name}.db"))
 }
 
-/// Takes the data folder `root` so that no server can begin to use it while the lock is open; `None` if one uses it.
-/// A folder that no server ever used has no lock, and needs none.
+/// Takes the data folder `root` so that no server can begin to use it while the locks are open; `None` if one uses it.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] when that cannot be told.
-pub fn lock(root: &Path) -> Result<Option<Option<File>>, Error> {
+pub fn lock(root: &Path) -> Result<Option<Vec<File>>, Error> {
     let doing = "opening the lock of the data folder";
-    let file = match File::open(root.join("LOCK")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
-        file => file.while_(doing)?,
-    };
-    let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-    Ok(taken.is_ok().then_some(Some(file)))
+    let mut locks = vec![File::open(root).while_(doing)?];
+    match File::open(root.join("LOCK")) {
+        // No server ever used the folder.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        file => locks.push(file.while_(doing)?),
+    }
+    for lock in &locks {
+        if !take(lock).while_(doing)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(locks))
+}
+
+/// Locks `file` for as long as it is open; false if somebody else has it.
+fn take(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        // A network file system locks only what is open for writing, which no folder is.
+        Err(rustix::io::Errno::BADF) if file.metadata()?.is_dir() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A data folder that this process owns.
@@ -48,8 +64,8 @@ pub fn lock(root: &Path) -> Result<Option<Option<File>>, Error> {
 pub struct Folder {
     root: PathBuf,
     claims: Claims,
-    /// Locked for as long as it is open.
-    _lock: File,
+    /// The folder and the file `LOCK` in it, which somebody may remove; locked for as long as they are open.
+    _locks: [File; 2],
 }
 
 impl Folder {
@@ -74,15 +90,14 @@ impl Folder {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock = options.open(&path).at(&path, "cannot be opened")?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                // It only helps to find the other one.
-                let by = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(Error::Locked { folder: root, by });
-            }
-            Err(error) => return Err(io::Error::from(error)).at(&path, "cannot be locked"),
+        let this = File::open(&root).at(&root, "cannot be opened")?;
+        if !take(&this).at(&root, "cannot be locked")?
+            || !take(&lock).at(&path, "cannot be locked")?
+        {
+            let mut text = String::new();
+            // It only helps to find the other one.
+            let by = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(Error::Locked { folder: root, by });
         }
         for name in ["sessions", "journal", "quarantine"] {
             let path = root.join(name);
@@ -90,7 +105,7 @@ impl Folder {
         }
         // For people who look who has it; on a full disk there is no number.
         drop(lock.set_len(0).and_then(|()| write!(lock, "{}", process::id())));
-        Ok(Self { root, claims: Claims::default(), _lock: lock })
+        Ok(Self { root, claims: Claims::default(), _locks: [this, lock] })
     }
 
     /// The folder itself.

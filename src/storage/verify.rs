@@ -1,5 +1,6 @@
 //! Checks a data folder and says what was found, also beside a running server. Nothing in the folder is changed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -63,17 +64,67 @@ impl Report {
 ///
 /// [`Error::Io`] when there is no such folder or it cannot be read.
 pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
-    let (_lock, online) = take(root, print)?;
+    let (_locks, online) = take(root, print)?;
     let mut report = Report::default();
-    for path in sessions(root)? {
-        one(root, &path, online, &mut report, print);
+    // In this order: what somebody writes meanwhile is in the journal before the list knows it, and until a file has it.
+    let known = known(root)?;
+    let in_journal = journal(root, &mut report, print);
+    let mut in_files = HashMap::new();
+    let files = sessions(root, &mut report, print)?;
+    for path in &files {
+        in_files.extend(one(root, path, online, &mut report, print));
     }
-    journal(root, &mut report, print);
+    if in_journal.is_none() && !files.is_empty() && !Catalogue::was_closed(&root.join("node.db"))? {
+        print(
+            "journal: it is empty, and the server that used the folder last did not stop in good order: what was stored \
+             last is missing where the files do not have it; put its segments back",
+        );
+        report.add(Ok(false), "journal", print);
+    }
+    let in_journal = in_journal.unwrap_or_default();
+    for (key, known) in known {
+        let hash = key.hash();
+        let file = in_files.get(&hash).copied();
+        let reached = file.max(in_journal.get(&hash).copied()).unwrap_or(0);
+        behind(root, &key, (file, reached, known), &mut report, print)?;
+    }
     let catalogue = root.join("node.db");
     if catalogue.try_exists().while_("looking for the list of sessions")? {
         report.add(list(&catalogue, print), "node.db", print);
     }
     Ok(report)
+}
+
+/// How far the sessions go that the list in `root` knows; nothing if it is damaged, which is said elsewhere.
+fn known(root: &Path) -> Result<Vec<(Key, u64)>, Error> {
+    let path = root.join("node.db");
+    match path.try_exists().while_("looking for the list of sessions")? {
+        true => Ok(Catalogue::reached(&path).unwrap_or_default()),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// Says that `key` was stored up to event `known` and the folder has it up to `reached` only; `file` is the last event in
+/// its file, if there is one.
+fn behind(
+    root: &Path,
+    key: &Key,
+    (file, reached, known): (Option<u64>, u64, u64),
+    report: &mut Report,
+    print: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    let path = folder::session_file(root, key.hash());
+    let there = |path: &Path| path.try_exists().while_("looking for a session file");
+    // One that was deleted meanwhile; one whose file says nothing was told of.
+    if reached >= known || there(&path.with_extension("gone"))? || (file.is_none() && there(&path)?)
+    {
+        return Ok(());
+    }
+    let place = path.strip_prefix(root).unwrap_or(&path).display();
+    print(&format!("{place} ({key:?}): {}", Error::Behind { file: reached, known }));
+    report.checked += usize::from(file.is_none());
+    report.damaged += 1;
+    Ok(())
 }
 
 /// Checks the file of session `key` in the data folder `root`, as [`folder()`] does.
@@ -82,11 +133,21 @@ pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error>
 ///
 /// [`Error::Io`] when the folder or the file is not there.
 pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
-    let (_lock, online) = take(root, print)?;
-    let path = folder::session_file(root, key.hash());
-    fs::metadata(&path).while_("looking for the file of the session")?;
+    let (_locks, online) = take(root, print)?;
     let mut report = Report::default();
-    one(root, &path, online, &mut report, print);
+    let known = known(root)?.into_iter().find(|(of, _)| of == key);
+    let in_journal = journal::check(&root.join("journal")).unwrap_or_default();
+    let in_journal = in_journal.iter().filter_map(|segment| segment.reached.get(&key.hash()));
+    let in_journal = in_journal.copied().max();
+    let path = folder::session_file(root, key.hash());
+    if known.is_none() || path.try_exists().while_("looking for the file of the session")? {
+        fs::metadata(&path).while_("looking for the file of the session")?;
+    }
+    let file = one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq);
+    if let Some((_, known)) = known {
+        let reached = file.max(in_journal).unwrap_or(0);
+        behind(root, key, (file, reached, known), &mut report, print)?;
+    }
     Ok(report)
 }
 
@@ -105,20 +166,25 @@ pub fn file(path: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
 }
 
 /// Takes the folder, so that no server begins to write meanwhile; whether one does already.
-fn take(root: &Path, print: &mut dyn FnMut(&str)) -> Result<(Option<fs::File>, bool), Error> {
+fn take(root: &Path, print: &mut dyn FnMut(&str)) -> Result<(Vec<fs::File>, bool), Error> {
     fs::read_dir(root).while_("reading the data folder")?;
-    let lock = folder::lock(root)?;
-    let online = lock.is_none();
+    let locks = folder::lock(root)?;
+    let online = locks.is_none();
     if online {
         print(
             "a server uses the folder: of sessions in use, what they had committed to their files is checked; what only \
              the journal has yet is checked there",
         );
     }
-    Ok((lock.flatten(), online))
+    Ok((locks.unwrap_or_default(), online))
 }
 
-fn sessions(root: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The session files in `root`; a folder that cannot be read is told of, and so is what is none of the server's.
+fn sessions(
+    root: &Path,
+    report: &mut Report,
+    print: &mut dyn FnMut(&str),
+) -> Result<Vec<PathBuf>, Error> {
     let doing = "listing the session files";
     let mut found = Vec::new();
     let folders = match fs::read_dir(root.join("sessions")) {
@@ -126,25 +192,41 @@ fn sessions(root: &Path) -> Result<Vec<PathBuf>, Error> {
         folders => folders.while_(doing)?,
     };
     for folder in folders {
-        for file in fs::read_dir(folder.while_(doing)?.path()).while_(doing)? {
-            let path = file.while_(doing)?.path();
-            if path.extension().is_some_and(|extension| extension == "db") {
-                found.push(path);
-            }
+        let folder = folder.while_(doing)?.path();
+        let place = folder.strip_prefix(root).unwrap_or(&folder).display().to_string();
+        if !folder.is_dir() {
+            print(&format!("{place}: no file of the server; it does no harm"));
+            continue;
+        }
+        let files = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        match files {
+            Ok(files) => found.extend(files.iter().map(fs::DirEntry::path)),
+            Err(source) => report.add(Err(Error::Io { doing, source }), &place, print),
         }
     }
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
     found.sort();
     Ok(found)
 }
 
-fn one(root: &Path, path: &Path, online: bool, report: &mut Report, print: &mut dyn FnMut(&str)) {
+/// Checks a session file; whose it is and its last event, if it says that.
+fn one(
+    root: &Path,
+    path: &Path,
+    online: bool,
+    report: &mut Report,
+    print: &mut dyn FnMut(&str),
+) -> Option<(KeyHash, u64)> {
     let place = path.strip_prefix(root).unwrap_or(path).display().to_string();
     let verified = match SessionFile::verify(path, online) {
         // It was deleted meanwhile.
         Err(Error::Io { source, .. }) if online && source.kind() == io::ErrorKind::NotFound => {
-            return;
+            return None;
         }
-        Err(error) => return report.add(Err(error), &place, print),
+        Err(error) => {
+            report.add(Err(error), &place, print);
+            return None;
+        }
         Ok(verified) => verified,
     };
     let name = verified.key.as_ref().map_or_else(String::new, |key| format!(" ({key:?})"));
@@ -174,6 +256,7 @@ fn one(root: &Path, path: &Path, online: bool, report: &mut Report, print: &mut 
         ));
     }
     report.add(Ok(verified.findings.is_empty() && !strange), &place, print);
+    Some((verified.key?.hash(), verified.last_seq?))
 }
 
 /// Whether the file at `path` is called as that of the session `hash`, if it is called as any.
@@ -183,9 +266,15 @@ fn is_named_after(path: &Path, hash: KeyHash) -> bool {
     !is_hash || stem == hash.to_string()
 }
 
-/// Checks the segments of the journal, and says which sessions are quarantined with records that were set aside.
-fn journal(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) {
+/// Checks the segments of the journal, and says which sessions are quarantined with records that were set aside. How far
+/// each session goes of which it holds something; `None` if there is no segment.
+fn journal(
+    root: &Path,
+    report: &mut Report,
+    print: &mut dyn FnMut(&str),
+) -> Option<HashMap<KeyHash, u64>> {
     let dir = root.join("journal");
+    let mut reached = HashMap::new();
     let segments = match journal::check(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => {
@@ -195,7 +284,12 @@ fn journal(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) {
         }
         Ok(segments) => segments,
     };
+    let is_empty = segments.is_empty();
     for segment in segments {
+        for (hash, last_seq) in segment.reached {
+            let last: &mut u64 = reached.entry(hash).or_default();
+            *last = last_seq.max(*last);
+        }
         let place = segment.path.strip_prefix(root).unwrap_or(&segment.path).display().to_string();
         let whose = |hash: KeyHash, key: Option<Key>| {
             key.map_or_else(|| format!("the session with hash {hash}"), |key| format!("{key:?}"))
@@ -247,6 +341,7 @@ fn journal(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) {
             }
         }
     }
+    (!is_empty).then_some(reached)
 }
 
 fn list(path: &Path, print: &mut dyn FnMut(&str)) -> Result<bool, Error> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::support::Server;
 use crate::support::client::Client;
 use crate::support::client::Request;
+use crate::support::client::contents;
+use crate::support::client::messages;
 use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
@@ -197,4 +199,42 @@ async fn nothing_is_waited_for_when_no_answer_is_written() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn every_signal_that_ends_a_program_in_good_order_does() {
+    for name in ["TERM", "INT", "QUIT", "HUP"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Options::default().start_in(dir.path());
+        Client::new(&server).say("s", "x").await;
+        server.signal(name);
+        assert_eq!(server.wait(), Some(0), "{name}");
+        assert_eq!(session_files(dir.path()).count(), 1, "{name}: its file is written");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_journal_cannot_go_on_is_not_ready_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, away) = (dir.path().join("journal"), dir.path().join("journal-away"));
+    let mut server = Options::default().start_in(dir.path());
+    let client = Client::new(&server);
+    client.say("s", "one").await;
+    std::fs::rename(&journal, &away).unwrap();
+    // A deletion ends the segment, so that another one is needed.
+    let stored = client.say("s", "gone").await;
+    client.delete(&format!("{}/{}", messages("s"), stored["id"].as_str().unwrap())).await;
+    let ready = async |wanted: u16| {
+        eventually(SOON, "it says whether it is ready", async || {
+            (client.get("/readyz").await.status == wanted).then_some(())
+        })
+        .await;
+    };
+    ready(503).await;
+    std::fs::rename(&away, &journal).unwrap();
+    ready(200).await;
+    client.say("s", "two").await;
+    server.kill();
+    let server = Options::default().start_in(dir.path());
+    assert_eq!(contents(&Client::new(&server).history("s").await), ["one", "", "two"]);
 }

@@ -58,11 +58,13 @@ fn check_flat(server: &Server, before: u64) {
 async fn an_announced_gigabyte_is_refused_at_once() {
     let (server, client) = warm_server(Options::default()).await;
     let before = server.rss_kib();
-    let mut raw = Raw::upgrade(&server, SOCKET, None).await;
-    raw.stream.write_all(&frame_head(true, 1, 1 << 30)).await.unwrap();
-    let answer = read_until_close(&mut raw).await;
-    assert_eq!(close_code(&server_frames(&answer)), Some(4009), "before any of it has come");
-    push(&mut raw, &server, before).await;
+    for path in [SOCKET, "/chat/s/websocket", "/api/chat/ws"] {
+        let mut raw = Raw::upgrade(&server, path, None).await;
+        raw.stream.write_all(&frame_head(true, 1, 1 << 30)).await.unwrap();
+        let answer = read_until_close(&mut raw).await;
+        assert_eq!(close_code(&server_frames(&answer)), Some(4009), "{path}: before it has come");
+        push(&mut raw, &server, before).await;
+    }
     check_flat(&server, before);
     client.say("s", "still well").await;
 }

@@ -11,9 +11,11 @@ use crate::support::socket::Heard;
 use crate::support::socket::Raw;
 use crate::support::socket::Socket;
 use crate::support::socket::close_code;
+use crate::support::socket::frame_head;
 use crate::support::socket::server_frames;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 const BODY_BYTES_MAX: usize = 1_048_576;
 const CONTENT_BYTES_MAX: usize = 131_072;
@@ -292,6 +294,25 @@ fn pieces(bytes: &[u8], count: usize) -> Vec<&[u8]> {
     let at = |number| number * each;
     let end = |number| if number + 1 == count { bytes.len() } else { at(number + 1) };
     (0..count).map(|number| &bytes[at(number)..end(number)]).collect()
+}
+
+#[tokio::test]
+async fn every_socket_ends_with_a_code_at_too_many_pings_or_fragments() {
+    let (server, client) = server();
+    client.say("s", "x").await;
+    for path in ["/v1/sessions/s/websocket", "/chat/s/websocket", "/api/chat/ws"] {
+        for (opcode, count, code) in [(9, 200, 4029), (10, 200, 4029), (0, FRAGMENTS_MAX + 1, 4009)]
+        {
+            let mut raw = Raw::upgrade(&server, path, None).await;
+            let mut frames = if opcode == 0 { frame_head(false, 1, 0) } else { Vec::new() };
+            frames.extend(frame_head(opcode > 8, opcode, 0).repeat(count));
+            raw.stream.write_all(&frames).await.unwrap();
+            let ended = close_code(&server_frames(&raw.drain().await));
+            assert_eq!(ended, Some(code), "{path}: {count} frames of opcode {opcode}");
+        }
+    }
+    client.say("s", "still well").await;
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
 }
 
 #[tokio::test]

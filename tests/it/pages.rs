@@ -433,7 +433,7 @@ async fn pages_of_large_messages_end_before_they_are_too_large() {
     .await;
     assert_eq!((&ids, pages), (&all, 3), "a branch");
     client.get(&format!("{branch}?after=m00")).await.problem(400, "cursor_unknown");
-    client.get(&format!("{branch}?limit=0")).await.problem(400, "invalid_request");
+    client.get(&format!("{branch}?limit=0")).await.problem(400, "invalid");
 }
 
 #[tokio::test]

@@ -23,15 +23,18 @@ fn server() -> (Server, Client) {
 }
 
 /// A message that holds the canary wherever a message can hold text.
-async fn store_canary(client: &Client, id: &str) -> Value {
-    let body = json!({
+fn with_canary() -> Value {
+    json!({
         "role": "user",
         "content": format!("before {CANARY} after"),
         "parts": [{ "type": "text", "content": CANARY }, { "type": "x", "other": [CANARY] }],
         "metadata": { "note": CANARY },
-    });
-    // With a key, so that its answer is stored for retries too.
-    client.post(&messages(id), &body).key("canary").await.expect(201)
+    })
+}
+
+/// Stores it, with a key, so that its answer is stored for retries too.
+async fn store_canary(client: &Client, id: &str) -> Value {
+    client.post(&messages(id), &with_canary()).key("canary").await.expect(201)
 }
 
 #[tokio::test]
@@ -228,4 +231,31 @@ fn holders(folder: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+#[tokio::test]
+async fn a_repeat_hears_an_answer_of_the_same_shape_after_what_it_said_is_deleted() {
+    let (_server, client) = server();
+    let stored = store_canary(&client, "s").await;
+    let path = format!("{}/{}", messages("s"), stored["id"].as_str().unwrap());
+    let parts = json!({ "parts": [{ "type": "text", "content": CANARY }] });
+    let items = json!({ "items": [{ "role": "user", "content": CANARY }] });
+    let (put, add) = (format!("{path}/parts"), format!("{}/items", session("s")));
+    client.put(&put, &parts).key("parts").await.expect(200);
+    let counted = client.post(&add, &items).key("items").await.expect(200);
+    for message in client.history("s").await {
+        client.delete(&format!("{}/{}", messages("s"), message["id"].as_str().unwrap())).await;
+    }
+    let count = client.log("s", 0).await.len();
+
+    let again = client.post(&add, &items).key("items").await.expect(200);
+    assert_eq!(again, counted);
+    let again = client.put(&put, &parts).key("parts").await.expect(200);
+    for (member, value) in [("id", &stored["id"]), ("status", &json!("deleted"))] {
+        assert_eq!(again[member], *value, "{again}");
+    }
+    assert_eq!((&again["content"], &again["parts"]), (&json!(""), &json!([])), "{again}");
+    let again = client.post(&messages("s"), &with_canary()).key("canary").await.expect(201);
+    assert_eq!((&again["id"], &again["status"]), (&stored["id"], &json!("deleted")), "{again}");
+    assert_eq!(client.log("s", 0).await.len(), count, "nothing was done again");
 }

@@ -180,6 +180,10 @@ async fn a_data_folder_has_one_server() {
     let log = Options::default().try_start_in(dir.path()).err().unwrap();
     assert!(log.contains(dir.path().to_str().unwrap()), "the folder is named: {log}");
     client.say("s", "y").await;
+    // Somebody may take the file for what a crash left.
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    let log = Options::default().try_start_in(dir.path()).err().unwrap();
+    assert!(log.contains(dir.path().to_str().unwrap()), "{log}");
     first.kill();
     let second = Options::default().start_in(dir.path());
     assert_eq!(Client::new(&second).history("s").await.len(), 2, "a dead one does not hold it");

@@ -125,3 +125,72 @@ fn what_cannot_be_checked_is_not_called_whole() {
     let (code, text) = sessile("verify", dir.path(), &["nobody"]);
     assert_eq!(code, 2, "{text}");
 }
+
+/// Takes every session file, or only that of session `id`, out of the folder.
+fn lose(data: &Path, id: Option<&str>) {
+    match id {
+        Some(id) => std::fs::remove_file(path_of(data, id)).unwrap(),
+        None => std::fs::remove_dir_all(data.join("sessions")).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_is_named_and_what_is_none_of_ours_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let mut server = Options::default().start_in(data);
+    let client = Client::new(&server);
+    for id in ["a", "b", "c", "deleted"] {
+        client.say(id, "stored").await;
+    }
+    client.delete(&session("deleted")).await.text(204);
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+
+    std::fs::write(data.join("sessions/.DS_Store"), "x").unwrap();
+    std::fs::create_dir(data.join("sessions/other")).unwrap();
+    let (code, text) = sessile("verify", data, &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("sessions/.DS_Store: no file of the server"), "{text}");
+
+    lose(data, Some("b"));
+    for args in [&[][..], &["b"]] {
+        let (code, text) = sessile("verify", data, args);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("default/b") && text.contains("has no file"), "{text}");
+        assert!(text.contains("1 damaged") && !text.contains("default/a"), "{text}");
+    }
+    assert_eq!(sessile("verify", data, &["a"]).0, 0);
+    lose(data, None);
+    let (code, text) = sessile("verify", data, &[]);
+    assert_eq!(code, 1, "{text}");
+    for id in ["default/a", "default/b", "default/c"] {
+        assert!(text.contains(id), "{id}: {text}");
+    }
+    assert!(text.contains("3 damaged") && !text.contains("default/deleted"), "{text}");
+}
+
+#[tokio::test]
+async fn a_journal_that_was_taken_away_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let options = || Options::default().set("SESSILE__ACTOR__SLEEP_AFTER_MS", 100);
+    let mut server = options().start_in(data);
+    let client = Client::new(&server);
+    client.say("in its file", "stored").await;
+    client.all_asleep().await;
+    client.say("in the journal", "stored").await;
+    server.kill();
+    let (code, text) = sessile("verify", data, &[]);
+    assert_eq!(code, 0, "after a crash nothing is missing: {text}");
+    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    let (code, text) = sessile("verify", data, &[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("journal: it is empty"), "{text}");
+    let mut server = options().start_in(data);
+    let client = Client::new(&server);
+    assert_eq!(client.history("in its file").await.len(), 1);
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(server.log().contains("the journal is empty"), "{}", server.log());
+}

@@ -105,6 +105,20 @@ pub(super) fn all(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// How far each session goes whose row is what was written.
+pub(super) fn reached(connection: &Connection) -> Result<Vec<(Key, u64)>, Error> {
+    let doing = "reading the catalogue";
+    let mut statement = connection.prepare("SELECT * FROM session").while_(doing)?;
+    let mut rows = statement.query([]).while_(doing)?;
+    let mut reached = Vec::new();
+    while let Some(row) = rows.next().while_(doing)? {
+        if let Ok(card) = card_at(row) {
+            reached.push((card.key, card.last_seq));
+        }
+    }
+    Ok(reached)
+}
+
 /// Removes every row that is not what was written, and notes that some sessions may be missing.
 pub(super) fn mend(writer: &mut Connection) -> Result<(), Error> {
     let doing = "mending the catalogue";

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::TrySendError;
 
@@ -65,7 +66,7 @@ pub enum AppendError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
-    /// Too much waits, or the journal is closed.
+    /// Too much waits, or the journal is as large as it may be, or closed. Nothing was stored.
     #[error("the journal takes no more at the moment")]
     Busy,
 }
@@ -81,6 +82,7 @@ pub struct Journal {
     shared: Arc<Shared>,
     options: Arc<Options>,
     epoch: u64,
+    is_new: bool,
     // Last, so that the threads end after the channel is closed.
     keeper: Arc<Keeper>,
 }
@@ -167,8 +169,8 @@ impl Journal {
         )
         .while_("starting the journal thread")?;
         let (options, epoch) = (Arc::new(options.clone()), found.epoch);
-        let journal =
-            Self { submissions, ledger, shared, options, epoch, keeper: Arc::new(keeper) };
+        let (is_new, keeper) = (found.segments.is_empty(), Arc::new(keeper));
+        let journal = Self { submissions, ledger, shared, options, epoch, is_new, keeper };
         Ok((journal, found.damage))
     }
 
@@ -185,6 +187,19 @@ impl Journal {
             Ok(()) => Ok(appended),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(AppendError::Busy),
         }
+    }
+
+    /// Whether there was no segment when it was opened: neither a process that stops nor one that is killed leaves none.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether nothing can be written, or only as long as there is room in the segment that is begun. While nothing is
+    /// written, [`Journal::seal`] finds out whether that has ended.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.refusing.load(Ordering::Acquire) || self.shared.preparing_fails().is_some()
     }
 
     /// Ends the newest segment that holds records, so that what it holds can be retired soon; used after something was

@@ -37,6 +37,9 @@ const IDLE_LOOKS_MAX: u32 = 8;
 /// times as large as the one before, so that it is ready before that one is full.
 const FIRST_BYTES_MAX: u64 = 2 << 20;
 const GROWTH: u64 = 4;
+/// Segments that a process gets however many there are, so that one that starts with a full journal can say of turns that
+/// they were cut off, and take the first requests, before the files are up to date.
+const AHEAD: u64 = 2;
 
 /// A segment, written with zeros, with a durable name and no header.
 pub(super) struct Prepared {
@@ -61,6 +64,8 @@ pub(super) struct Shared {
     pub headed: AtomicU64,
     /// Whether no segment is needed any more.
     pub finished: AtomicBool,
+    /// Whether the last records could not be written.
+    pub refusing: AtomicBool,
     /// Grows with each write.
     pub writes: AtomicU64,
     /// Segments below this go as soon as they can: they hold something that was deleted, or are an earlier process's.
@@ -84,6 +89,7 @@ impl Shared {
             active: AtomicU64::new(next),
             headed: AtomicU64::new(headed.unwrap_or(0)),
             finished: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             urgent: AtomicU64::new(next),
             retiring: Mutex::default(),
@@ -194,9 +200,12 @@ struct Preparer {
 
 impl Preparer {
     fn run(&self, mut number: u64, prepared: &SyncSender<Prepared>) {
-        let mut bytes = self.bytes.min(FIRST_BYTES_MAX);
+        let (mut bytes, ahead) = (self.bytes.min(FIRST_BYTES_MAX), number + AHEAD);
         while !self.shared.finished.load(Ordering::Acquire) {
-            if self.ledger.segment_count() as u64 >= self.segments_max {
+            if number >= ahead && self.ledger.segment_count() as u64 >= self.segments_max {
+                // Whatever can go must go now.
+                let active = self.shared.active.load(Ordering::Acquire);
+                self.shared.urgent.fetch_max(active, Ordering::AcqRel);
                 self.shared.wake();
                 if self.shared.wait(Duration::from_millis(50)) {
                     return;
@@ -295,7 +304,7 @@ impl Retirer {
 
     /// Asks for the files of those sessions that keep old segments alive.
     fn urge(&self) {
-        if self.ledger.segment_count() <= GROUP {
+        if self.ledger.segment_count() < GROUP {
             return;
         }
         let holding = self.ledger.holding_oldest();

@@ -297,6 +297,8 @@ pub struct Checked {
     pub has_header: bool,
     /// Records in it that are as they were written.
     pub whole: u64,
+    /// The last event of each session with such a record.
+    pub reached: HashMap<KeyHash, u64>,
     /// Those that are as they were written, but not as this program writes them.
     pub not_understood: Vec<(KeyHash, Option<Key>, NotUnderstood)>,
     /// Records that are not as they were written, and whose they are.
@@ -325,8 +327,9 @@ pub fn check(dir: &Path) -> io::Result<Vec<Checked>> {
         let damage = recovered.damage.iter().filter(|damage| damage.segment == path);
         let damage = damage.cloned().collect();
         let has_header = !recovered.headless.contains(&number);
+        let (not_understood, flaws, reached) = (Vec::new(), Vec::new(), HashMap::new());
         let mut this =
-            Checked { path, has_header, whole: 0, not_understood: vec![], flaws: vec![], damage };
+            Checked { path, has_header, whole: 0, reached, not_understood, flaws, damage };
         for noted in notes.iter().filter(|noted| noted.place.segment == number) {
             let (hash, key) = (noted.hash, noted.key.clone());
             if let Some(flaw) = &noted.place.flaw {
@@ -337,7 +340,11 @@ pub fn check(dir: &Path) -> io::Result<Vec<Checked>> {
             let payload = rest.and_then(|rest| Frame::read(rest)?.payload(rest));
             match payload.map(|(payload, _)| Record::decode(payload)) {
                 Some(Err(error)) => this.not_understood.push((hash, key, error)),
-                _ => this.whole += 1,
+                _ => {
+                    this.whole += 1;
+                    let last = this.reached.entry(hash).or_default();
+                    *last = noted.place.last_seq.max(*last);
+                }
             }
         }
         checked.push(this);
@@ -348,6 +355,7 @@ pub fn check(dir: &Path) -> io::Result<Vec<Checked>> {
         path: damage.segment.clone(),
         has_header: false,
         whole: 0,
+        reached: HashMap::new(),
         not_understood: Vec::new(),
         flaws: Vec::new(),
         damage: vec![damage],

@@ -10,6 +10,7 @@ use crate::base::ids::tests::name;
 use crate::base::ids::tests::session;
 use crate::domain::session::EventKind;
 use crate::storage::Error;
+use crate::storage::journal::AppendError;
 use crate::storage::journal::Damage;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Encoded;
@@ -400,6 +401,35 @@ fn a_record_that_is_not_understood_is_no_damage_of_the_log() {
         assert!(matches!(refused, Err(Error::Flawed(_))), "{refused:?}");
     }
     assert_eq!(Record::decode(&whole.payload).expect("its own").key, well);
+}
+
+#[test]
+fn a_start_with_a_full_journal_still_writes_and_a_full_journal_is_no_full_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { segment_bytes: 4 << 10, max_bytes: 0, ..options(folder.path()) };
+    let (text, mut seq) = ("x".repeat(3 << 10), 1);
+    let mut write = |journal: &Journal| {
+        let records = vec![record(&session("s"), seq, &text).encode()];
+        seq += 2;
+        journal.append(records).expect("taken").blocking_recv().expect("an answer")
+    };
+    for life in 0..3 {
+        let (journal, damage) = Journal::open(&options).expect("opens");
+        assert_eq!(damage, [], "life {life}");
+        // Four there may be, or two more that every process gets, and one may be prepared meanwhile. Nothing is retired:
+        // nobody applies the records.
+        let least = if life == 0 { 4 } else { 2 };
+        let written = (0..).take_while(|_| {
+            let failed = journal.is_failing();
+            let result = write(&journal);
+            assert!(result.is_ok() || result == Err(AppendError::Busy), "life {life}: {result:?}");
+            assert!(!failed, "life {life}: it did not fail before");
+            result.is_ok()
+        });
+        let written = written.count();
+        assert!((least..least + 2).contains(&written), "life {life}: {written}");
+        assert!(journal.is_failing(), "life {life}: it is full");
+    }
 }
 
 #[test]

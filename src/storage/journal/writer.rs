@@ -110,8 +110,9 @@ impl Writer {
                 // A caller that went away does not care.
                 let _gone = done.send(result);
             }
+            let refusing = self.shared.refusing.load(Ordering::Acquire);
             if (seal || finish.is_some())
-                && self.holds_records()
+                && (refusing || self.holds_records())
                 && let Err(error) = self.roll()
             {
                 tracing::warn!(error = %error, "a journal segment could not be ended");
@@ -147,6 +148,7 @@ impl Writer {
         current.offset = HEADER_BYTES as u64;
         self.shared.headed.store(number, Ordering::Release);
         self.shared.urgent.store(number, Ordering::Release);
+        self.shared.refusing.store(false, Ordering::Release);
         self.shared.wake();
         Ok(())
     }
@@ -170,8 +172,17 @@ impl Writer {
             return Err(error);
         }
         self.failed = None;
-        let mut tries = 2;
+        let (mut tries, mut touched) = (2, false);
         while !records.is_empty() {
+            if let Err(error) = self.make_room(&records[0]) {
+                tracing::error!(error = %error, "the journal has no segment to write to");
+                // What was not begun is not stored: that much is known.
+                return Err(self.refuse(match error.kind() {
+                    io::ErrorKind::TimedOut if !touched => AppendError::Busy,
+                    kind => failure(kind),
+                }));
+            }
+            touched = true;
             let result = self.write_some(records);
             match result {
                 Ok(written) => records = &records[written..],
@@ -183,24 +194,27 @@ impl Writer {
                     tracing::error!(error = %error, "writing the journal failed");
                     metric::counters().journal_errors.inc();
                     if tries == 0 {
-                        let error = match error.kind() {
-                            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                                AppendError::Full
-                            }
-                            _ => AppendError::Unknown,
-                        };
-                        self.failed = Some((clock::instant(), error));
-                        return Err(error);
+                        return Err(self.refuse(failure(error.kind())));
                     }
                 }
             }
         }
+        if touched {
+            self.shared.refusing.store(false, Ordering::Release);
+        }
         Ok(())
     }
 
-    /// Writes as many of `records` as the segment takes, at least one, and syncs; returns how many.
-    fn write_some(&mut self, records: &[Encoded]) -> io::Result<usize> {
-        let first = segment::stride(records[0].payload.len()) as u64;
+    /// Keeps that records could not be written.
+    fn refuse(&mut self, error: AppendError) -> AppendError {
+        self.failed = Some((clock::instant(), error));
+        self.shared.refusing.store(true, Ordering::Release);
+        error
+    }
+
+    /// Begins a segment if there is none with room for `first`.
+    fn make_room(&mut self, first: &Encoded) -> io::Result<()> {
+        let first = segment::stride(first.payload.len()) as u64;
         let full = |s: &Segment| s.offset > HEADER_BYTES as u64 && s.offset + first > s.bytes;
         if self.current.as_ref().is_some_and(full) {
             self.abandon();
@@ -209,7 +223,12 @@ impl Writer {
         if self.current.is_none() {
             self.current = Some(self.next_segment()?);
         }
-        let Some(segment) = &mut self.current else { unreachable!("it was just opened") };
+        Ok(())
+    }
+
+    /// Writes as many of `records` as the segment takes, at least one, and syncs; returns how many.
+    fn write_some(&mut self, records: &[Encoded]) -> io::Result<usize> {
+        let Some(segment) = &mut self.current else { unreachable!("there is room") };
         self.buffer.clear();
         if segment.offset == 0 {
             let (number, epoch, first_lsn) = (segment.number, self.epoch, self.next_lsn);
@@ -262,8 +281,9 @@ impl Writer {
             if let Some(error) = self.shared.preparing_fails() {
                 return Err(error.into());
             }
+            // All that there may be are needed still: by sessions whose files are not up to date.
             if clock::instant() > deadline {
-                return Err(io::ErrorKind::StorageFull.into());
+                return Err(io::ErrorKind::TimedOut.into());
             }
         };
         let Prepared { number, file, bytes } = prepared;
@@ -276,5 +296,13 @@ impl Writer {
         if let Some(segment) = self.current.take() {
             self.shared.active.store(segment.number + 1, Ordering::Release);
         }
+    }
+}
+
+/// What a failed write means to callers.
+fn failure(kind: io::ErrorKind) -> AppendError {
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
+        _ => AppendError::Unknown,
     }
 }

@@ -184,7 +184,7 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<usize, Error>
         let body = emptied.encode(row.seq);
         let redacted = row.redacted.max(1);
         rewrite(connection, &EventRow { body: &body, redacted, ..row.borrowed() })?;
-        empty_answers(connection, row.seq)?;
+        empty_answers(connection, row.seq, at_ms)?;
     }
     Ok(gone)
 }
@@ -209,8 +209,8 @@ pub(super) fn rewrite(connection: &Connection, row: &EventRow<&str>) -> Result<(
     put(connection, sql, row).while_("rewriting an event")
 }
 
-/// Takes what was answered out of the answers that are kept for event `seq`.
-fn empty_answers(connection: &Connection, seq: u64) -> Result<(), Error> {
+/// Takes what messages and items say out of the answers that are kept for event `seq`.
+fn empty_answers(connection: &Connection, seq: u64, at_ms: i64) -> Result<(), Error> {
     let doing = "emptying an answer";
     let answers: Vec<_> = connection
         .prepare_cached("SELECT * FROM idempotency WHERE seq = ?1 AND response IS NOT NULL")
@@ -222,22 +222,42 @@ fn empty_answers(connection: &Connection, seq: u64) -> Result<(), Error> {
             .prepare_cached("DELETE FROM idempotency WHERE key = ?1")
             .and_then(|mut statement| statement.execute([&kept.key]))
             .while_(doing)?;
-        remember(connection, seq, &Idempotent { response: Some("{}".to_owned()), ..kept })?;
+        let response = kept.response.as_deref().map(|answer| emptied_answer(answer, at_ms));
+        remember(connection, seq, &Idempotent { response, ..kept })?;
     }
     Ok(())
+}
+
+/// `answer` in its own shape, without what a message or an item in it says.
+fn emptied_answer(answer: &str, at_ms: i64) -> String {
+    if let Ok(message) = serde_json::from_str(answer) {
+        return Json::of(&without_content(message, at_ms)).unwrap_or_default().as_str().to_owned();
+    }
+    match Json::parse(answer).ok().as_ref().and_then(Object::read) {
+        Some(popped) if popped.get("item").is_some() => r#"{"item":null}"#.to_owned(),
+        // How many items there are says nothing of them.
+        Some(counted) if counted.get("count").is_some() => answer.to_owned(),
+        _ => "{}".to_owned(),
+    }
+}
+
+fn without_content(message: Message, at_ms: i64) -> Message {
+    Message {
+        content: String::new(),
+        parts: Vec::new(),
+        metadata: None,
+        status: Status::Deleted,
+        updated_at_ms: at_ms,
+        ..message
+    }
 }
 
 /// `event` without what message `id` said; `None` if it is about something else.
 fn emptied(event: Event, id: &str, at_ms: i64) -> Option<Event> {
     match event {
-        Event::Message(message) if message.id == id => Some(Event::Message(Message {
-            content: String::new(),
-            parts: Vec::new(),
-            metadata: None,
-            status: Status::Deleted,
-            updated_at_ms: at_ms,
-            ..message
-        })),
+        Event::Message(message) if message.id == id => {
+            Some(Event::Message(without_content(message, at_ms)))
+        }
         Event::MessageParts { message_id, version, from, .. } if message_id == id => {
             Some(Event::MessageParts { message_id, version, parts: Vec::new(), from })
         }

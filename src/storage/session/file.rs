@@ -18,6 +18,7 @@ use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
 use crate::storage::claim::Claim;
+use crate::storage::disk;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
@@ -437,7 +438,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).while_("opening a session file")?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, disk::vfs(path))
+        .while_("opening a session file")?;
     connection.busy_timeout(BUSY_TIMEOUT).while_("setting up a session file")?;
     connection.execute_batch(SETTINGS).while_("setting up a session file")?;
     // A file that cannot be used stays as it is, with its log; `close` moves the log.
@@ -454,14 +456,6 @@ pub(super) fn look(path: &Path) -> Result<Connection, Error> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    uri.push_str("?immutable=1");
+    let uri = disk::uri(path, "immutable=1");
     Connection::open_with_flags(uri, flags).while_("opening a session file")
 }

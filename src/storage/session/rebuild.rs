@@ -29,6 +29,8 @@ use crate::storage::session::template;
 pub struct Verified {
     /// Whose file it says it is.
     pub key: Option<Key>,
+    /// Its last event, if it says that.
+    pub last_seq: Option<u64>,
     /// What is wrong with it.
     pub findings: Vec<Error>,
     /// Whether all that is wrong follows from its log, and will be made anew.
@@ -141,9 +143,11 @@ impl SessionFile {
 }
 
 fn verify(connection: &Connection) -> Result<Verified, Error> {
-    let of = read::meta(connection).ok().map(|(key, _)| key);
+    let (of, last_seq) =
+        read::meta(connection).ok().map(|(key, head)| (key, head.last_seq)).unzip();
     let broken = |finding| Verified {
         key: None,
+        last_seq,
         findings: vec![finding],
         can_be_made_anew: false,
         is_old: false,
@@ -171,5 +175,5 @@ fn verify(connection: &Connection) -> Result<Verified, Error> {
         new.take_log(connection, 0).and_then(|()| new.take_answers(connection)).ok()
     };
     let can_be_made_anew = !findings.is_empty() && rebuilds().is_some();
-    Ok(Verified { key: of, findings, can_be_made_anew, is_old })
+    Ok(Verified { key: of, last_seq, findings, can_be_made_anew, is_old })
 }
