@@ -211,7 +211,7 @@ impl Dialect for Stream {
                 }
                 return Ok(());
             }
-            Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
+            Err(error) => return Err(protocol(format!("an event cannot be read: {error}"))),
         };
         match parsed.kind.as_deref().unwrap_or(&event.name) {
             "message_start" => self.message_start(parsed),

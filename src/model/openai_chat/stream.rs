@@ -104,7 +104,7 @@ impl Dialect for Stream {
             return Err(Complaint::of_event(&event.data).into_error());
         }
         let parsed = object::<Chunk>(&event.data)
-            .map_err(|error| protocol(format!("an event is not JSON: {error}")))?;
+            .map_err(|error| protocol(format!("an event cannot be read: {error}")))?;
         let Some(chunk) = parsed else { return Ok(()) };
         if chunk.error.as_deref().is_some_and(is_told) {
             return Err(Complaint::of_event(&event.data).into_error());

@@ -132,7 +132,7 @@ impl Dialect for Stream {
                 return Err(Complaint::of_event(&event.data).into_error());
             }
             Ok(None) => return Ok(()),
-            Err(error) => return Err(protocol(format!("an event is not JSON: {error}"))),
+            Err(error) => return Err(protocol(format!("an event cannot be read: {error}"))),
         };
         let kind = parsed.kind.clone().unwrap_or_else(|| event.name.clone());
         match kind.as_str() {

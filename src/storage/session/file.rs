@@ -26,6 +26,7 @@ use crate::storage::journal::chain;
 use crate::storage::seal;
 use crate::storage::seal::Seal;
 use crate::storage::session::apply;
+use crate::storage::session::blank;
 use crate::storage::session::check;
 use crate::storage::session::compact;
 use crate::storage::session::draft;
@@ -47,13 +48,6 @@ const SETTINGS: &str = "
     PRAGMA secure_delete = ON;
     PRAGMA trusted_schema = OFF;
     PRAGMA cell_size_check = ON;
-    PRAGMA temp_store = MEMORY;
-";
-const SETTINGS_IN_MEMORY: &str = "
-    PRAGMA journal_mode = OFF;
-    PRAGMA cache_size = -32;
-    PRAGMA secure_delete = ON;
-    PRAGMA trusted_schema = OFF;
     PRAGMA temp_store = MEMORY;
 ";
 /// How long a statement waits for another process that holds the file, as `sqlite3` of a curious person.
@@ -99,13 +93,7 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when memory does not suffice.
     pub fn create(key: &Key) -> Result<Self, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let doing = "making a session in memory";
-        let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
-        let template = template::bytes()?;
-        connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
-        connection.execute_batch(SETTINGS_IN_MEMORY).while_(doing)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let connection = blank::take()?;
         let (key, head) = (key.clone(), Head::default());
         Ok(Self {
             connection,
@@ -306,8 +294,8 @@ impl SessionFile {
             return Ok(self);
         }
         let path = self.write(folder)?;
-        let connection = connect(&path)?;
-        Ok(Self { connection, in_memory: false, changed: false, ..self })
+        blank::give_back(std::mem::replace(&mut self.connection, connect(&path)?));
+        Ok(Self { in_memory: false, changed: false, ..self })
     }
 
     /// Writes the database that is in memory to the session's file, in one go.
@@ -336,7 +324,9 @@ impl SessionFile {
         }
         if self.in_memory {
             self.commit()?;
-            return self.write(folder).map(|_| ());
+            self.write(folder)?;
+            blank::give_back(self.connection);
+            return Ok(());
         }
         self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
         let doing = "closing a session file";

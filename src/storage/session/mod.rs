@@ -8,6 +8,7 @@
 //! and their directory entries takes longer than everything else that a first message needs.
 
 mod apply;
+mod blank;
 mod check;
 mod compact;
 mod draft;

@@ -76,6 +76,8 @@ pub(super) fn bytes() -> Result<&'static [u8], Error> {
     let mut connection =
         Connection::open_in_memory_with_flags(flags).while_("opening a database in memory")?;
     migrate(&mut connection)?;
+    // Without the pages that only the steps needed.
+    connection.execute_batch("VACUUM").while_("making the template small")?;
     let bytes = connection.serialize("main").while_("serialising the template")?.to_vec();
     Ok(TEMPLATE.get_or_init(|| bytes))
 }

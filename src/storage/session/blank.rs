@@ -1,0 +1,132 @@
+//! Databases in memory for new sessions, each used again once its session is in a file.
+//!
+//! Reading the schema and preparing statements takes longer than writing the rows of a new session. So a database that
+//! served one is emptied and kept for another, with its statements. It is kept only if it is, byte for byte, the empty
+//! one that it began as: nothing of a session can come into another one.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+
+use crate::storage::Error;
+use crate::storage::While;
+use crate::storage::session::template;
+
+const SETTINGS: &str = "
+    PRAGMA journal_mode = OFF;
+    PRAGMA cache_size = -32;
+    PRAGMA secure_delete = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA temp_store = MEMORY;
+";
+/// Prepared statements that a connection keeps: those that write, and those that empty it.
+const STATEMENTS_MAX: usize = 40;
+/// Databases that wait for a session, about 150 KiB each.
+const KEPT_MAX: usize = 64;
+
+/// What empties a database. Without a condition, SQLite clears whole pages.
+const EMPTY: &[&str] = &[
+    "DELETE FROM meta",
+    "DELETE FROM event",
+    "DELETE FROM message",
+    "DELETE FROM part",
+    "DELETE FROM turn",
+    "DELETE FROM idempotency",
+    "DELETE FROM timer",
+    "DELETE FROM item",
+];
+
+static KEPT: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
+
+/// An empty database.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when memory does not suffice.
+pub(super) fn take() -> Result<Connection, Error> {
+    if let Some(connection) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        return Ok(connection);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let doing = "making a session in memory";
+    let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
+    let template = template::bytes()?;
+    connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
+    connection.execute_batch(SETTINGS).while_(doing)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Keeps `connection`, whose session is in a file, for another one, if it can be emptied.
+pub(super) fn give_back(connection: Connection) {
+    if matches!(empty(&connection), Ok(true)) {
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MAX {
+            kept.push(connection);
+        }
+    }
+}
+
+/// Empties the database; whether it is the template again.
+fn empty(connection: &Connection) -> Result<bool, Error> {
+    let doing = "emptying a session in memory";
+    connection.execute_batch("BEGIN").while_(doing)?;
+    for sql in EMPTY {
+        let mut statement = connection.prepare_cached(sql).while_(doing)?;
+        statement.execute([]).while_(doing)?;
+    }
+    connection.execute_batch("COMMIT").while_(doing)?;
+    let (bytes, template) = (connection.serialize("main").while_(doing)?, template::bytes()?);
+    Ok(is_blank(&bytes, template))
+}
+
+/// Whether `bytes` are those of `template`, but for what says how often they were changed, and by which SQLite. Source:
+/// SQLite's file format, 1.3.
+fn is_blank(bytes: &[u8], template: &[u8]) -> bool {
+    bytes.len() == template.len()
+        && bytes[..24] == template[..24]
+        && bytes[28..92] == template[28..92]
+        && bytes[100..] == template[100..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_emptied_and_what_is_left_is_the_template() {
+        let connection = take().expect("a database");
+        let tables: Vec<String> = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+            .expect("its tables");
+        for table in &tables {
+            assert!(EMPTY.contains(&format!("DELETE FROM {table}").as_str()), "{table}");
+        }
+        assert_eq!(tables.len(), EMPTY.len());
+
+        let secret = "something that one session said";
+        let write = |count: usize| {
+            for n in 0..count {
+                let sql =
+                    "INSERT INTO item (sequence, id, body, created_at_ms) VALUES (?1, ?2, ?2, 0)";
+                connection
+                    .execute(sql, rusqlite::params![n, format!("{secret} {n}")])
+                    .expect("written");
+            }
+        };
+        let holds = |connection: &Connection| {
+            let bytes = connection.serialize("main").expect("its bytes");
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        };
+        write(5);
+        assert!(holds(&connection));
+        assert!(empty(&connection).expect("emptied"), "it is as it was");
+        assert!(!holds(&connection));
+        // One that grew has pages that no template has.
+        write(500);
+        assert!(!empty(&connection).expect("emptied"));
+    }
+}
