@@ -283,6 +283,7 @@ impl Node {
             if shared.journal.is_failing() {
                 shared.journal.seal();
             }
+            storage::session::trim();
             if let Err(error) = shared.catalogue.flush() {
                 tracing::warn!(error = %error, "writing the catalogue, trying again");
             }

@@ -5,6 +5,7 @@
 //! one that it began as: nothing of a session can come into another one.
 
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use rusqlite::Connection;
@@ -23,8 +24,10 @@ const SETTINGS: &str = "
 ";
 /// Prepared statements that a connection keeps: those that write, and those that empty it.
 const STATEMENTS_MAX: usize = 40;
-/// Databases that wait for a session, about 150 KiB each.
-const KEPT_MAX: usize = 64;
+/// Databases that wait for a session: as many as begin while those of the seconds before get their files.
+const KEPT_MAX: usize = 1_024;
+/// Of those that nobody wanted for a while, one in so many goes.
+const TRIMMED: usize = 4;
 
 /// What empties a database. Without a condition, SQLite clears whole pages.
 const EMPTY: &[&str] = &[
@@ -38,7 +41,27 @@ const EMPTY: &[&str] = &[
     "DELETE FROM item",
 ];
 
-static KEPT: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
+struct Kept {
+    waiting: Vec<Connection>,
+    /// The fewest that waited since [`trim`] looked.
+    fewest: usize,
+}
+
+impl Kept {
+    /// Those that go.
+    fn trimmed(&mut self) -> Vec<Connection> {
+        let waiting = self.waiting.len();
+        let left = waiting - self.fewest.min(waiting).div_ceil(TRIMMED);
+        self.fewest = left;
+        self.waiting.split_off(left)
+    }
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept { waiting: Vec::new(), fewest: 0 });
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An empty database.
 ///
@@ -46,7 +69,13 @@ static KEPT: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
 ///
 /// [`Error::Sqlite`] when memory does not suffice.
 pub(super) fn take() -> Result<Connection, Error> {
-    if let Some(connection) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+    let waiting = {
+        let mut kept = kept();
+        let waiting = kept.waiting.pop();
+        kept.fewest = kept.fewest.min(kept.waiting.len());
+        waiting
+    };
+    if let Some(connection) = waiting {
         return Ok(connection);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -62,11 +91,18 @@ pub(super) fn take() -> Result<Connection, Error> {
 /// Keeps `connection`, whose session is in a file, for another one, if it can be emptied.
 pub(super) fn give_back(connection: Connection) {
     if matches!(empty(&connection), Ok(true)) {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MAX {
-            kept.push(connection);
+        let mut kept = kept();
+        if kept.waiting.len() < KEPT_MAX {
+            kept.waiting.push(connection);
         }
     }
+}
+
+/// Gives memory back for which there was no need since the last call; to be called every second or so.
+pub fn trim() {
+    let unwanted = kept().trimmed();
+    // Not under the lock: closing them takes a while.
+    drop(unwanted);
 }
 
 /// Empties the database; whether it is the template again.
@@ -128,5 +164,21 @@ mod tests {
         // One that grew has pages that no template has.
         write(500);
         assert!(!empty(&connection).expect("emptied"));
+    }
+
+    #[test]
+    fn what_nobody_wants_goes_and_what_is_wanted_stays() {
+        let mut kept = Kept { waiting: Vec::new(), fewest: 0 };
+        let count = |kept: &Kept| kept.waiting.len();
+        kept.waiting = (0..8).map(|_| Connection::open_in_memory().expect("a database")).collect();
+        // All of them were wanted a moment ago.
+        assert_eq!((kept.trimmed().len(), count(&kept)), (0, 8));
+        // Two are taken and come back: the others were not needed.
+        kept.fewest = 6;
+        assert_eq!((kept.trimmed().len(), count(&kept)), (2, 6));
+        for left in [4, 3, 2, 1, 0, 0] {
+            kept.trimmed();
+            assert_eq!(count(&kept), left);
+        }
     }
 }

@@ -22,6 +22,7 @@ mod template;
 mod timer;
 mod turn;
 
+pub use blank::trim;
 pub use file::OpenTransaction;
 pub use file::SessionFile;
 pub use read::card;
