@@ -14,7 +14,7 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub const PAGE_MAX: usize = 200;
 /// Bytes of what the messages or items of a page say, but for a single larger one: the page ends there, and says that
 /// there are more.
-pub const PAGE_BYTES_MAX: usize = 4 << 20;
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Page size when the client does not say.
 pub const PAGE_DEFAULT: usize = 25;
 /// Commands that one batch of an actor takes from its mailbox.

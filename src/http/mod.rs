@@ -15,6 +15,7 @@ mod guard;
 mod health;
 mod history;
 mod items;
+mod large;
 mod messages;
 mod middleware;
 mod openapi;

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::TryStreamExt;
 use serde::Serialize;
 
 use crate::base::ids::IdempotencyKey;
@@ -14,7 +15,9 @@ use crate::base::ids::Name;
 use crate::domain::session::Command;
 use crate::domain::session::Rejection;
 use crate::http::error::ApiError;
+use crate::http::large;
 use crate::wire::envelope::Answer;
+use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Request;
 
@@ -24,22 +27,31 @@ const REPLAYED: &str = "Idempotent-Replayed";
 /// A JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
-        Ok(body) => builder(status).body(body),
+        Ok(body) => whole(status, body.into()),
         Err(error) => HttpResponse::from_error(ApiError::new("internal", error.to_string())),
     }
 }
 
 /// A response whose JSON is made already.
 pub(super) fn bytes(body: Bytes) -> HttpResponse {
-    builder(StatusCode::OK).body(body)
+    whole(StatusCode::OK, body)
+}
+
+fn whole(status: StatusCode, body: Bytes) -> HttpResponse {
+    match body.len() > large::BYTES_MIN {
+        true => builder(status).body(large::body(body)),
+        false => builder(status).body(body),
+    }
 }
 
 /// A response whose JSON is made while it is read.
-pub(super) fn streamed<E>(body: impl Stream<Item = Result<Bytes, E>> + 'static) -> HttpResponse
-where
-    E: Into<Box<dyn std::error::Error>> + 'static,
-{
-    builder(StatusCode::OK).streaming(body)
+pub(super) fn streamed(body: impl Stream<Item = Result<Bytes, Error>> + 'static) -> HttpResponse {
+    let broken = |error| -> Box<dyn std::error::Error> { Box::new(error) };
+    let pieces = body
+        .map_err(|error| -> Box<dyn std::error::Error> { Box::new(error) })
+        .map_ok(move |bytes| large::pieces(bytes).map_err(broken))
+        .try_flatten();
+    builder(StatusCode::OK).streaming(pieces)
 }
 
 fn builder(status: StatusCode) -> HttpResponseBuilder {

@@ -21,6 +21,7 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::interval;
 use tokio::time::timeout;
@@ -337,5 +338,36 @@ async fn an_ambiguous_request_smuggles_nothing() {
         let (status, answer) = raw.answer().await;
         assert!(status < 500 && answer.matches("HTTP/1.1 ").count() <= 1, "{head:?}: {answer}");
         client.get(&session("smuggled")).await.problem(404, "session_not_found");
+    }
+}
+
+#[tokio::test]
+async fn readers_who_take_nothing_of_a_large_page_cost_next_to_nothing() {
+    let (server, client) = warm_server(Options::default()).await;
+    let part = json!({ "type": "text", "content": "x".repeat(250_000) });
+    let body = json!({ "role": "user", "content": "x", "parts": [part, part, part, part] });
+    for _ in 0..8 {
+        client.post(&messages("large"), &body).await.expect(201);
+    }
+    let path = format!("{}?limit=200", messages("large"));
+    assert!(client.get(&path).await.body.len() > 7_000_000);
+    let before = server.rss_kib();
+    let address = server.base.strip_prefix("http://").unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let mut readers = Vec::new();
+    for _ in 0..40 {
+        let mut reader = TcpStream::connect(address).await.unwrap();
+        reader.write_all(request.as_bytes()).await.unwrap();
+        // It has begun: what it can be given is on its way.
+        reader.read_u8().await.unwrap();
+        readers.push(reader);
+    }
+    check_flat(&server, before);
+    client.say("s", "still well").await;
+    // Those who do read get all of it.
+    let mut reader = readers.pop().unwrap();
+    let mut rest = Vec::new();
+    while rest.len() < 8_000_000 {
+        assert_ne!(within(SOON, "the rest", reader.read_buf(&mut rest)).await.unwrap(), 0);
     }
 }

@@ -330,7 +330,7 @@ async fn pages_are_the_same_after_sleep() {
 }
 
 /// What no answer with a page in it may exceed.
-const ANSWER_BYTES_MAX: usize = 6 << 20;
+const ANSWER_BYTES_MAX: usize = 10 << 20;
 
 /// Reads pages from `first` on until one says that it is the last; gives the ids on them, as they came, and how many
 /// pages there were. `next` tells the items of a page and where the next one is.
@@ -386,7 +386,7 @@ async fn pages_of_large_messages_end_before_they_are_too_large() {
         })
         .await;
         ids.reverse();
-        assert_eq!((&ids, pages), (&all, 3), "native, {query}");
+        assert_eq!((&ids, pages), (&all, 2), "native, {query}");
     }
     let (mut ids, pages) = walk_large(&client, "/chat/s/messages?limit=200".to_owned(), |page| {
         let items: Vec<Value> = page.json().as_array().unwrap().iter().rev().cloned().collect();
@@ -397,7 +397,7 @@ async fn pages_of_large_messages_end_before_they_are_too_large() {
     })
     .await;
     ids.reverse();
-    assert_eq!((&ids, pages), (&all, 3), "the chat route");
+    assert_eq!((&ids, pages), (&all, 2), "the chat route");
     let (mut ids, pages) = walk_large(&client, "/api/chat/s/messages".to_owned(), |page| {
         let page = page.json();
         let items: Vec<Value> =
@@ -410,13 +410,13 @@ async fn pages_of_large_messages_end_before_they_are_too_large() {
     })
     .await;
     ids.reverse();
-    assert_eq!((&ids, pages), (&all, 3), "the AI SDK's route");
+    assert_eq!((&ids, pages), (&all, 2), "the AI SDK's route");
 
     let reset = client.get("/v1/sessions/s/events?after=999999").await;
     assert!(reset.body.len() < ANSWER_BYTES_MAX, "a snapshot of {} bytes", reset.body.len());
     let snapshot = &reset.json()["events"][0]["snapshot"];
     assert_eq!(snapshot["hasMore"], true);
-    assert_eq!(snapshot["messages"].as_array().unwrap().len(), 4);
+    assert_eq!(snapshot["messages"].as_array().unwrap().len(), 8);
 
     // An edit of the first message sets all of them aside.
     let edit = json!({ "id": "s", "trigger": "submit-message", "messages": [
@@ -431,7 +431,7 @@ async fn pages_of_large_messages_end_before_they_are_too_large() {
         (page["items"].as_array().unwrap().clone(), behind(&page, "hasMore", next))
     })
     .await;
-    assert_eq!((&ids, pages), (&all, 3), "a branch");
+    assert_eq!((&ids, pages), (&all, 2), "a branch");
     client.get(&format!("{branch}?after=m00")).await.problem(400, "cursor_unknown");
     client.get(&format!("{branch}?limit=0")).await.problem(400, "invalid");
 }
@@ -471,6 +471,6 @@ async fn large_items_come_page_by_page_or_in_one_list() {
         if order == "desc" {
             walked.reverse();
         }
-        assert_eq!((&walked, pages), (&ids, 3), "{order}");
+        assert_eq!((&walked, pages), (&ids, 2), "{order}");
     }
 }

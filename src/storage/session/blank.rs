@@ -139,7 +139,8 @@ mod tests {
             .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
             .expect("its tables");
         for table in &tables {
-            assert!(EMPTY.contains(&format!("DELETE FROM {table}").as_str()), "{table}");
+            let empties = |sql: &&str| sql.strip_prefix("DELETE FROM ") == Some(table);
+            assert!(EMPTY.iter().any(empties), "{table}");
         }
         assert_eq!(tables.len(), EMPTY.len());
 
