@@ -188,7 +188,8 @@ impl Batch {
         }
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
         let context = Context {
-            now_ms: clock::now_ms(),
+            // What a session records is in order, also after its clock was ahead.
+            now_ms: clock::now_ms().max(file.head().updated_at_ms),
             new_id: &ids::fresh,
             limits: rules.limits,
             begins_turns: rules.begins_turns,
@@ -378,3 +379,6 @@ fn answer_to_keep(
 fn to_json(message: &Message) -> ByteString {
     serde_json::to_string(message).expect("a message is always JSON").into()
 }
+
+#[cfg(test)]
+mod tests;

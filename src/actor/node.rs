@@ -280,9 +280,7 @@ impl Node {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %error, "looking at the disk"),
             }
-            if shared.journal.is_failing() {
-                shared.journal.seal();
-            }
+            shared.journal.probe();
             storage::session::trim();
             if let Err(error) = shared.catalogue.flush() {
                 tracing::warn!(error = %error, "writing the catalogue, trying again");

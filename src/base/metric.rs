@@ -144,6 +144,8 @@ pub struct Counters {
     pub journal_damaged: Counter,
     /// Failed writes and syncs of the journal.
     pub journal_errors: Counter,
+    /// Lines of the log that nobody took.
+    pub log_dropped: Counter,
     /// Time of one write and sync of the journal.
     pub journal_sync: Histogram,
     /// Time of one commit of a session file.
@@ -200,6 +202,7 @@ impl Counters {
             sockets: Family::default(),
             journal_damaged: Counter::default(),
             journal_errors: Counter::default(),
+            log_dropped: Counter::default(),
             journal_sync: fine(),
             commit: fine(),
             events_appended: Counter::default(),
@@ -311,6 +314,11 @@ impl Counters {
             "journal_errors",
             "Failed writes of the journal",
             self.journal_errors.clone(),
+        );
+        registry.register(
+            "log_dropped_lines",
+            "Lines of the log that were dropped because nobody took them",
+            self.log_dropped.clone(),
         );
         registry.register(
             "journal_damaged_records",

@@ -18,6 +18,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -427,33 +428,62 @@ async fn what_is_wrong_with_the_configuration_file_is_said_with_its_path() {
     }
 }
 
-#[test]
-fn a_log_that_nobody_reads_stops_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+/// A server whose log goes into a pipe, and its address.
+fn with_piped_log(data: &Path) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sessile"))
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(dir.path().join("data"))
+        .arg(data)
         .env("SESSILE__LOG__FILTER", "debug")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // As `sessile 2>&1 | head`, or a log on a disk that is full.
-    drop(child.stderr.take());
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("sessile listening on http://").expect(&line).to_owned();
-    let ask = |path: &str| -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(&address)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().unwrap_or_default().to_owned())
-    };
-    let answers: Vec<_> = ["/livez", "/nothing", "/v1/sessions/none"].map(ask).into();
+    (child, address)
+}
+
+/// The answer to `GET path`.
+fn ask(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = with_piped_log(&dir.path().join("data"));
+    // As `sessile 2>&1 | head`, or a log on a disk that is full.
+    drop(child.stderr.take());
+    let answers: Vec<_> =
+        ["/livez", "/nothing", "/v1/sessions/none"].map(|path| ask(&address, path)).into();
     child.kill().unwrap();
     child.wait().unwrap();
-    let lines: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let lines: Vec<_> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().lines().next().unwrap_or_default().to_owned())
+        .collect();
     assert_eq!(lines, ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found", "HTTP/1.1 404 Not Found"]);
+}
+
+#[test]
+fn a_reader_of_the_log_that_is_stuck_stops_nothing_and_the_lines_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = with_piped_log(&dir.path().join("data"));
+    // A pipe takes 64 KiB; each of these is a line of the log.
+    let answers: std::io::Result<Vec<String>> =
+        (0..1_500).map(|n| ask(&address, &format!("/v1/sessions/none-{n}"))).collect();
+    let metrics = ask(&address, "/metrics");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answers.unwrap().iter().all(|answer| answer.starts_with("HTTP/1.1 404")));
+    let metrics = metrics.unwrap();
+    let dropped = metrics.lines().find(|line| line.starts_with("sessile_log_dropped_lines_total "));
+    assert_ne!(dropped, Some("sessile_log_dropped_lines_total 0"), "{metrics}");
 }

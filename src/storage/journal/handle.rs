@@ -195,11 +195,17 @@ impl Journal {
         self.is_new
     }
 
-    /// Whether nothing can be written, or only as long as there is room in the segment that is begun. While nothing is
-    /// written, [`Journal::seal`] finds out whether that has ended.
+    /// Whether nothing can be written, or only as long as there is room in the segment that is begun.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.shared.refusing.load(Ordering::Acquire) || self.shared.preparing_fails().is_some()
+    }
+
+    /// If nothing could be written, finds out whether that has ended: nobody may be there to try.
+    pub fn probe(&self) {
+        if self.shared.refusing.load(Ordering::Acquire) {
+            self.seal();
+        }
     }
 
     /// Ends the newest segment that holds records, so that what it holds can be retired soon; used after something was

@@ -135,7 +135,7 @@ impl Writer {
     /// Ends the newest segment and begins the next with a header alone: that counts places and lives on when all before
     /// it are gone.
     fn roll(&mut self) -> io::Result<()> {
-        self.abandon();
+        // The one before is used on if there is no other.
         let segment = self.next_segment()?;
         let current = self.current.insert(segment);
         let (number, epoch, first_lsn) = (current.number, self.epoch, self.next_lsn);

@@ -1,0 +1,53 @@
+//! Batches without a shard.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::base::ids::tests::session;
+use crate::domain::session::NewMessage;
+use crate::domain::session::Role;
+
+fn job(content: &str) -> Job {
+    let message = NewMessage {
+        id: None,
+        role: Role::User,
+        content: content.to_owned(),
+        parts: Vec::new(),
+        metadata: None,
+    };
+    let request = Request::Command(Command::AddMessage(message), None);
+    Job { request, reply: oneshot::channel().0, at: clock::instant(), bytes: 0 }
+}
+
+/// The record that one batch of `jobs` makes.
+fn recorded(file: &mut SessionFile, jobs: impl IntoIterator<Item = Job>) -> Record {
+    let limits = Limits::default();
+    let rules = Rules { limits: &limits, epoch: 1, begins_turns: true, refuses: None };
+    let mut jobs: VecDeque<Job> = jobs.into_iter().collect();
+    match make(file, &mut Hub::default(), &mut jobs, &rules) {
+        Made::Record(_, encoded) => Record::decode(&encoded.payload).expect("a record"),
+        Made::Nothing => panic!("nothing was recorded"),
+        Made::Failed(_, error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn recorded_time_never_falls_whatever_the_clock_does() {
+    let mut file = SessionFile::create(&session("s")).expect("a session in memory");
+    // A machine whose clock was an hour ahead.
+    let ahead_ms = clock::now_ms() + 3_600_000;
+    let first = recorded(&mut file, [job("one")]).entries.remove(0);
+    let mut later = SessionFile::create(&session("s")).expect("a session in memory");
+    let event = Event::decode(first.kind, &first.frame).expect("an event");
+    later.apply(&event, &Entry { recorded_at_ms: ahead_ms, ..first }).expect("applied");
+
+    let entries = recorded(&mut later, [job("two"), job("three")]).entries;
+    assert_eq!(entries.len(), 2);
+    for entry in entries {
+        assert_eq!(entry.recorded_at_ms, ahead_ms);
+        assert!(entry.frame.contains(&ahead_ms.to_string()), "{}", entry.frame);
+    }
+    assert_eq!(later.head().updated_at_ms, ahead_ms);
+}
