@@ -92,6 +92,8 @@ pub struct Node {
     pub(super) shared: Arc<Shared>,
     /// Whether every session file is in the catalogue; there is no list of sessions before.
     pub(super) complete: Arc<watch::Sender<bool>>,
+    /// Whether every reader is told that the process ends.
+    pub(super) closing: Arc<watch::Sender<bool>>,
 }
 
 /// Sessions that are urged at once to write their files.
@@ -164,7 +166,8 @@ impl Node {
             Sender::new(Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared)))
         });
         let complete = Arc::new(watch::Sender::new(complete));
-        let node = Self { shards: shards.collect(), shared, complete };
+        let closing = Arc::new(watch::Sender::new(false));
+        let node = Self { shards: shards.collect(), shared, complete, closing };
         node.set_hooks();
         Ok(node)
     }
@@ -244,6 +247,12 @@ impl Node {
         let shared = &self.shared;
         let stores = !shared.disk_full.load(Ordering::Acquire) && !shared.journal.is_failing();
         shared.ready.load(Ordering::Acquire) && stores
+    }
+
+    /// Becomes true when every reader is told that the process ends: for readers of no session.
+    #[must_use]
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
     }
 
     /// The bounds in force.

@@ -14,6 +14,7 @@ use crate::storage::session::SessionFile;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Backlog;
 use crate::wire::envelope::Error;
+use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Reason;
 use crate::wire::envelope::Snapshot;
@@ -84,6 +85,14 @@ pub(super) fn query_file(
                 Answer::Answered { turn: Box::new(turn), seq, message: message.map(Box::new) }
             }
             None => return Ok(Err(Rejection::TurnNotFound.into())),
+        },
+        Query::Repeat(Idempotency { key, request, .. }) => match file.answered(key.as_str())? {
+            Some((earlier, _)) if earlier.request != request => return Ok(Err(Error::KeyReused)),
+            Some((earlier, seq)) => {
+                let json = earlier.response.unwrap_or_default().into();
+                Answer::Replayed { status: earlier.status, json, seq }
+            }
+            None => Answer::Done { seq: file.head().last_seq },
         },
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
     };

@@ -74,6 +74,7 @@ impl Node {
         self.wait_for(Work::Turns, SETTLE_MAX).await;
         self.shared.stopping.store(true, Ordering::Release);
         self.wait_for(Work::Commands, SETTLE_MAX).await;
+        self.closing.send_replace(true);
         let stops = join_all(self.shards.iter().map(|shard| shard.send(Stop(deadline))));
         if tokio::time::timeout(patience, stops).await.is_err() {
             tracing::warn!("not every session was written to its file in time");

@@ -60,7 +60,38 @@ impl Json {
     /// The text that this says, if it is a JSON string.
     #[must_use]
     pub fn as_string(&self) -> Option<String> {
-        serde_json::from_str(self.as_str()).ok()
+        let text = serde_json::from_str(self.as_str()).ok();
+        // JavaScript cuts texts inside a character, and says the halves.
+        text.or_else(|| serde_json::from_str(self.mended()?.as_str()).ok())
+    }
+
+    /// The same with U+FFFD for the halves of characters that stand alone, which strict readers refuse; `None` if there are
+    /// none.
+    #[must_use]
+    pub fn mended(&self) -> Option<Self> {
+        let text = self.as_str();
+        if serde_json::from_str::<serde_json::Value>(text).is_ok() {
+            return None;
+        }
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(at) = rest.find('\\') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let unit = |from: usize| {
+                let digits = rest.get(from..from + 6)?.strip_prefix("\\u")?;
+                u16::from_str_radix(digits, 16).ok()
+            };
+            let (taken, half) = match (unit(0), unit(6)) {
+                (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, false),
+                (Some(0xD800..=0xDFFF), _) => (6, true),
+                (Some(_), _) => (6, false),
+                (None, _) => (2, false),
+            };
+            out.push_str(if half { "\\ufffd" } else { &rest[..taken] });
+            rest = &rest[taken..];
+        }
+        out.push_str(rest);
+        Some(Self::parse(&out).unwrap_or_default())
     }
 }
 
@@ -277,5 +308,16 @@ mod tests {
         let deep = "[".repeat(JSON_DEPTH_MAX + 1) + &"]".repeat(JSON_DEPTH_MAX + 1);
         assert!(Json::parse(&deep).expect_err("too deep").to_string().contains("levels deep"));
         check(&deep[1..deep.len() - 1], &deep[1..deep.len() - 1]);
+    }
+
+    #[test]
+    fn json_is_mended_and_otherwise_left_alone() {
+        let mended = |text: &str| {
+            let json = Json::parse(text).unwrap();
+            json.mended().unwrap_or(json).as_str().to_owned()
+        };
+        assert_eq!(mended(r#"["\ud83d","\\ud83d"]"#), r#"["\ufffd","\\ud83d"]"#);
+        assert_eq!(mended(r#"["x\n\ud83d\ude00\ude00"]"#), r#"["x\n\ud83d\ude00\ufffd"]"#);
+        assert_eq!(mended(r#"{"n":1.50}"#), r#"{"n":1.50}"#);
     }
 }

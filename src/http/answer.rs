@@ -1,13 +1,14 @@
 //! The stream that answers a request: somebody looks at a turn. The turn goes on if nobody does.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
 
+use crate::domain::session::Rejection;
+use crate::http::error::ApiError;
 use crate::http::follow::Follower;
 use crate::http::follow::Step;
 use crate::protocol::Encoder;
@@ -17,6 +18,7 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
+use crate::wire::feed::Close;
 use crate::wire::feed::Frame;
 use crate::wire::feed::What;
 
@@ -28,7 +30,16 @@ pub(super) struct Watcher<E> {
     follower: Follower,
     keep_alive: Duration,
     ready: String,
+    /// Why there is nothing more, although the answer goes on.
+    broken: Option<Error>,
+    /// Whether the connection must break, since nothing else can say so.
+    tears: bool,
 }
+
+/// The answer goes on, and this stream does not.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream ended before the answer")]
+pub(super) struct Torn;
 
 impl<E: Encoder + 'static> Watcher<E> {
     /// Reads the log of `target` behind `after`, then what happens, through `encoder`.
@@ -47,9 +58,17 @@ impl<E: Encoder + 'static> Watcher<E> {
             Follower::begin(router, target, Some(after), false, transport).await?;
         let frames = follower.frames(backlog);
         let keep_alive = Duration::from_millis(router.limits().ping_ms);
-        let (router, target) = (router.clone(), target.clone());
-        let mut watcher =
-            Self { router, target, encoder, follower, keep_alive, ready: String::new() };
+        let (router, target, ready) = (router.clone(), target.clone(), String::new());
+        let mut watcher = Self {
+            router,
+            target,
+            encoder,
+            follower,
+            keep_alive,
+            ready,
+            broken: None,
+            tears: false,
+        };
         watcher.encode(frames).await?;
         Ok(watcher)
     }
@@ -95,7 +114,7 @@ impl<E: Encoder + 'static> Watcher<E> {
             if !self.ready.is_empty() {
                 return Some(std::mem::take(&mut self.ready));
             }
-            if self.encoder.is_done() {
+            if self.encoder.is_done() || self.broken.is_some() {
                 return None;
             }
             let Ok(next) = tokio::time::timeout(self.keep_alive, self.follower.wait()).await else {
@@ -105,18 +124,36 @@ impl<E: Encoder + 'static> Watcher<E> {
                 }
                 return Some(line.to_owned());
             };
-            let Ok(Step::Frames(frames)) = self.follower.take(next).await else { return None };
-            if self.encode(frames).await.is_err() {
-                return None;
+            let taken = match self.follower.take(next).await {
+                Ok(Step::Frames(frames)) => self.encode(frames).await,
+                Ok(Step::Closed(Close::Deleted)) => Err(Rejection::Deleted.into()),
+                Ok(Step::Closed(Close::Restarting)) => Err(Error::ShuttingDown),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                let why = ApiError::from(error.clone()).problem().detail;
+                match self.encoder.broken(&why) {
+                    Some(said) => self.ready.push_str(&said),
+                    None => self.tears = true,
+                }
+                self.broken = Some(error);
             }
         }
     }
 
+    /// Why there was nothing more, if the answer was not over.
+    pub(super) fn broken(&self) -> Option<Error> {
+        self.broken.clone()
+    }
+
     /// As the body of a response.
-    pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Torn>> {
         stream::unfold(self, |mut watcher| async move {
-            let chunk = watcher.next().await?;
-            Some((Ok(chunk.into()), watcher))
+            match watcher.next().await {
+                Some(chunk) => Some((Ok(chunk.into()), watcher)),
+                None if std::mem::take(&mut watcher.tears) => Some((Err(Torn), watcher)),
+                None => None,
+            }
         })
     }
 }

@@ -67,8 +67,7 @@ pub(super) async fn say(
     let input = Input::Message { message, edit: false };
     let model = router.chat_model().to_owned();
     let turn = NewTurn { input, options, model, titled: false };
-    let command = Command::StartTurn(Box::new(turn));
-    let begun = turns::begun(router.ask(&target, reply::once(&http, command)?).await?)?;
+    let begun = turns::begin(&router, &target, turn, reply::key(&http)?).await?;
     let (encoder, first) = Stream::begin(&begun.turn);
     let watcher = Watcher::begin(&router, &target, begun.after, encoder, "chat").await?;
     let mut response = stream_response().streaming(watcher.saying(first).into_body());

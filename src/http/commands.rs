@@ -3,6 +3,7 @@
 use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::domain::session::Command;
+use crate::domain::session::NewTurn;
 use crate::domain::session::Rejection;
 use crate::http::error::ApiError;
 use crate::http::turns;
@@ -33,6 +34,25 @@ pub(super) async fn stop(router: Router, target: Target, client_id: String) -> S
     }
 }
 
+/// Begins `turn`, once; the answer comes when that is durable.
+pub(super) async fn begin(
+    router: Router,
+    target: Target,
+    client_id: String,
+    turn: NewTurn,
+) -> String {
+    let key = match key(&client_id) {
+        Ok(key) => key,
+        Err(frame) => return frame,
+    };
+    match turns::begin(&router, &target, turn, Some(key)).await {
+        Ok(Begun { turn, after, .. }) => {
+            native::ack(&client_id, after + 1, &Json::of(&turn).unwrap_or_default())
+        }
+        Err(error) => native::error(Some(&client_id), &error.problem()),
+    }
+}
+
 /// Carries out `command`, once; the answer comes when it is durable.
 pub(super) async fn carry_out(
     router: Router,
@@ -51,14 +71,6 @@ pub(super) async fn carry_out(
     let refused = |error: ApiError| native::error(Some(&client_id), &error.problem());
     match answer {
         Ok(Answer::Message { json, seq, .. }) => ack(seq, &json),
-        Ok(answer @ (Answer::Turn { .. } | Answer::Replayed { status: 202, .. })) => {
-            match turns::begun(answer) {
-                Ok(Begun { turn, after, .. }) => {
-                    ack(after + 1, Json::of(&turn).unwrap_or_default().as_str())
-                }
-                Err(error) => refused(error),
-            }
-        }
         Ok(Answer::Replayed { json, seq, .. }) => ack(seq, &json),
         Ok(_) => refused(ApiError::new("internal", "an answer of the wrong kind")),
         Err(error) => refused(error.into()),

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use futures_util::stream;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::base::json::Json;
 use crate::base::metric;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
@@ -55,7 +55,7 @@ pub(super) struct EventsQuery {
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "readEvents",
     params(("id" = String, Path), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "wins over `after`")),
-    responses((status = 200, body = EventPage), (status = "4XX", body = Problem))
+    responses((status = 200, body = EventPage<'static>), (status = "4XX", body = Problem))
 )]
 pub(super) async fn events(
     Authenticated(caller): Authenticated,
@@ -102,17 +102,21 @@ pub(super) async fn events(
         last_seq = backlog.last_seq;
         frames = follower.frames(backlog);
         let patience = Duration::from_secs(seconds.min(WAIT_S_MAX));
-        if frames.is_empty()
-            && let Ok(next) = tokio::time::timeout(patience, follower.wait()).await
+        let until = tokio::time::Instant::now() + patience;
+        // What is stored nowhere, as that somebody types, is not what is waited for.
+        while frames.is_empty()
+            && let Ok(next) = tokio::time::timeout_at(until, follower.wait()).await
             && let Step::Frames(new) = follower.take(next).await?
         {
             frames = new.into_iter().filter(|frame| frame.seq.is_some()).collect();
             last_seq = follower.seen();
         }
     }
-    let events = frames.iter().map(|frame| Json::parse(&frame.text)).collect::<Result<_, _>>();
-    let events =
-        events.map_err(|error| ApiError::new("internal", format!("a stored event: {error}")))?;
+    // As they are stored: what was accepted once is deeper in a frame than it was in a request.
+    let events = frames.iter().map(|frame| serde_json::from_str(&frame.text));
+    let events: Vec<&RawValue> = events
+        .collect::<Result<_, _>>()
+        .map_err(|error| ApiError::new("internal", format!("a stored event: {error}")))?;
     Ok(reply::json(StatusCode::OK, &EventPage { events, last_seq }))
 }
 

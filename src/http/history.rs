@@ -73,7 +73,8 @@ impl LastMessage {
             if self.kept.len() > self.max {
                 // The newest element may be history as well: the next one tells.
                 match self.element {
-                    Some(at) if self.in_list => {
+                    // There must be room for what comes behind it.
+                    Some(at) if self.in_list && at < self.max => {
                         self.kept.truncate(at);
                         self.dropped = true;
                     }

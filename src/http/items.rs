@@ -145,9 +145,10 @@ impl Rest {
 }
 
 async fn change(router: &Router, target: &Target, request: Request) -> Result<Answer, Error> {
+    let once = matches!(request, Request::Command(_, Some(_)));
     match router.ask(target, request).await {
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
-            // Nothing to take back is not an error.
+        // Nothing to take back is not an error, unless it has to be remembered: a repeat would take what came meanwhile.
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound && !once => {
             Ok(Answer::Popped(None))
         }
         other => other,

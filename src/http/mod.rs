@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+mod branches;
 mod caller;
 mod chat;
 mod commands;

@@ -10,6 +10,7 @@ use actix_web::guard;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
 
+use crate::http::branches;
 use crate::http::chat;
 use crate::http::conversations;
 use crate::http::error::ApiError;
@@ -93,8 +94,8 @@ fn table() -> Vec<Endpoint> {
         on("POST", "/v1/sessions/{id}/turns", turns::start),
         on("POST", "/v1/sessions/{id}/stop", turns::stop),
         on("POST", "/v1/sessions/{id}/approvals/{approval}", turns::approve),
-        on("GET", "/v1/sessions/{id}/branches", turns::branches),
-        on("GET", "/v1/sessions/{id}/branches/{branch}", turns::branch),
+        on("GET", "/v1/sessions/{id}/branches", branches::branches),
+        on("GET", "/v1/sessions/{id}/branches/{branch}", branches::branch),
         on("GET", "/v1/sessions/{id}/items", items::list),
         on("POST", "/v1/sessions/{id}/items", items::add),
         on("PUT", "/v1/sessions/{id}/items", items::replace),

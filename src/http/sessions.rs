@@ -19,6 +19,7 @@ use crate::http::error::ApiError;
 use crate::http::messages::page_limit;
 use crate::http::query::Query;
 use crate::http::reply;
+use crate::http::turns;
 use crate::router::Router;
 use crate::router::Target;
 use crate::wire::cursor;
@@ -60,10 +61,13 @@ pub(super) async fn create(
     Ok(reply::changed(answer, target.id()))
 }
 
-/// Refuses settings with a model that cannot be.
+/// Refuses settings that no turn can be run with.
 fn check(router: &Router, changes: &SessionChanges) -> Result<(), ApiError> {
-    let model = changes.settings.as_ref().and_then(|settings| settings.model.as_deref());
-    model.map_or(Ok(()), |model| Ok(router.check_address(model)?))
+    let Some(settings) = &changes.settings else { return Ok(()) };
+    if let Some(model) = &settings.model {
+        router.check_address(model)?;
+    }
+    turns::check_options(settings)
 }
 
 /// `?limit&cursor`

@@ -390,9 +390,11 @@ impl Socket {
             Ok(ClientFrame::Turn { client_id, body }) => {
                 let start: Result<StartTurn, _> = serde_json::from_str(body.as_str());
                 let start = start.map_err(|error| ApiError::invalid(error.to_string()));
-                match start.and_then(|start| start.into_command(&self.router)) {
-                    Ok(command) => {
-                        self.command(client_id, command);
+                match start.and_then(|start| start.into_turn(&self.router)) {
+                    Ok(turn) => {
+                        let (router, target) = (self.router.clone(), self.target.clone());
+                        let work = commands::begin(router, target, client_id, turn);
+                        self.pending.push_back(actix_web::rt::spawn(work));
                         Ok(())
                     }
                     Err(error) => {

@@ -15,7 +15,6 @@ use utoipa::ToSchema;
 use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::json::Object;
-use crate::base::limits::PAGE_MAX;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
 use crate::domain::session::EventKind;
@@ -23,7 +22,6 @@ use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
 use crate::domain::session::NewTurn;
-use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnOptions;
@@ -35,22 +33,21 @@ use crate::http::body::LargeBody;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::events::stream_response;
-use crate::http::messages::page_limit;
-use crate::http::query::Query;
 use crate::http::reply;
 use crate::model::ToolSpec;
 use crate::protocol::Encoder;
 use crate::protocol::native::TurnFrames;
 use crate::router::Router;
 use crate::router::Target;
-use crate::wire::cursor;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 use crate::wire::problem::Problem;
-use crate::wire::rest::MessagePage;
+
+/// Most calls of the model in one turn.
+const STEPS_MAX: u32 = 100;
 
 type Response = Result<HttpResponse, ApiError>;
 
@@ -74,26 +71,63 @@ pub(super) struct StartTurn {
 }
 
 impl StartTurn {
-    /// The command.
+    /// The turn.
     ///
     /// # Errors
     ///
-    /// Why the model will not answer.
-    pub(super) fn into_command(self, router: &Router) -> Result<Command, ApiError> {
+    /// What cannot be.
+    pub(super) fn into_turn(self, router: &Router) -> Result<NewTurn, ApiError> {
         let Self { message, model, system, tools, max_steps, busy } = self;
-        if max_steps.is_some_and(|steps| steps == 0 || steps > 100) {
-            return Err(ApiError::invalid("`maxSteps` must be 1 to 100"));
-        }
-        check_tools(tools.as_ref())?;
         let address = model.clone().unwrap_or_else(|| router.default_model().to_owned());
-        let text = message.as_ref().map_or("", |message| message.content.as_str());
-        router.check_model(&address, text)?;
         let input = match message {
             Some(message) => Input::Message { message, edit: false },
             None => Input::Again { after: None },
         };
         let options = TurnOptions { model, system, tools, max_steps, busy };
-        Ok(Command::StartTurn(Box::new(NewTurn { input, options, model: address, titled: false })))
+        check_options(&options)?;
+        Ok(NewTurn { input, options, model: address, titled: false })
+    }
+}
+
+/// Whether turns can be run like that; also those of a session whose settings say so.
+pub(super) fn check_options(options: &TurnOptions) -> Result<(), ApiError> {
+    if options.max_steps.is_some_and(|steps| steps == 0 || steps > STEPS_MAX) {
+        return Err(ApiError::invalid(format!("`maxSteps` must be 1 to {STEPS_MAX}")));
+    }
+    check_tools(options.tools.as_ref())
+}
+
+/// Begins `turn`, once for `key`.
+///
+/// # Errors
+///
+/// Why its model will not answer; what the session answers. Nothing is stored then.
+pub(super) async fn begin(
+    router: &Router,
+    target: &Target,
+    turn: NewTurn,
+    key: Option<IdempotencyKey>,
+) -> Result<Begun, ApiError> {
+    let text = match &turn.input {
+        Input::Message { message, .. } | Input::At { message, .. } => message.content.as_str(),
+        Input::Again { .. } | Input::Results { .. } => "",
+    };
+    let refused = router.check_model(&turn.model, text).err();
+    let command = Command::StartTurn(Box::new(turn));
+    let once = key.map(|key| Idempotency::new(key, &command));
+    let request = match (&refused, once) {
+        (None, once) => Request::Command(command, once),
+        // A repeat hears its first answer, whatever models there are by now.
+        (Some(_), Some(once)) => Request::Query(Ask::Repeat(once)),
+        (Some(_), None) => Request::Query(Ask::Wake),
+    };
+    match (router.ask(target, request).await, refused) {
+        (Ok(Answer::Replayed { status, json, seq }), _) => {
+            begun(Answer::Replayed { status, json, seq })
+        }
+        (Err(Error::KeyReused), _) => Err(Error::KeyReused.into()),
+        (_, Some(refused)) => Err(refused.into()),
+        (answer, None) => begun(answer?),
     }
 }
 
@@ -160,8 +194,8 @@ pub(super) async fn start(
         true => StartTurn::default(),
         false => body::parse(&bytes)?,
     };
-    let command = start.into_command(&router)?;
-    let begun = begun(router.ask(&target, reply::once(&request, command)?).await?)?;
+    let turn = start.into_turn(&router)?;
+    let begun = begin(&router, &target, turn, reply::key(&request)?).await?;
     respond(&router, &target, &request, begun).await
 }
 
@@ -269,6 +303,10 @@ impl Encoder for Ended {
         self.turn.is_some()
     }
 
+    fn broken(&mut self, _: &str) -> Option<String> {
+        Some(String::new())
+    }
+
     fn keep_alive(&self) -> &'static str {
         ""
     }
@@ -285,7 +323,8 @@ async fn ended(
     let mut watcher = Watcher::begin(router, target, after, wait, "wait").await?;
     while watcher.next().await.is_some() {}
     // Without an end the session is gone, or the server ends.
-    let turn = watcher.encoder().turn.clone().ok_or(Error::Reset)?;
+    let turn = watcher.encoder().turn.clone();
+    let turn = turn.ok_or_else(|| watcher.broken().unwrap_or(Error::Reset))?;
     match router.ask(target, Request::Query(Ask::Turn(turn.id.clone()))).await? {
         Answer::Answered { message, .. } => Ok((turn, message.map(|message| *message))),
         _ => Err(Error::Reset),
@@ -305,14 +344,15 @@ pub(super) async fn stop_turn(
     key: Option<IdempotencyKey>,
 ) -> Result<(Option<Turn>, bool), ApiError> {
     let command = Command::StopTurn { turn_id };
-    let idempotency = key.map(|key| Idempotency::new(key, &command));
+    let (once, idempotency) = (key.is_some(), key.map(|key| Idempotency::new(key, &command)));
     match router.ask(target, Request::Command(command, idempotency)).await {
         Ok(answer @ (Answer::Turn { .. } | Answer::Replayed { status: 202, .. })) => {
             let Begun { turn, after, replayed } = begun(answer)?;
             Ok((Some(ended(router, target, turn, after).await?.0), replayed))
         }
         Ok(answer) => Ok((None, matches!(answer, Answer::Replayed { .. }))),
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
+        // Where it has to be remembered there must be somebody who does.
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound && !once => {
             Ok((None, false))
         }
         Err(error) => Err(error.into()),
@@ -381,96 +421,4 @@ pub(super) async fn approve(
         reply::mark_replayed(&mut response);
     }
     Ok(response)
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Branch {
-    /// Names it.
-    id: u64,
-    /// Seq of its first message: what is before it in the history is before it here.
-    from: u64,
-    /// How many messages it has of its own.
-    message_count: u64,
-}
-
-/// What edits and new answers have replaced.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Branches {
-    /// The oldest first.
-    items: Vec<Branch>,
-}
-
-/// `?limit&after`
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct BranchQuery {
-    /// 1 to 200; 200 if absent. Fewer come where they are large.
-    #[param(value_type = Option<u32>)]
-    limit: Option<String>,
-    /// `nextCursor` of the page before.
-    after: Option<String>,
-}
-
-/// Lists what edits and new answers have replaced.
-#[utoipa::path(
-    get, path = "/v1/sessions/{id}/branches", params(("id" = String, Path)), tag = "turns", operation_id = "listBranches",
-    responses((status = 200, body = Branches), (status = "4XX", body = Problem))
-)]
-pub(super) async fn branches(
-    Authenticated(caller): Authenticated,
-    id: Path<String>,
-    router: Data<Router>,
-) -> Response {
-    let target = router.target(&caller, &id)?;
-    match router.ask(&target, Request::Query(Ask::Branches)).await? {
-        Answer::Branches(branches) => {
-            let branch = |(id, from, message_count)| Branch { id, from, message_count };
-            let items: Vec<Branch> = branches.into_iter().map(branch).collect();
-            Ok(reply::json(StatusCode::OK, &Branches { items }))
-        }
-        other => Ok(reply::unexpected(&other)),
-    }
-}
-
-/// Reads the messages of a branch, oldest first, page by page.
-#[utoipa::path(
-    get, path = "/v1/sessions/{id}/branches/{branch}", params(("id" = String, Path), ("branch" = u64, Path), BranchQuery), tag = "turns", operation_id = "readBranch",
-    responses((status = 200, body = MessagePage<'static>), (status = "4XX", body = Problem))
-)]
-pub(super) async fn branch(
-    Authenticated(caller): Authenticated,
-    path: Path<(String, u64)>,
-    Query(query): Query<BranchQuery>,
-    router: Data<Router>,
-) -> Response {
-    let (id, branch) = path.into_inner();
-    let target = router.target(&caller, &id)?;
-    let limit = match query.limit {
-        Some(limit) => page_limit(Some(&limit))?,
-        None => PAGE_MAX,
-    };
-    let after = match query.after.filter(|after| !after.is_empty()) {
-        Some(after) => cursor::decode(target.key(), &after).ok_or_else(|| {
-            ApiError::new(
-                "cursor_unknown",
-                "`after` takes the `nextCursor` of a page of this session",
-            )
-        })?,
-        None => 0,
-    };
-    match router.ask(&target, Request::Query(Ask::Branch { branch, after, limit })).await? {
-        Answer::Page(page) => {
-            let Page { messages, more } = &page.page;
-            let next = messages.last().map(|last| cursor::encode(target.key(), last.seq));
-            let page = MessagePage {
-                items: messages.into(),
-                has_more: *more,
-                next_cursor: next,
-                prev_cursor: None,
-            };
-            Ok(reply::json(StatusCode::OK, &page))
-        }
-        other => Ok(reply::unexpected(&other)),
-    }
 }

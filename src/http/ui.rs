@@ -16,7 +16,6 @@ use crate::base::ids;
 use crate::base::ids::IdempotencyKey;
 use crate::base::limits::PAGE_BYTES_MAX;
 use crate::base::limits::PAGE_MAX;
-use crate::domain::session::Command;
 use crate::domain::session::Direction;
 use crate::domain::session::Head;
 use crate::domain::session::Input;
@@ -51,7 +50,6 @@ use crate::router::Router;
 use crate::router::Target;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 
@@ -83,21 +81,8 @@ pub(super) async fn begin(
 ) -> Result<Begun, ApiError> {
     let options = request.options();
     let model = options.model.clone().unwrap_or_else(|| router.default_model().to_owned());
-    router.check_model(&model, &request.text())?;
     let input = request.into_input(protocol).map_err(ApiError::invalid)?;
-    start(router, target, NewTurn { input, options, model, titled: true }, key).await
-}
-
-/// Begins a turn, once for `key`.
-async fn start(
-    router: &Router,
-    target: &Target,
-    turn: NewTurn,
-    key: Option<IdempotencyKey>,
-) -> Result<Begun, ApiError> {
-    let command = Command::StartTurn(Box::new(turn));
-    let idempotency = key.map(|key| Idempotency::new(key, &command));
-    turns::begun(router.ask(target, Request::Command(command, idempotency)).await?)
+    turns::begin(router, target, NewTurn { input, options, model, titled: true }, key).await
 }
 
 /// The id of a session that a request does not name: its key does, so that a repeat finds what it began.
@@ -425,7 +410,6 @@ pub(super) async fn complete(
     let key = reply::key(&http)?;
     let target = router.target(&caller, &unnamed(&caller, key.as_ref()))?;
     let model = model.unwrap_or_else(|| router.default_model().to_owned());
-    router.check_model(&model, &prompt)?;
     let message = NewMessage {
         id: None,
         role: Role::User,
@@ -435,6 +419,6 @@ pub(super) async fn complete(
     };
     let input = Input::Message { message, edit: false };
     let turn = NewTurn { input, options: TurnOptions::default(), model, titled: true };
-    let begun = start(&router, &target, turn, key).await?;
+    let begun = turns::begin(&router, &target, turn, key).await?;
     stream(&router, &target, begun, query.protocol.unwrap_or(Protocol::Ui)).await
 }

@@ -49,6 +49,7 @@ use crate::protocol::ui::SocketReply;
 use crate::protocol::ui::UiRequest;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::envelope::Error;
 
 /// Requests of one socket that are answered at the same time.
 const REQUESTS_MAX: usize = 32;
@@ -86,7 +87,8 @@ pub(super) async fn open(
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
         let open = Rc::default();
         let bounds = Bounds::new(router.limits(), verdict);
-        let socket = Socket { session, router, caller, open, frames, bounds, rate, strikes: 0 };
+        let (count, strikes) = (0, 0);
+        let socket = Socket { session, router, caller, open, count, frames, bounds, rate, strikes };
         let counted = Counted::open("ui");
         socket.run(stream, waiting).await;
         drop(counted);
@@ -94,14 +96,26 @@ pub(super) async fn open(
     Ok(response)
 }
 
-/// Requests that are being answered, and the turns that they follow once they are known.
-type Open = Rc<RefCell<HashMap<String, Option<(Target, String)>>>>;
+/// Requests that are being answered, by their names.
+type Open = Rc<RefCell<HashMap<String, Following>>>;
+
+/// What becomes of a request.
+struct Following {
+    /// Tells it from a later request of the same name.
+    number: u64,
+    /// The turn that it follows, once that is known.
+    turn: Option<(Target, String)>,
+    /// Whether the turn is to be stopped as soon as it is known.
+    aborted: bool,
+}
 
 struct Socket {
     session: Session,
     router: Router,
     caller: Caller,
     open: Open,
+    /// Requests so far.
+    count: u64,
     frames: mpsc::Sender<String>,
     bounds: Bounds,
     rate: Throttle,
@@ -131,6 +145,7 @@ impl Socket {
             (Duration::from_millis(limits.ping_ms), Duration::from_millis(limits.pong_ms));
         let stuck = self.stuck();
         let (mut heard, mut pinged) = (clock::instant(), false);
+        let mut closing = self.router.closing();
         let close = loop {
             let quiet = if pinged { ping + pong } else { ping };
             let deadline = tokio::time::Instant::from_std(heard + quiet);
@@ -146,6 +161,14 @@ impl Socket {
                         Ok(()) => {}
                         Err(close) => break close,
                     }
+                }
+                _ = closing.wait_for(|closing| *closing) => {
+                    while let Ok(frame) = waiting.try_recv() {
+                        if within(stuck, self.session.text(frame)).await.is_err() {
+                            break;
+                        }
+                    }
+                    break Some((1012, "restarting; resume".to_owned()));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     if pinged {
@@ -183,8 +206,11 @@ impl Socket {
                     return self.error(&text, &problem).await;
                 };
                 match SocketFrame::parse(&text) {
-                    Ok(frame) => self.obey(frame),
-                    Err(problem) => Err(Some((1008, shortened(problem)))),
+                    Ok(frame) => match self.obey(frame) {
+                        Ok(()) => Ok(()),
+                        Err(problem) => self.error(&text, problem).await,
+                    },
+                    Err(problem) => self.error(&text, &problem).await,
                 }
             }
             Some(Ok(AggregatedMessage::Binary(_))) => {
@@ -227,18 +253,24 @@ impl Socket {
         Duration::from_millis(self.router.limits().socket_stuck_ms)
     }
 
-    fn obey(&mut self, frame: SocketFrame) -> Result<(), Option<Close>> {
+    /// Does what a frame says.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn obey(&mut self, frame: SocketFrame) -> Result<(), &'static str> {
         match frame {
             SocketFrame::Abort { request_id } => {
-                let aborted = self.open.borrow_mut().remove(&request_id).flatten();
-                if let Some((target, turn_id)) = aborted {
-                    let router = self.router.clone();
-                    actix_web::rt::spawn(async move {
-                        let stopped = turns::stop_turn(&router, &target, Some(turn_id), None).await;
-                        if let Err(error) = stopped {
-                            tracing::debug!("a turn could not be stopped: {error}");
-                        }
-                    });
+                let turn = match self.open.borrow_mut().get_mut(&request_id) {
+                    Some(following) => {
+                        following.aborted = true;
+                        following.turn.take()
+                    }
+                    None => None,
+                };
+                if let Some((target, turn_id)) = turn {
+                    self.open.borrow_mut().remove(&request_id);
+                    actix_web::rt::spawn(stop(self.router.clone(), target, turn_id));
                 }
             }
             SocketFrame::Send { request_id, request, key } => {
@@ -251,16 +283,21 @@ impl Socket {
         Ok(())
     }
 
-    fn follow(&self, request_id: String, wanted: Wanted) -> Result<(), Option<Close>> {
+    fn follow(&mut self, request_id: String, wanted: Wanted) -> Result<(), &'static str> {
+        self.count += 1;
+        let number = self.count;
         {
             let mut open = self.open.borrow_mut();
-            if open.len() >= REQUESTS_MAX || open.contains_key(&request_id) {
-                let problem = "too many requests at once, or one `requestId` twice";
-                return Err(Some((1008, problem.to_owned())));
+            if open.contains_key(&request_id) {
+                return Err("a request with this `requestId` is being answered");
             }
-            open.insert(request_id.clone(), None);
+            if open.len() >= REQUESTS_MAX {
+                return Err("too many requests are being answered: wait for one of them");
+            }
+            open.insert(request_id.clone(), Following { number, turn: None, aborted: false });
         }
         let task = Task {
+            number,
             router: self.router.clone(),
             caller: self.caller.clone(),
             open: Rc::clone(&self.open),
@@ -272,7 +309,9 @@ impl Socket {
                 let text = error.problem().detail;
                 task.say(&SocketReply::Error(&text)).await;
             }
-            task.open.borrow_mut().remove(&task.request_id);
+            if task.is_mine() {
+                task.open.borrow_mut().remove(&task.request_id);
+            }
         });
         Ok(())
     }
@@ -293,6 +332,13 @@ async fn within(
     }
 }
 
+/// Stops a turn that nobody waits for any more.
+async fn stop(router: Router, target: Target, turn_id: String) {
+    if let Err(error) = turns::stop_turn(&router, &target, Some(turn_id), None).await {
+        tracing::debug!("a turn could not be stopped: {error}");
+    }
+}
+
 fn shortened(mut reason: String) -> String {
     let mut end = reason.len().min(crate::base::limits::CLOSE_REASON_BYTES_MAX);
     while !reason.is_char_boundary(end) {
@@ -309,13 +355,26 @@ struct Task {
     open: Open,
     frames: mpsc::Sender<String>,
     request_id: String,
+    number: u64,
 }
 
 impl Task {
+    /// Whether the entry of its name is its own.
+    fn is_mine(&self) -> bool {
+        let open = self.open.borrow();
+        open.get(&self.request_id).is_some_and(|following| following.number == self.number)
+    }
+
+    /// Whether somebody waits for the answer.
+    fn is_wanted(&self) -> bool {
+        let open = self.open.borrow();
+        let following = open.get(&self.request_id);
+        following.is_some_and(|following| following.number == self.number && !following.aborted)
+    }
+
     /// False once nobody waits for the answer.
     async fn say(&self, reply: &SocketReply<'_>) -> bool {
-        let wanted = self.open.borrow().contains_key(&self.request_id);
-        wanted && self.frames.send(reply.json(&self.request_id)).await.is_ok()
+        self.is_wanted() && self.frames.send(reply.json(&self.request_id)).await.is_ok()
     }
 
     async fn answer(&self, wanted: Wanted) -> Result<(), ApiError> {
@@ -342,8 +401,16 @@ impl Task {
             self.say(&SocketReply::NoActive).await;
             return Ok(());
         };
-        if let Some(of) = self.open.borrow_mut().get_mut(&self.request_id) {
-            *of = Some((target.clone(), turn.id.clone()));
+        let aborted = match self.open.borrow_mut().get_mut(&self.request_id) {
+            Some(following) if following.number == self.number => {
+                following.turn = Some((target.clone(), turn.id.clone()));
+                following.aborted
+            }
+            _ => false,
+        };
+        if aborted {
+            stop(self.router.clone(), target, turn.id).await;
+            return Ok(());
         }
         if resumes && !self.say(&SocketReply::Start).await {
             return Ok(());
@@ -354,8 +421,7 @@ impl Task {
             Watcher::begin(&self.router, &target, after, encoder, "ui-socket").await?;
         while let Some(lines) = watcher.next().await {
             for line in lines.lines() {
-                let wanted = self.open.borrow().contains_key(&self.request_id);
-                if !wanted || self.frames.send(line.to_owned()).await.is_err() {
+                if !self.is_wanted() || self.frames.send(line.to_owned()).await.is_err() {
                     return Ok(());
                 }
             }
@@ -364,7 +430,7 @@ impl Task {
             self.say(&SocketReply::End).await;
             Ok(())
         } else {
-            Err(ApiError::new("shutting_down", "the connection to the session ended: resume"))
+            Err(watcher.broken().unwrap_or(Error::Reset).into())
         }
     }
 }
@@ -405,6 +471,10 @@ impl Encoder for Frames {
 
     fn is_done(&self) -> bool {
         self.chunks.is_done()
+    }
+
+    fn broken(&mut self, _: &str) -> Option<String> {
+        Some(String::new())
     }
 
     fn keep_alive(&self) -> &'static str {

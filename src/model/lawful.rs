@@ -13,7 +13,6 @@ use crate::model::ToolSpec;
 use crate::model::file::Readable;
 use crate::model::file::result;
 use crate::model::file::unreadable;
-use crate::model::loose::mend;
 use crate::model::schema;
 use crate::model::sealed;
 
@@ -185,7 +184,8 @@ fn exchange(
                 let seal = Some(seal).filter(|seal| sealed::is_of(seal, model));
                 let seal = seal.cloned().unwrap_or_default();
                 let id = names.of(id, seal.text("callId"));
-                let (name, input) = (ToolSpec::plain_name(name), mend(input));
+                let (name, input) =
+                    (ToolSpec::plain_name(name), input.mended().unwrap_or_else(|| input.clone()));
                 let (output, is_error) = (output.clone(), *is_error);
                 told.push(Content::ToolCall { id: id.clone(), name: name.clone(), input, seal });
                 results.push(Content::ToolResult { id, name, output, is_error });

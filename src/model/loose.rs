@@ -6,8 +6,6 @@ use serde::Deserializer;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use crate::base::json::Json;
-
 /// A piece of text. A half of a character at one of its ends may belong to the neighbour; any other half is U+FFFD.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Loose {
@@ -117,33 +115,6 @@ impl<'de> Deserialize<'de> for JsonText {
     }
 }
 
-/// JSON in which halves of characters that stand alone are U+FFFD: strict readers refuse the whole of it otherwise.
-pub(super) fn mend(json: &Json) -> Json {
-    let text = json.as_str();
-    if serde_json::from_str::<serde_json::Value>(text).is_ok() {
-        return json.clone();
-    }
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let unit = |from: usize| {
-            let digits = rest.get(from..from + 6)?.strip_prefix("\\u")?;
-            u16::from_str_radix(digits, 16).ok()
-        };
-        let (taken, half) = match (unit(0), unit(6)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, false),
-            (Some(0xD800..=0xDFFF), _) => (6, true),
-            (Some(_), _) => (6, false),
-            (None, _) => (2, false),
-        };
-        out.push_str(if half { "\\ufffd" } else { &rest[..taken] });
-        rest = &rest[taken..];
-    }
-    out.push_str(rest);
-    Json::parse(&out).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,13 +146,5 @@ mod tests {
         assert_eq!(read(r#""{\"a\":1}""#), r#"{"a":1}"#);
         assert_eq!(read(r#"{"a": 1}"#), r#"{"a": 1}"#);
         assert!(serde_json::from_str::<Loose>("{}").is_err());
-    }
-
-    #[test]
-    fn json_is_mended_and_otherwise_left_alone() {
-        let mended = |text: &str| mend(&Json::parse(text).unwrap()).as_str().to_owned();
-        assert_eq!(mended(r#"["\ud83d","\\ud83d"]"#), r#"["\ufffd","\\ud83d"]"#);
-        assert_eq!(mended(r#"["x\n\ud83d\ude00\ude00"]"#), r#"["x\n\ud83d\ude00\ufffd"]"#);
-        assert_eq!(mended(r#"{"n":1.50}"#), r#"{"n":1.50}"#);
     }
 }

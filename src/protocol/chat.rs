@@ -227,6 +227,12 @@ impl Encoder for Stream {
         self.done
     }
 
+    fn broken(&mut self, why: &str) -> Option<String> {
+        let content = Some(why);
+        let error = sse("message", &Said { r#type: "error", role: None, content });
+        Some(error + &sse("done", &Said { r#type: "done", role: None, content: None }))
+    }
+
     fn keep_alive(&self) -> &'static str {
         ": keep-alive\n\n"
     }

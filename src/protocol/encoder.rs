@@ -20,6 +20,10 @@ pub trait Encoder {
     /// Whether the stream is over.
     fn is_done(&self) -> bool;
 
+    /// What says that the stream ends before the answer does, and why; `None` where nothing can, so that the connection
+    /// must break.
+    fn broken(&mut self, why: &str) -> Option<String>;
+
     /// What is sent when nothing happens for a while; empty if nothing may be.
     fn keep_alive(&self) -> &'static str;
 }

@@ -304,6 +304,10 @@ impl Encoder for TurnFrames {
         self.done
     }
 
+    fn broken(&mut self, why: &str) -> Option<String> {
+        Some(format!("event: error\ndata: {}\n\n", Json::string(why).as_str()))
+    }
+
     fn keep_alive(&self) -> &'static str {
         ": keep-alive\n\n"
     }

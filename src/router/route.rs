@@ -93,6 +93,12 @@ impl Router {
         self.node.list(caller.workspace().to_string(), behind, limit).await
     }
 
+    /// Becomes true when every reader is told that the process ends: for readers of no session.
+    #[must_use]
+    pub fn closing(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.node.closing()
+    }
+
     /// Who answers on the chat route.
     #[must_use]
     pub fn chat_model(&self) -> &str {

@@ -39,7 +39,7 @@ impl Idempotency {
     /// The idempotency of `command` under `key`.
     #[must_use]
     pub fn new(key: IdempotencyKey, command: &Command) -> Self {
-        let json = serde_json::to_vec(command).expect("commands are plain JSON");
+        let json = serde_json::to_vec(&*command.as_asked()).expect("commands are plain JSON");
         Self { key, request: hash(&json), tried_with: None }
     }
 
@@ -154,6 +154,8 @@ pub enum Query {
         /// How many at most.
         limit: usize,
     },
+    /// What was answered to an earlier request with this key: [`Answer::Replayed`], or [`Answer::Done`] if nothing was.
+    Repeat(Idempotency),
     /// Only wake.
     Wake,
 }
@@ -170,6 +172,7 @@ impl fmt::Debug for Query {
             Self::Transcript { .. } => "transcript",
             Self::Branch { .. } | Self::Branches => "branch",
             Self::Items { .. } | Self::Item(_) | Self::ItemsFrom { .. } => "items",
+            Self::Repeat(_) => "repeat",
             Self::Wake => "wake",
         })
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::base::json::Json;
@@ -80,10 +81,10 @@ pub struct Count {
 /// `GET /v1/sessions/{id}/events` as JSON.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EventPage {
+pub struct EventPage<'a> {
     /// Frames, oldest first.
     #[schema(value_type = Vec<Object>)]
-    pub events: Vec<Json>,
+    pub events: Vec<&'a RawValue>,
     /// Where the log ends.
     pub last_seq: u64,
 }

@@ -6,6 +6,7 @@ mod support;
 
 mod ai_sdk;
 mod api;
+mod broken_off;
 mod chat;
 mod cli_providers;
 mod compaction;

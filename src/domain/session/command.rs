@@ -1,5 +1,7 @@
 //! What somebody may want of a session.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
@@ -236,6 +238,19 @@ pub enum ItemsCommand {
 }
 
 impl Command {
+    /// The same without what the settings of the server add to what a client asked: a repeat asks the same after they
+    /// have changed.
+    #[must_use]
+    pub fn as_asked(&self) -> Cow<'_, Self> {
+        match self {
+            Self::StartTurn(turn) if turn.options.model.as_ref() != Some(&turn.model) => {
+                let model = turn.options.model.clone().unwrap_or_default();
+                Cow::Owned(Self::StartTurn(Box::new(NewTurn { model, ..NewTurn::clone(turn) })))
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// Whether it makes a session that does not exist.
     #[must_use]
     pub fn may_create(&self) -> bool {

@@ -386,10 +386,15 @@ pub(super) fn stop<V: View>(
     ctx: &Context<'_>,
 ) -> Decided<V::Error> {
     let active = view.head().active_turn.as_ref();
+    let waiting = view.queued_turns().map_err(Stop::View)?;
+    if let Some(turn) = waiting.iter().find(|turn| Some(&turn.id) == turn_id) {
+        let turn = Turn { state: TurnState::Stopped, ..turn.clone() };
+        let events = vec![Event::Turn(turn.clone())];
+        return Ok(Decision { events, outcome: Outcome::Turn(Box::new(turn)) });
+    }
     let Some(turn) = active.filter(|turn| turn_id.is_none_or(|id| *id == turn.id)) else {
         return Ok(nothing(Outcome::Done));
     };
-    let waiting = view.queued_turns().map_err(Stop::View)?;
     let mut events: Vec<Event> = waiting
         .into_iter()
         .map(|turn| Event::Turn(Turn { state: TurnState::Stopped, ..turn }))

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use utoipa::OpenApi;
 
+use crate::http::branches;
 use crate::http::chat;
 use crate::http::conversations;
 use crate::http::error;
@@ -70,8 +71,8 @@ use crate::wire::problem::Problem;
         turns::start,
         turns::stop,
         turns::approve,
-        turns::branches,
-        turns::branch,
+        branches::branches,
+        branches::branch,
         items::list,
         items::add,
         items::replace,

@@ -384,6 +384,11 @@ impl Encoder for Sse {
         self.0.is_done()
     }
 
+    fn broken(&mut self, why: &str) -> Option<String> {
+        let error = self.lines(vec![Chunk::Error { text: why.to_owned() }]);
+        Some(error + "data: [DONE]\n\n")
+    }
+
     fn keep_alive(&self) -> &'static str {
         ": keep-alive\n\n"
     }
@@ -415,6 +420,10 @@ impl Encoder for Text {
 
     fn is_done(&self) -> bool {
         self.0.is_done()
+    }
+
+    fn broken(&mut self, _: &str) -> Option<String> {
+        None
     }
 
     fn keep_alive(&self) -> &'static str {

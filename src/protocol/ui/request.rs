@@ -110,9 +110,9 @@ impl UiRequest {
     ///
     /// What is wrong with the request.
     pub fn into_input(mut self, protocol: Protocol) -> Result<Input, Problem> {
-        let count = self.messages.as_ref().map_or(0, Vec::len);
-        let last = self.message.take().or_else(|| self.messages.as_mut()?.pop()?);
-        let last = last.ok_or("`messages` is empty")?;
+        let alone = self.message.take();
+        let mut history = self.messages.take().filter(|list| !list.is_empty());
+        let last = alone.or_else(|| history.as_mut()?.pop()?).ok_or("`messages` is empty")?;
         if self.trigger.as_deref() == Some("regenerate-message") {
             return Ok(Input::Again { after: last.id.filter(|_| last.role == "user") });
         }
@@ -131,9 +131,11 @@ impl UiRequest {
         if message.content.trim().is_empty() && message.parts.is_empty() {
             return Err("the last message says nothing");
         }
-        Ok(match v4 {
-            true => Input::At { position: count - 1, message },
-            false => Input::Message { message, edit: true },
+        Ok(match history {
+            Some(before) if v4 => Input::At { position: before.len(), message },
+            // Nothing tells what is before it: it is new.
+            None if v4 => Input::Message { message, edit: false },
+            _ => Input::Message { message, edit: true },
         })
     }
 }

@@ -162,6 +162,10 @@ impl Encoder for Lines {
         self.chunks.is_done()
     }
 
+    fn broken(&mut self, why: &str) -> Option<String> {
+        Some(self.lines(Chunk::Error { text: why.to_owned() }))
+    }
+
     fn keep_alive(&self) -> &'static str {
         // The only line that no client minds.
         "\n"

@@ -424,7 +424,7 @@ impl View for SessionFile {
         let found = self
             .connection
             .prepare_cached(sql)
-            .and_then(|mut s| s.query_row([position], MessageRow::at).optional())
+            .and_then(|mut s| s.query_row([sql_seq(position as u64)], MessageRow::at).optional())
             .while_("looking for a message by its place")?;
         match found {
             Some(row) if row.position != position as u64 => {

@@ -250,6 +250,10 @@ fn query() -> impl Strategy<Value = Query> {
         (text(), any::<bool>(), 0usize..9, any::<bool>())
             .prop_map(|(id, newer, limit, settled)| Query::PageFrom { id, newer, limit, settled }),
         text().prop_map(Query::Turn),
+        command().prop_map(|command| {
+            let key = IdempotencyKey::new("k").expect("a key");
+            Query::Repeat(Idempotency::new(key, &command))
+        }),
         number().prop_map(|after| Query::Events { after }),
         (text(), text(), 0usize..9).prop_map(|(until, draft, bytes)| Query::Transcript {
             until,
