@@ -284,26 +284,7 @@ impl Counters {
         );
     }
 
-    fn register(mut self) -> Self {
-        let mut registry = Registry::with_prefix("sessile");
-        self.register_machine(&mut registry);
-        registry.register("actors", "Sessions in memory by state", self.actors.clone());
-        registry.register("activations", "Sessions woken, by cause", self.activations.clone());
-        registry.register(
-            "activation_duration_seconds",
-            "Time to wake a session",
-            self.activation.clone(),
-        );
-        registry.register(
-            "catch_up_pending_sessions",
-            "Sessions that the journal was ahead of at the start and that nobody has looked at yet",
-            self.catch_up.clone(),
-        );
-        registry.register(
-            "caught_up_sessions",
-            "Sessions that were looked at because of a start: in their file, woken, for the list, for a new catalogue",
-            self.caught_up.clone(),
-        );
+    fn register_storage(&self, registry: &mut Registry) {
         registry.register("commands", "Commands by outcome", self.commands.clone());
         registry.register(
             "journal_sync_seconds",
@@ -335,6 +316,29 @@ impl Counters {
             "Events that became durable",
             self.events_appended.clone(),
         );
+    }
+
+    fn register(mut self) -> Self {
+        let mut registry = Registry::with_prefix("sessile");
+        self.register_machine(&mut registry);
+        registry.register("actors", "Sessions in memory by state", self.actors.clone());
+        registry.register("activations", "Sessions woken, by cause", self.activations.clone());
+        registry.register(
+            "activation_duration_seconds",
+            "Time to wake a session",
+            self.activation.clone(),
+        );
+        registry.register(
+            "catch_up_pending_sessions",
+            "Sessions that the journal was ahead of at the start and that nobody has looked at yet",
+            self.catch_up.clone(),
+        );
+        registry.register(
+            "caught_up_sessions",
+            "Sessions that were looked at because of a start: in their file, woken, for the list, for a new catalogue",
+            self.caught_up.clone(),
+        );
+        self.register_storage(&mut registry);
         registry.register("subscribers", "Open subscriptions", self.subscribers.clone());
         registry.register("frames_sent", "Frames given to subscribers", self.frames_sent.clone());
         registry.register(

@@ -8,13 +8,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
+use std::time::Instant;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::base::clock;
 use crate::base::limits::Limit;
+use crate::base::limits::Limits;
 
 /// What the guard stopped, if anything.
 pub(super) type Verdict = Rc<Cell<Option<Limit>>>;
@@ -24,18 +28,23 @@ pub(super) struct Guard {
     payload: Payload,
     scan: Scan,
     verdict: Verdict,
+    /// How long a message may take to come, as a request's body may.
+    patience: Duration,
+    /// When the message began that is not whole yet: what came of it is kept.
+    begun: Option<Instant>,
 }
 
 impl Guard {
-    /// Guards `payload`; what it stopped is told in the verdict.
+    /// Guards `payload`, whose frames have at most `frame_bytes`; what it stopped is told in the verdict.
     pub(super) fn wrap(
         payload: Payload,
         frame_bytes: usize,
-        fragments: usize,
+        limits: &Limits,
     ) -> (Payload, Verdict) {
         let verdict = Verdict::default();
-        let scan = Scan::new(frame_bytes as u64, fragments);
-        let guard = Self { payload, scan, verdict: Rc::clone(&verdict) };
+        let scan = Scan::new(frame_bytes as u64, limits.socket_fragments_count);
+        let patience = Duration::from_millis(limits.body_total_ms);
+        let guard = Self { payload, scan, verdict: Rc::clone(&verdict), patience, begun: None };
         (Payload::Stream { payload: Box::pin(guard) }, verdict)
     }
 }
@@ -51,10 +60,17 @@ impl Stream for Guard {
             Poll::Ready(Some(Ok(chunk))) => chunk,
             other => return other,
         };
-        if let Err(limit) = self.scan.push(&chunk) {
+        let mut scanned = self.scan.push(&chunk);
+        // Whoever sends nothing any more is asked, and closed by that.
+        if self.begun.is_some_and(|begun| begun.elapsed() > self.patience) {
+            scanned = Err(Limit::BodyTime);
+        }
+        if let Err(limit) = scanned {
             self.verdict.set(Some(limit));
             return Poll::Ready(None);
         }
+        let begun = self.begun.unwrap_or_else(clock::instant);
+        self.begun = self.scan.is_inside().then_some(begun);
         Poll::Ready(Some(Ok(chunk)))
     }
 }
@@ -74,6 +90,11 @@ struct Scan {
 impl Scan {
     fn new(frame_bytes_max: u64, fragments_max: usize) -> Self {
         Self { frame_bytes_max, fragments_max, header: [0; 14], have: 0, skip: 0, fragments: 0 }
+    }
+
+    /// Whether a message has begun that is not whole.
+    fn is_inside(&self) -> bool {
+        self.skip > 0 || self.fragments > 0
     }
 
     fn push(&mut self, mut bytes: &[u8]) -> Result<(), Limit> {

@@ -133,11 +133,8 @@ impl Upgrade<'_> {
         // Before the upgrade, so that a refusal is an HTTP answer.
         let (follower, backlog) =
             Follower::begin(self.router, &target, after, absent_ok, "websocket").await?;
-        let (payload, verdict) = Guard::wrap(
-            self.payload.into_inner(),
-            limits.socket_frame_bytes,
-            limits.socket_fragments_count,
-        );
+        let (payload, verdict) =
+            Guard::wrap(self.payload.into_inner(), limits.socket_frame_bytes, limits);
         let payload = repack(self.request, payload)?;
         let (response, session, stream) = upgrade(self.request, payload)?;
         let stream = stream

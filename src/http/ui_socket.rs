@@ -74,8 +74,8 @@ pub(super) async fn open(
     }
     let limits = router.limits();
     // A frame may carry the history as well, of which only the last message is looked at.
-    let (frame_max, fragments_max) = (limits.history_body_bytes, limits.socket_fragments_count);
-    let (payload, verdict) = Guard::wrap(payload.into_inner(), frame_max, fragments_max);
+    let frame_max = limits.history_body_bytes;
+    let (payload, verdict) = Guard::wrap(payload.into_inner(), frame_max, limits);
     let payload = repack(&request, payload)?;
     let (response, session, stream) = upgrade(&request, payload)?;
     let stream =

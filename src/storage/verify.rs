@@ -12,6 +12,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::describe;
+use crate::storage::error::At;
 use crate::storage::folder;
 use crate::storage::journal;
 use crate::storage::journal::Aside;
@@ -141,7 +142,7 @@ pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Re
     let in_journal = in_journal.copied().max();
     let path = folder::session_file(root, key.hash());
     if known.is_none() || path.try_exists().while_("looking for the file of the session")? {
-        fs::metadata(&path).while_("looking for the file of the session")?;
+        fs::metadata(&path).at(&path, "cannot be looked at: there is no such session here")?;
     }
     let file = one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq);
     if let Some((_, known)) = known {

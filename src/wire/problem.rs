@@ -69,7 +69,7 @@ pub const CODES: &[Code] = &[
         "forbidden_origin",
         403,
         "The page that sent the request is not of this machine",
-        "Configure credentials to serve other pages.",
+        "Serve the page from this machine, or through a proxy that asks for credentials: docs/deployment.md.",
     ),
     code(
         "session_not_found",

@@ -12,6 +12,7 @@ use crate::support::server::Options;
 use crate::support::socket::Socket;
 use serde_json::Value;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 const UI_SOCKET: &str = "/api/chat/ws";
 
@@ -191,14 +192,15 @@ async fn a_stream_whose_session_is_deleted_does_not_end_as_if_it_were_whole() {
         ("c", "/v1/sessions/c/turns", ask, "event: error"),
     ] {
         let request = client.post(path, &body).with("accept", "text/event-stream");
-        let stream = tokio::spawn(request.attempt());
+        let mut stream = JoinSet::new();
+        stream.spawn(request.attempt());
         eventually(SOON, "the answer is under way", async || {
             let reply = client.get(&session(id)).await;
             (reply.status == 200 && !reply.json()["activeTurn"].is_null()).then_some(())
         })
         .await;
         client.delete(&session(id)).await.text(204);
-        let text = stream.await.unwrap().unwrap().body;
+        let text = stream.join_next().await.unwrap().unwrap().unwrap().body;
         assert!(text.contains(sign), "{path}: {}", &text[text.len().saturating_sub(300)..]);
     }
 }
@@ -256,7 +258,8 @@ async fn a_poll_waits_on_while_somebody_types() {
     client.say("s", "x").await;
     let (mut socket, _) = Socket::live(&server, "s").await;
     let path = format!("{}/events?after=1&wait=20", session("s"));
-    let poll = tokio::spawn(client.get(&path).attempt());
+    let mut poll = JoinSet::new();
+    poll.spawn(client.get(&path).attempt());
     eventually(SOON, "somebody polls", async || {
         let polls = client.metric("sessile_subscribers", &["transport=\"poll\""]).await;
         (polls == Some(1.0)).then_some(())
@@ -267,6 +270,6 @@ async fn a_poll_waits_on_while_somebody_types() {
     }
     socket.ping().await;
     client.say("s", "y").await;
-    let page = poll.await.unwrap().unwrap().expect(200);
+    let page = poll.join_next().await.unwrap().unwrap().unwrap().expect(200);
     assert_eq!(page["events"][0]["message"]["content"], "y", "{page}");
 }

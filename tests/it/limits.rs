@@ -15,6 +15,8 @@ use crate::support::socket::frame_head;
 use crate::support::socket::server_frames;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
 const BODY_BYTES_MAX: usize = 1_048_576;
@@ -313,6 +315,33 @@ async fn every_socket_ends_with_a_code_at_too_many_pings_or_fragments() {
     }
     client.say("s", "still well").await;
     assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_message_that_never_becomes_whole_ends_its_socket() {
+    let server = Options::default().set("SESSILE__LIMITS__BODY_TOTAL_MS", 200).start();
+    Client::new(&server).say("s", "x").await;
+    for path in ["/v1/sessions/s/websocket", "/api/chat/ws"] {
+        let mut raw = Raw::upgrade(&server, path, None).await;
+        raw.offer_frame(false, 1, b"{").await;
+        let mut pongs = tokio::time::interval(Duration::from_millis(150));
+        let (mut reader, mut writer) = raw.stream.into_split();
+        let mut answer = Vec::new();
+        // It shows that it lives, and sends nothing more of it.
+        let lives = async {
+            loop {
+                pongs.tick().await;
+                if writer.write_all(&frame_head(true, 10, 0)).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = lives => {}
+            read = within(SOON, "the end", reader.read_to_end(&mut answer)) => drop(read),
+        }
+        assert_eq!(close_code(&server_frames(&answer)), Some(4009), "{path}");
+    }
 }
 
 #[tokio::test]

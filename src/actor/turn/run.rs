@@ -126,6 +126,10 @@ impl Run {
             Err(Cut::Stopped) => (TurnState::Stopped, FinishReason::Other, None),
             Err(Cut::Failed(error)) => (TurnState::Failed, FinishReason::Error, Some(error)),
         };
+        if let Some(error) = &error {
+            let status = error.status.map(u64::from);
+            tracing::warn!(error = %error.message, status, "the model did not answer");
+        }
         // What was said is kept, whatever became of it.
         if self.out.flush().await.is_err() && error.is_none() {
             return;

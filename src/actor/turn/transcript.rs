@@ -137,7 +137,13 @@ fn call(part: &Object, own: Option<&str>) -> Option<(Content, Content)> {
         approval.as_ref().and_then(|a| a.get("approved")).is_some_and(|a| a.as_str() == "false");
     let (output, is_error) = match part.text("state")?.as_str() {
         "complete" => (part.get("toolOutput").cloned().unwrap_or_default(), false),
-        "error" if denied => (Json::string(DENIED), true),
+        "error" if denied => {
+            let reason = approval.as_ref().and_then(|approval| approval.text("reason"));
+            let reason = reason.filter(|reason| !reason.trim().is_empty());
+            let told =
+                reason.map_or_else(|| DENIED.to_owned(), |reason| format!("{DENIED}: {reason}"));
+            (Json::string(&told), true)
+        }
         "error" => {
             let text = part.text("errorText").unwrap_or_else(|| "the tool failed".to_owned());
             (Json::string(&text), true)

@@ -27,6 +27,11 @@ use crate::domain::session::items;
 use crate::domain::session::items::Shown;
 use crate::domain::session::same_items;
 
+/// What the items of an agent's message come to, in bytes, when the next part begins another message.
+const SHOWN_BYTES_MAX: usize = 256 << 10;
+/// The same, in items.
+const SHOWN_COUNT_MAX: usize = 256;
+
 /// Changes the items.
 pub(super) fn change<V: View>(
     view: &V,
@@ -43,7 +48,8 @@ pub(super) fn change<V: View>(
             let Some(last) = view.items(1).map_err(Stop::View)?.pop() else {
                 return Ok(nothing(Outcome::Popped(None)));
             };
-            let mut decision = replace(view, Some(last.sequence), &view_all()?, Vec::new(), ctx)?;
+            let newest = newest_of(view, last.message_id.as_ref())?;
+            let mut decision = replace(view, Some(last.sequence), &newest, Vec::new(), ctx)?;
             decision.outcome = Outcome::Popped(Some(last));
             Ok(decision)
         }
@@ -170,6 +176,19 @@ fn show_less<V: View>(
     Ok(Some(Event::Message(message)))
 }
 
+/// The newest items: all that message `id` shows, and one before them.
+fn newest_of<V: View>(view: &V, id: Option<&String>) -> Result<Vec<Item>, Stop<V::Error>> {
+    let mut count = 64;
+    loop {
+        let items = view.items(count).map_err(Stop::View)?;
+        let others = |item: &Item| item.message_id.is_some() && item.message_id.as_ref() != id;
+        if items.len() < count || items.iter().any(others) {
+            return Ok(items);
+        }
+        count *= 2;
+    }
+}
+
 /// Messages that show items as they are added.
 struct Show {
     /// The agent's message that goes on, and the items that it shows.
@@ -197,20 +216,15 @@ impl Show {
         let newest = view.message_before(u64::MAX).map_err(Stop::View)?;
         let is_last = changed || newest.is_some_and(|newest| newest.id == message.id);
         if message.role == Role::Assistant && message.status == Status::Complete && is_last {
-            let all;
-            let items: Vec<Json> = if kept.is_empty() {
-                all = view.items(usize::MAX).map_err(Stop::View)?;
-                all.iter()
-                    .filter(|i| i.message_id.as_ref() == Some(id))
-                    .map(|i| i.body.clone())
-                    .collect()
+            let newest;
+            let kept = if kept.is_empty() {
+                newest = newest_of(view, Some(id))?;
+                newest.iter().collect()
             } else {
-                kept.iter()
-                    .filter(|i| i.message_id.as_ref() == Some(id))
-                    .map(|i| i.body.clone())
-                    .collect()
+                kept.to_vec()
             };
-            show.open = Some((message, items));
+            let mine = kept.into_iter().filter(|item| item.message_id.as_ref() == Some(id));
+            show.open = Some((message, mine.map(|item| item.body.clone()).collect()));
         }
         Ok(show)
     }
@@ -231,7 +245,10 @@ impl Show {
                 self.done.push(Made::New(new));
                 Some(id)
             }
-            Shown::Part(_) | Shown::Result { .. } => {
+            shown @ (Shown::Part(_) | Shown::Result { .. }) => {
+                if matches!(shown, Shown::Part(_)) && self.is_full() {
+                    self.close();
+                }
                 if self.open.is_none() {
                     let new = NewMessage {
                         id: None,
@@ -248,6 +265,17 @@ impl Show {
                 Some(message.id.clone())
             }
         }
+    }
+
+    /// Whether the message that goes on says so much that the next part begins another one: it is written again with each
+    /// part. A call and its result stay together.
+    fn is_full(&self) -> bool {
+        let Some((_, items)) = &self.open else { return false };
+        let bytes: usize = items.iter().map(|item| item.as_str().len()).sum();
+        let waits = items.last().and_then(items::shown);
+        let is_call =
+            matches!(&waits, Some(Shown::Part(part)) if part.text("toolCallId").is_some());
+        !is_call && (bytes >= SHOWN_BYTES_MAX || items.len() >= SHOWN_COUNT_MAX)
     }
 
     fn close(&mut self) {

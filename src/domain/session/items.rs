@@ -131,7 +131,8 @@ fn text_of(content: &Json) -> String {
     if let Some(text) = content.as_string() {
         return text;
     }
-    let pieces: Vec<Piece> = serde_json::from_str(content.as_str()).unwrap_or_default();
+    let pieces = |json: &Json| serde_json::from_str::<Vec<Piece>>(json.as_str()).ok();
+    let pieces = pieces(content).or_else(|| pieces(&content.mended()?)).unwrap_or_default();
     pieces.into_iter().filter_map(|piece| piece.text.or(piece.refusal)).collect()
 }
 

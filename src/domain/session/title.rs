@@ -2,11 +2,15 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::domain::session::Event;
+use crate::domain::session::Head;
+use crate::domain::session::Input;
+
 /// Characters of a title, as a person counts them.
 const CHARACTERS_MAX: usize = 60;
 
 /// The beginning of what the user said first; `None` if that is empty.
-pub(super) fn of(text: &str) -> Option<String> {
+fn of(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() {
         return None;
@@ -15,6 +19,15 @@ pub(super) fn of(text: &str) -> Option<String> {
         None => Some(text.to_owned()),
         Some((end, _)) => Some(format!("{}...", &text[..end])),
     }
+}
+
+/// Gives a session without a title the one of its first message.
+pub(super) fn given_by(head: &Head, input: &Input) -> Option<Event> {
+    let (Input::Message { message, .. } | Input::At { message, .. }) = input else { return None };
+    let title = of(&message.content).filter(|_| head.title.is_empty())?;
+    let (project_id, metadata) = (head.project_id.clone(), head.metadata.clone());
+    let settings = head.settings.clone();
+    Some(Event::Session { title, project_id, metadata, settings, deleted: false })
 }
 
 #[cfg(test)]

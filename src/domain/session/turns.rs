@@ -10,7 +10,6 @@ use crate::domain::session::Counted;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
-use crate::domain::session::Head;
 use crate::domain::session::Input;
 use crate::domain::session::Message;
 use crate::domain::session::NewMessage;
@@ -82,7 +81,7 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
         events.extend(approvals::give_up(view, status, ctx)?);
     }
     let mut ctx_seq = head.last_seq + events.len() as u64;
-    if titled && let Some(titled) = title_of(head, &input) {
+    if titled && let Some(titled) = title::given_by(head, &input) {
         events.push(titled);
         ctx_seq += 1;
     }
@@ -127,15 +126,6 @@ pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decid
 fn next_attempt(turn: &Turn) -> Turn {
     let (state, attempt) = (TurnState::Running, turn.attempt + 1);
     Turn { state, attempt, finish_reason: None, expires_at_ms: None, ..turn.clone() }
-}
-
-/// Gives a session without a title the one of its first message.
-fn title_of(head: &Head, input: &Input) -> Option<Event> {
-    let (Input::Message { message, .. } | Input::At { message, .. }) = input else { return None };
-    let title = title::of(&message.content).filter(|_| head.title.is_empty())?;
-    let (project_id, metadata) = (head.project_id.clone(), head.metadata.clone());
-    let settings = head.settings.clone();
-    Some(Event::Session { title, project_id, metadata, settings, deleted: false })
 }
 
 /// Whether the client sent the message again that is being answered, as after a broken connection.

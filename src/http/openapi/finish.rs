@@ -148,7 +148,7 @@ fn parameters(method: &str, operation: &mut Value) {
     if writes {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "Makes the request safe to repeat: 1 to 255 printable ASCII characters, another for each change.",
+            "description": "Makes the request safe to repeat: 1 to 255 bytes of UTF-8 without control characters, another for each change.",
             "schema": { "type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX },
         }));
     }

@@ -228,3 +228,18 @@ fn ids_are_the_same_in_call_and_result_and_the_makers_own_come_back() {
         assert!(!others.iter().any(|body| body.contains("functions.add:0")), "{others:?}");
     }
 }
+
+#[test]
+fn why_a_person_refused_a_call_is_told_to_the_model() {
+    let refused = |approval: Value| {
+        let call = json!({"type": "tool-call", "toolCallId": "a", "toolName": "add", "state": "error",
+            "toolInput": {}, "approval": approval});
+        let question = json!({"type": "text", "content": "hello"});
+        let messages = [stored(Role::User, &[question]), stored(Role::Assistant, &[call])];
+        accepted::bodies(&accepted::request(None, of(&messages, ASKED), &[]))
+    };
+    let told = refused(json!({"id": "x", "approved": false, "reason": "too dear"}));
+    assert!(told.iter().all(|body| body.contains("did not allow this call: too dear")), "{told:?}");
+    let plain = refused(json!({"id": "x", "approved": false, "reason": " "}));
+    assert!(plain.iter().all(|body| body.contains("did not allow this call\"")), "{plain:?}");
+}

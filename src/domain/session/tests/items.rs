@@ -50,6 +50,24 @@ fn an_answer_that_goes_on_is_one_message() {
 }
 
 #[test]
+fn a_message_of_an_agent_that_says_much_is_followed_by_another() {
+    let result = RESULT.replace('2', &"x".repeat(100_000));
+    let mut past = Session::after(&[append(&[QUESTION])]);
+    let mut shown = Vec::new();
+    for _ in 0..6 {
+        let told = past.carry_out(append(&[CALL, &result])).unwrap();
+        assert_eq!(told.len(), 2, "one message is written: {}", told.len());
+        assert!(told[1].len() < 1_000_000, "{} bytes", told[1].len());
+        assert_eq!(
+            told[1].matches("\"tool-call\"").count(),
+            told[1].matches("\"toolOutput\"").count()
+        );
+        shown.push(told[1].contains(" v1 "));
+    }
+    assert_eq!(shown, [true, false, false, true, false, false], "every third call begins another");
+}
+
+#[test]
 fn the_last_item_is_taken_back_with_what_shows_it() {
     check(&[append(&[QUESTION])], pop(), &["branch 2", "items cut 1"]);
     let told = Session::after(&[append(&[QUESTION, CALL, ANSWER])]).carry_out(pop()).unwrap();
