@@ -49,8 +49,11 @@ pub async fn serve(config: Config, open: bool) -> anyhow::Result<()> {
     let router = Router::new(node.clone());
     let workers = or_cores(config.http.workers_count);
     let listen = config.http.listen;
-    let server = http::bind(listen, workers, router)
-        .with_context(|| format!("listening on {listen}: is another server there?"))?;
+    let server = http::bind(listen, workers, router).with_context(|| {
+        format!(
+            "listening on {listen}: if another server is there, take another address with --listen"
+        )
+    })?;
     let mut stops = Stops::listen().context("listening for signals")?;
     announce(&config, &server).context("writing to standard output")?;
     if open {

@@ -83,6 +83,13 @@ impl Settings {
         for (name, access, extra, own) in self.each() {
             problems.extend(faults(&name, &access, (extra, own)));
         }
+        let vendors = openai_chat::Settings::default().base_url;
+        for (name, chat) in &self.compatible {
+            // Nobody means to tell the vendor without a key what is meant for a server of one's own.
+            if chat.base_url == vendors && !chat.access(name).is_secret() {
+                problems.push(format!("compatible.{name}.base_url must say where the server is"));
+            }
+        }
         let anthropic = &self.anthropic;
         for field in ["temperature", "top_p", "top_k"] {
             // Versions of the API after 2023-06-01 refuse sampling parameters with a 400.
@@ -285,7 +292,12 @@ mod tests {
         assert_eq!(Settings::default().problems(), Vec::<String>::new());
         let text = r#"{"default":"x","compatible":{"echo":{},"A b":{"key_env":""}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
-        assert_eq!(settings.problems().len(), 3);
+        // Both are also at the vendor of the protocol, without a key.
+        let problems = settings.problems();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert!(
+            problems.contains(&"compatible.echo.base_url must say where the server is".to_owned())
+        );
         let text = r#"{"openai":{"base_url":"http://example.org","key_env":"K"},"compatible":{"x":{"base_url":"?"}}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.problems().len(), 2);
