@@ -48,7 +48,8 @@ pub(super) fn change<V: View>(
             let Some(last) = view.items(1).map_err(Stop::View)?.pop() else {
                 return Ok(nothing(Outcome::Popped(None)));
             };
-            let newest = newest_of(view, last.message_id.as_ref())?;
+            // What shows it, and what shows the one before, which goes on.
+            let newest = newest_of(view, 2)?;
             let mut decision = replace(view, Some(last.sequence), &newest, Vec::new(), ctx)?;
             decision.outcome = Outcome::Popped(Some(last));
             Ok(decision)
@@ -176,13 +177,15 @@ fn show_less<V: View>(
     Ok(Some(Event::Message(message)))
 }
 
-/// The newest items: all that message `id` shows, and one before them.
-fn newest_of<V: View>(view: &V, id: Option<&String>) -> Result<Vec<Item>, Stop<V::Error>> {
+/// The newest items: all that the last `messages` messages with items show, and one before them.
+fn newest_of<V: View>(view: &V, messages: usize) -> Result<Vec<Item>, Stop<V::Error>> {
     let mut count = 64;
     loop {
         let items = view.items(count).map_err(Stop::View)?;
-        let others = |item: &Item| item.message_id.is_some() && item.message_id.as_ref() != id;
-        if items.len() < count || items.iter().any(others) {
+        let mut ids: Vec<&String> = items.iter().filter_map(|i| i.message_id.as_ref()).collect();
+        // What a message shows is together.
+        ids.dedup();
+        if items.len() < count || ids.len() > messages {
             return Ok(items);
         }
         count *= 2;
@@ -218,7 +221,7 @@ impl Show {
         if message.role == Role::Assistant && message.status == Status::Complete && is_last {
             let newest;
             let kept = if kept.is_empty() {
-                newest = newest_of(view, Some(id))?;
+                newest = newest_of(view, 1)?;
                 newest.iter().collect()
             } else {
                 kept.to_vec()

@@ -68,6 +68,21 @@ fn a_message_of_an_agent_that_says_much_is_followed_by_another() {
 }
 
 #[test]
+fn what_is_taken_back_behind_a_long_message_leaves_that_as_it_is() {
+    let mut past = Session::after(&[append(&[QUESTION])]);
+    for _ in 0..70 {
+        past.carry_out(append(&[CALL, RESULT])).unwrap();
+    }
+    let shown = past.past.history().last().unwrap().parts.len();
+    past.carry_out(append(&[QUESTION])).unwrap();
+    let told = past.carry_out(pop()).unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("branch ") && told[1].starts_with("items cut "), "{told:?}");
+    past.carry_out(append(&[CALL])).unwrap();
+    assert_eq!(past.past.history().last().unwrap().parts.len(), shown + 1, "it goes on whole");
+}
+
+#[test]
 fn the_last_item_is_taken_back_with_what_shows_it() {
     check(&[append(&[QUESTION])], pop(), &["branch 2", "items cut 1"]);
     let told = Session::after(&[append(&[QUESTION, CALL, ANSWER])]).carry_out(pop()).unwrap();
