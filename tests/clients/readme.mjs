@@ -95,7 +95,7 @@ const scenarios = {
     const commands = lines(readFileSync(join(ROOT, 'docs', 'clients.md'), 'utf8'));
     check(commands.length > 5, 'docs/clients.md shows commands');
     for (const command of commands) {
-      const typed = command.replaceAll(ADDRESS, base).replaceAll('hello', id).replace('curl ', 'curl --fail-with-body ');
+      const typed = command.replaceAll(ADDRESS, base).replaceAll('tour', id).replace('curl ', 'curl --fail-with-body ');
       const { status, output } = await shell(typed, {});
       same(status, 0, `status of \`${command}\`, which printed ${output.slice(0, 300)}`);
     }
