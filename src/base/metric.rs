@@ -122,6 +122,7 @@ const COMMANDS: [Label; 14] = [
 ];
 const SUBSCRIBERS: [Label; 7] = ["sse", "websocket", "poll", "chat", "ui", "ui-socket", "wait"];
 const FRAMES: [Label; 2] = ["sse", "websocket"];
+const CAUGHT_UP: [Label; 4] = ["file", "list", "rebuild", "wake"];
 const SLOW: [Label; 3] = ["caught_up", "lagging", "closed"];
 const TIMERS: [Label; 3] = ["done", "retried", "dead"];
 const DIALECTS: [Label; 3] = ["native", "chat", "ui"];
@@ -254,6 +255,9 @@ impl Counters {
         }
         for dialect in DIALECTS {
             self.sockets(dialect);
+        }
+        for how in CAUGHT_UP {
+            self.caught_up(how);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::support::Server;
 use crate::support::client::Client;
+use crate::support::client::Event;
 use crate::support::client::contents;
 use crate::support::client::messages;
 use crate::support::client::session;
@@ -189,19 +190,18 @@ async fn a_stream_whose_session_is_deleted_does_not_end_as_if_it_were_whole() {
     for (id, path, body, sign) in [
         ("a", "/api/chat", ui, "\"type\":\"error\""),
         ("b", "/chat/b", json!({ "content": LONG }), "\"type\":\"error\""),
-        ("c", "/v1/sessions/c/turns", ask, "event: error"),
+        ("c", "/v1/sessions/c/turns", ask, ""),
     ] {
         let request = client.post(path, &body).with("accept", "text/event-stream");
-        let mut stream = JoinSet::new();
-        stream.spawn(request.attempt());
-        eventually(SOON, "the answer is under way", async || {
-            let reply = client.get(&session(id)).await;
-            (reply.status == 200 && !reply.json()["activeTurn"].is_null()).then_some(())
-        })
-        .await;
+        let mut stream = request.stream().await;
+        stream.next().await.expect("it has begun");
         client.delete(&session(id)).await.text(204);
-        let text = stream.join_next().await.unwrap().unwrap().unwrap().body;
-        assert!(text.contains(sign), "{path}: {}", &text[text.len().saturating_sub(300)..]);
+        let rest = stream.rest().await;
+        let said = |event: &Event| match sign {
+            "" => event.name.as_deref() == Some("error"),
+            sign => event.data.contains(sign),
+        };
+        assert!(rest.iter().any(said), "{path}: {:?}", rest.last());
     }
 }
 
