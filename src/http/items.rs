@@ -145,10 +145,9 @@ impl Rest {
 }
 
 async fn change(router: &Router, target: &Target, request: Request) -> Result<Answer, Error> {
-    let once = matches!(request, Request::Command(_, Some(_)));
     match router.ask(target, request).await {
-        // Nothing to take back is not an error, unless it has to be remembered: a repeat would take what came meanwhile.
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound && !once => {
+        // Nothing to take back is not an error: agents clear and pop before they begin, with keys.
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
             Ok(Answer::Popped(None))
         }
         other => other,

@@ -344,15 +344,14 @@ pub(super) async fn stop_turn(
     key: Option<IdempotencyKey>,
 ) -> Result<(Option<Turn>, bool), ApiError> {
     let command = Command::StopTurn { turn_id };
-    let (once, idempotency) = (key.is_some(), key.map(|key| Idempotency::new(key, &command)));
+    let idempotency = key.map(|key| Idempotency::new(key, &command));
     match router.ask(target, Request::Command(command, idempotency)).await {
         Ok(answer @ (Answer::Turn { .. } | Answer::Replayed { status: 202, .. })) => {
             let Begun { turn, after, replayed } = begun(answer)?;
             Ok((Some(ended(router, target, turn, after).await?.0), replayed))
         }
         Ok(answer) => Ok((None, matches!(answer, Answer::Replayed { .. }))),
-        // Where it has to be remembered there must be somebody who does.
-        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound && !once => {
+        Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
             Ok((None, false))
         }
         Err(error) => Err(error.into()),

@@ -210,7 +210,10 @@ impl Socket {
                         Ok(()) => Ok(()),
                         Err(problem) => self.error(&text, problem).await,
                     },
-                    Err(problem) => self.error(&text, &problem).await,
+                    Err(problem) if SocketFrame::is_known(&text) => {
+                        self.error(&text, &problem).await
+                    }
+                    Err(problem) => Err(Some((1008, shortened(problem)))),
                 }
             }
             Some(Ok(AggregatedMessage::Binary(_))) => {

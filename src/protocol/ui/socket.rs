@@ -63,6 +63,17 @@ impl SocketFrame {
         serde_json::from_str::<Id>(text).ok().map(|id| id.request_id)
     }
 
+    /// Whether a frame is of a kind that there is, whatever else it says.
+    #[must_use]
+    pub fn is_known(text: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Kind {
+            r#type: String,
+        }
+        let kind = serde_json::from_str::<Kind>(text);
+        kind.is_ok_and(|kind| ["send", "resume", "abort"].contains(&kind.r#type.as_str()))
+    }
+
     /// Reads a frame.
     ///
     /// # Errors
