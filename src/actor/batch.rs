@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Reply;
+use crate::actor::query::answered;
 use crate::actor::query::query_file;
 use crate::actor::query::subscribe;
 use crate::base::clock;
@@ -177,14 +178,12 @@ impl Batch {
         let name = command.name();
         let count = |outcome| metric::counters().commands(name, outcome).inc();
         if let Some(idempotency) = &idempotency
-            && let Some((earlier, seq)) = file.answered(idempotency.key.as_str())?
+            && let Some(earlier) = answered(file, idempotency)?
         {
-            if earlier.request != idempotency.request {
-                return ready(Err(Error::KeyReused));
+            if earlier.is_ok() {
+                count("replayed");
             }
-            count("replayed");
-            let json = earlier.response.unwrap_or_default().into();
-            return ready(Ok(Answer::Replayed { status: earlier.status, json, seq }));
+            return ready(earlier);
         }
         let frees = matches!(command, Command::Delete | Command::DeleteMessage { .. });
         let context = Context {

@@ -86,17 +86,26 @@ pub(super) fn query_file(
             }
             None => return Ok(Err(Rejection::TurnNotFound.into())),
         },
-        Query::Repeat(Idempotency { key, request, .. }) => match file.answered(key.as_str())? {
-            Some((earlier, _)) if earlier.request != request => return Ok(Err(Error::KeyReused)),
-            Some((earlier, seq)) => {
-                let json = earlier.response.unwrap_or_default().into();
-                Answer::Replayed { status: earlier.status, json, seq }
-            }
+        Query::Repeat(idempotency) => match answered(file, &idempotency)? {
+            Some(answer) => return Ok(answer),
             None => Answer::Done { seq: file.head().last_seq },
         },
         Query::Events { after } => Answer::Subscribed(Box::new(backlog(file, Some(after))?)),
     };
     Ok(Ok(answer))
+}
+
+/// What a request with this key hears that came before, if one did.
+pub(super) fn answered(
+    file: &SessionFile,
+    idempotency: &Idempotency,
+) -> Result<Option<Result<Answer, Error>>, storage::Error> {
+    let Some((earlier, seq)) = file.answered(idempotency.key.as_str())? else { return Ok(None) };
+    if earlier.request != idempotency.request {
+        return Ok(Some(Err(Error::KeyReused)));
+    }
+    let json = earlier.response.unwrap_or_default().into();
+    Ok(Some(Ok(Answer::Replayed { status: earlier.status, json, seq })))
 }
 
 /// The log behind `after`, and everything that happens into `queue`; of a session that may be absent if `absent_ok`.

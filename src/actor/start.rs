@@ -44,17 +44,13 @@ impl Node {
         self.fill_catalogue().await;
         let shared = Arc::clone(&self.shared);
         let unfinished = on_a_thread("unfinished", move || shared.catalogue.unfinished()).await;
-        match unfinished {
-            Some(Ok(keys)) => {
-                // Beside each other: a turn may have to wait for room in the journal, which catching up makes.
-                tokio::join!(self.wake_all(stream::iter(keys)), self.catch_up());
-            }
-            Some(Err(error)) => {
-                tracing::warn!(error = %error, "looking for turns that were cut off");
-                self.catch_up().await;
-            }
-            None => self.catch_up().await,
-        }
+        let keys = unfinished.transpose().unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "looking for turns that were cut off");
+            None
+        });
+        let keys = stream::iter(keys.unwrap_or_default());
+        // Beside each other: a turn may have to wait for room in the journal, which catching up makes.
+        tokio::join!(self.wake_all(keys), self.catch_up());
     }
 
     /// Brings every session up to date that the journal is ahead of since before this start.

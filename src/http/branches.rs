@@ -88,10 +88,7 @@ pub(super) async fn branch(
 ) -> Response {
     let (id, branch) = path.into_inner();
     let target = router.target(&caller, &id)?;
-    let limit = match query.limit {
-        Some(limit) => page_limit(Some(&limit))?,
-        None => PAGE_MAX,
-    };
+    let limit = page_limit(query.limit.as_deref(), PAGE_MAX)?;
     let after = match query.after.filter(|after| !after.is_empty()) {
         Some(after) => cursor::decode(target.key(), &after).ok_or_else(|| {
             ApiError::new(

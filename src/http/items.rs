@@ -85,19 +85,17 @@ pub(super) async fn list(
         Some(limit) => usize::try_from(limit).unwrap_or(0),
     };
     let (items, count) = match router.ask(&target, Request::Query(Ask::Items { limit })).await {
-        Ok(Answer::Items { items, more: false, .. }) => (items, 0),
-        Ok(Answer::Items { items, count, .. }) => (items, count),
+        Ok(Answer::Items { items, count, more: true }) => (items, count),
+        Ok(Answer::Items { items, .. }) => {
+            return Ok(reply::json(StatusCode::OK, &Items { items: bodies(items) }));
+        }
         Err(Error::Rejected(rejection)) if *rejection == Rejection::SessionNotFound => {
-            (Vec::new(), 0)
+            return Ok(reply::json(StatusCode::OK, &Items { items: Vec::new() }));
         }
         Err(error) => return Err(error.into()),
         Ok(other) => return Ok(reply::unexpected(&other)),
     };
-    let count = usize::try_from(count).unwrap_or(limit).min(limit);
-    if items.len() >= count {
-        return Ok(reply::json(StatusCode::OK, &Items { items: bodies(items) }));
-    }
-    let left = count - items.len();
+    let left = usize::try_from(count).unwrap_or(limit).min(limit) - items.len();
     let rest = Rest { router, target, page: items, left, begun: false };
     Ok(reply::streamed(stream::try_unfold(Some(rest), Rest::next)))
 }
@@ -133,7 +131,7 @@ impl Rest {
                     rest.left = rest.left.saturating_sub(items.len());
                     rest.page = items;
                 }
-                other => tracing::error!("an answer of the wrong kind: {other:?}"),
+                _ => return Err(Error::Reset),
             }
         }
         if rest.page.is_empty() {

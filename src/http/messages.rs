@@ -92,7 +92,7 @@ pub(super) async fn page(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let PageQuery { limit, before, after, order } = query;
-    let limit = page_limit(limit.as_deref())?;
+    let limit = page_limit(limit.as_deref(), PAGE_DEFAULT)?;
     let (anchor, newer) = match (before, after) {
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("`before` and `after` cannot be used together"));
@@ -122,9 +122,9 @@ pub(super) async fn page(
     }))
 }
 
-/// The size of a page that a client asks for.
-pub(super) fn page_limit(limit: Option<&str>) -> Result<usize, ApiError> {
-    let Some(limit) = limit else { return Ok(PAGE_DEFAULT) };
+/// The size of a page that a client asks for; `default` if it does not.
+pub(super) fn page_limit(limit: Option<&str>, default: usize) -> Result<usize, ApiError> {
+    let Some(limit) = limit else { return Ok(default) };
     let number = limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
     number
         .ok_or_else(|| ApiError::invalid(format!("`limit` must be a number from 1 to {PAGE_MAX}")))

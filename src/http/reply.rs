@@ -46,10 +46,9 @@ fn whole(status: StatusCode, body: Bytes) -> HttpResponse {
 
 /// A response whose JSON is made while it is read.
 pub(super) fn streamed(body: impl Stream<Item = Result<Bytes, Error>> + 'static) -> HttpResponse {
-    let broken = |error| -> Box<dyn std::error::Error> { Box::new(error) };
     let pieces = body
-        .map_err(|error| -> Box<dyn std::error::Error> { Box::new(error) })
-        .map_ok(move |bytes| large::pieces(bytes).map_err(broken))
+        .map_err(Box::<dyn std::error::Error>::from)
+        .map_ok(|bytes| large::pieces(bytes).map_err(Box::<dyn std::error::Error>::from))
         .try_flatten();
     builder(StatusCode::OK).streaming(pieces)
 }

@@ -8,6 +8,7 @@ use actix_web::web::Path;
 use serde::Deserialize;
 
 use crate::base::ids;
+use crate::base::limits::PAGE_DEFAULT;
 use crate::domain::session::Command;
 use crate::domain::session::Rejection;
 use crate::domain::session::Session;
@@ -91,7 +92,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
     router: Data<Router>,
 ) -> Response {
-    let limit = page_limit(query.limit.as_deref())?;
+    let limit = page_limit(query.limit.as_deref(), PAGE_DEFAULT)?;
     let unknown = || ApiError::new("cursor_unknown", "the cursor is not one of this list");
     let behind =
         query.cursor.map(|token| cursor::decode_list(&token).ok_or_else(unknown)).transpose()?;

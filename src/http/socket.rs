@@ -42,10 +42,12 @@ use crate::http::throttle::Throttle;
 use crate::http::turns::StartTurn;
 use crate::http::upgrade::Bounds;
 use crate::http::upgrade::Counted;
+use crate::http::upgrade::Unsent;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
 use crate::http::upgrade::upgrade;
+use crate::http::upgrade::within;
 use crate::protocol::chat;
 use crate::protocol::native;
 use crate::protocol::native::ClientFrame;
@@ -239,8 +241,8 @@ impl Socket {
                         return Err(End::Gone);
                     }
                     pinged = true;
-                    let ping = self.session.ping(b"");
-                    within(&limits, ping, self.follower.seen()).await?;
+                    let pinged = within(&limits, self.session.ping(b"")).await;
+                    self.sent(pinged)?;
                 }
             }
         }
@@ -302,8 +304,18 @@ impl Socket {
     }
 
     async fn send(&mut self, text: ByteString, limits: &Limits) -> Result<(), End> {
-        let seen = self.follower.seen();
-        within(limits, self.session.text(text), seen).await
+        let sent = within(limits, self.session.text(text)).await;
+        self.sent(sent)
+    }
+
+    /// What becomes of the socket after a send.
+    fn sent(&self, sent: Result<(), Unsent>) -> Result<(), End> {
+        sent.map_err(|unsent| match unsent {
+            Unsent::Gone => End::Gone,
+            Unsent::Slow => {
+                End::Close(4408, format!("too slow; resume after {}", self.follower.seen()))
+            }
+        })
     }
 
     async fn hear(
@@ -330,8 +342,8 @@ impl Socket {
             }
             Some(Ok(AggregatedMessage::Ping(payload))) => {
                 self.bounds.control()?;
-                let pong = self.session.pong(&payload);
-                within(limits, pong, self.follower.seen()).await
+                let sent = within(limits, self.session.pong(&payload)).await;
+                self.sent(sent)
             }
             Some(Ok(AggregatedMessage::Pong(_))) => Ok(self.bounds.control()?),
             Some(Ok(AggregatedMessage::Close(reason))) => {
@@ -410,23 +422,6 @@ impl Socket {
                 let frame = native::error(bad.client_id.as_deref(), &problem);
                 self.send(frame.into(), limits).await
             }
-        }
-    }
-}
-
-/// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.
-async fn within(
-    limits: &Limits,
-    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
-    seen: u64,
-) -> Result<(), End> {
-    match tokio::time::timeout(Duration::from_millis(limits.socket_stuck_ms), sent).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone),
-        Err(_) => {
-            metric::counters().limit_hit(Limit::Stuck);
-            metric::counters().slow_consumer("closed");
-            Err(End::Close(4408, format!("too slow; resume after {seen}")))
         }
     }
 }

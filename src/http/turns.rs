@@ -115,19 +115,15 @@ pub(super) async fn begin(
     let refused = router.check_model(&turn.model, text).err();
     let command = Command::StartTurn(Box::new(turn));
     let once = key.map(|key| Idempotency::new(key, &command));
-    let request = match (&refused, once) {
-        (None, once) => Request::Command(command, once),
-        // A repeat hears its first answer, whatever models there are by now.
-        (Some(_), Some(once)) => Request::Query(Ask::Repeat(once)),
-        (Some(_), None) => Request::Query(Ask::Wake),
+    let Some(refused) = refused else {
+        return begun(router.ask(target, Request::Command(command, once)).await?);
     };
-    match (router.ask(target, request).await, refused) {
-        (Ok(Answer::Replayed { status, json, seq }), _) => {
-            begun(Answer::Replayed { status, json, seq })
-        }
-        (Err(Error::KeyReused), _) => Err(Error::KeyReused.into()),
-        (_, Some(refused)) => Err(refused.into()),
-        (answer, None) => begun(answer?),
+    // A repeat hears its first answer, whatever models there are by now.
+    let Some(once) = once else { return Err(refused.into()) };
+    match router.ask(target, Request::Query(Ask::Repeat(once))).await {
+        Ok(answer @ Answer::Replayed { .. }) => begun(answer),
+        Err(Error::KeyReused) => Err(Error::KeyReused.into()),
+        _ => Err(refused.into()),
     }
 }
 

@@ -325,10 +325,7 @@ pub(super) async fn messages(
 ) -> Response {
     let target = router.target(&caller, &id)?;
     let MessagesQuery { limit, before } = query;
-    let limit = match limit {
-        Some(limit) => page_limit(Some(&limit))?,
-        None => PAGE_MAX,
-    };
+    let limit = page_limit(limit.as_deref(), PAGE_MAX)?;
     Ok(reply::json(StatusCode::OK, &page(&router, &target, before, limit).await?))
 }
 

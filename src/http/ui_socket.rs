@@ -1,6 +1,7 @@
 //! `/api/chat/ws`: the socket of `WebSocketChatTransport`. One socket carries many requests.
 
 use std::cell::RefCell;
+use std::cell::RefMut;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,10 +37,12 @@ use crate::http::turns::Begun;
 use crate::http::ui;
 use crate::http::upgrade::Bounds;
 use crate::http::upgrade::Counted;
+use crate::http::upgrade::Unsent;
 use crate::http::upgrade::close_code;
 use crate::http::upgrade::is_upgrade;
 use crate::http::upgrade::repack;
 use crate::http::upgrade::upgrade;
+use crate::http::upgrade::within;
 use crate::protocol::Encoder;
 use crate::protocol::ui::Chunk;
 use crate::protocol::ui::Chunks;
@@ -99,14 +102,21 @@ pub(super) async fn open(
 /// Requests that are being answered, by their names.
 type Open = Rc<RefCell<HashMap<String, Following>>>;
 
-/// What becomes of a request.
+/// A request that is being answered.
 struct Following {
     /// Tells it from a later request of the same name.
     number: u64,
-    /// The turn that it follows, once that is known.
-    turn: Option<(Target, String)>,
-    /// Whether the turn is to be stopped as soon as it is known.
-    aborted: bool,
+    stage: Stage,
+}
+
+/// How far it is.
+enum Stage {
+    /// Its turn is not known yet.
+    Asked,
+    /// Its turn is to be stopped as soon as it is known.
+    Aborted,
+    /// It follows this turn.
+    Follows(Target, String),
 }
 
 struct Socket {
@@ -143,7 +153,6 @@ impl Socket {
         let limits: Limits = self.router.limits().clone();
         let (ping, pong) =
             (Duration::from_millis(limits.ping_ms), Duration::from_millis(limits.pong_ms));
-        let stuck = self.stuck();
         let (mut heard, mut pinged) = (clock::instant(), false);
         let mut closing = self.router.closing();
         let close = loop {
@@ -151,8 +160,8 @@ impl Socket {
             let deadline = tokio::time::Instant::from_std(heard + quiet);
             tokio::select! {
                 Some(frame) = waiting.recv() => {
-                    if let Err(close) = within(stuck, self.session.text(frame)).await {
-                        break close;
+                    if let Err(unsent) = within(&limits, self.session.text(frame)).await {
+                        break after(unsent);
                     }
                 }
                 message = stream.recv() => {
@@ -164,7 +173,7 @@ impl Socket {
                 }
                 _ = closing.wait_for(|closing| *closing) => {
                     while let Ok(frame) = waiting.try_recv() {
-                        if within(stuck, self.session.text(frame)).await.is_err() {
+                        if within(&limits, self.session.text(frame)).await.is_err() {
                             break;
                         }
                     }
@@ -174,8 +183,8 @@ impl Socket {
                     if pinged {
                         break None;
                     }
-                    if let Err(close) = within(stuck, self.session.ping(b"")).await {
-                        break close;
+                    if let Err(unsent) = within(&limits, self.session.ping(b"")).await {
+                        break after(unsent);
                     }
                     pinged = true;
                 }
@@ -221,7 +230,7 @@ impl Socket {
             }
             Some(Ok(AggregatedMessage::Ping(payload))) => {
                 self.bounds.control().map_err(Some)?;
-                within(self.stuck(), self.session.pong(&payload)).await
+                within(self.router.limits(), self.session.pong(&payload)).await.map_err(after)
             }
             Some(Ok(AggregatedMessage::Pong(_))) => self.bounds.control().map_err(Some),
             Some(Ok(AggregatedMessage::Close(reason))) => {
@@ -249,11 +258,7 @@ impl Socket {
             return Err(Some((1008, shortened(problem.to_owned()))));
         };
         let frame = SocketReply::Error(problem).json(&request_id);
-        within(self.stuck(), self.session.text(frame)).await
-    }
-
-    fn stuck(&self) -> Duration {
-        Duration::from_millis(self.router.limits().socket_stuck_ms)
+        within(self.router.limits(), self.session.text(frame)).await.map_err(after)
     }
 
     /// Does what a frame says.
@@ -264,16 +269,16 @@ impl Socket {
     fn obey(&mut self, frame: SocketFrame) -> Result<(), &'static str> {
         match frame {
             SocketFrame::Abort { request_id } => {
-                let turn = match self.open.borrow_mut().get_mut(&request_id) {
-                    Some(following) => {
-                        following.aborted = true;
-                        following.turn.take()
+                let mut open = self.open.borrow_mut();
+                match open.remove(&request_id) {
+                    Some(Following { stage: Stage::Follows(target, turn_id), .. }) => {
+                        actix_web::rt::spawn(stop(self.router.clone(), target, turn_id));
                     }
-                    None => None,
-                };
-                if let Some((target, turn_id)) = turn {
-                    self.open.borrow_mut().remove(&request_id);
-                    actix_web::rt::spawn(stop(self.router.clone(), target, turn_id));
+                    // Its name is not free before its task is over.
+                    Some(Following { number, .. }) => {
+                        open.insert(request_id, Following { number, stage: Stage::Aborted });
+                    }
+                    None => {}
                 }
             }
             SocketFrame::Send { request_id, request, key } => {
@@ -297,7 +302,7 @@ impl Socket {
             if open.len() >= REQUESTS_MAX {
                 return Err("too many requests are being answered: wait for one of them");
             }
-            open.insert(request_id.clone(), Following { number, turn: None, aborted: false });
+            open.insert(request_id.clone(), Following { number, stage: Stage::Asked });
         }
         let task = Task {
             number,
@@ -312,7 +317,7 @@ impl Socket {
                 let text = error.problem().detail;
                 task.say(&SocketReply::Error(&text)).await;
             }
-            if task.is_mine() {
+            if task.entry().is_some() {
                 task.open.borrow_mut().remove(&task.request_id);
             }
         });
@@ -320,18 +325,11 @@ impl Socket {
     }
 }
 
-/// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.
-async fn within(
-    stuck: Duration,
-    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
-) -> Result<(), Option<Close>> {
-    match tokio::time::timeout(stuck, sent).await {
-        Ok(sent) => sent.map_err(|_| None),
-        Err(_) => {
-            metric::counters().limit_hit(Limit::Stuck);
-            metric::counters().slow_consumer("closed");
-            Err(Some((4408, "too slow; resume".to_owned())))
-        }
+/// The close that is due after a send.
+fn after(unsent: Unsent) -> Option<Close> {
+    match unsent {
+        Unsent::Gone => None,
+        Unsent::Slow => Some((4408, "too slow; resume".to_owned())),
     }
 }
 
@@ -362,17 +360,17 @@ struct Task {
 }
 
 impl Task {
-    /// Whether the entry of its name is its own.
-    fn is_mine(&self) -> bool {
-        let open = self.open.borrow();
-        open.get(&self.request_id).is_some_and(|following| following.number == self.number)
+    /// Its own entry, if it is there still.
+    fn entry(&self) -> Option<RefMut<'_, Following>> {
+        let entry = RefMut::filter_map(self.open.borrow_mut(), |open| {
+            open.get_mut(&self.request_id).filter(|following| following.number == self.number)
+        });
+        entry.ok()
     }
 
     /// Whether somebody waits for the answer.
     fn is_wanted(&self) -> bool {
-        let open = self.open.borrow();
-        let following = open.get(&self.request_id);
-        following.is_some_and(|following| following.number == self.number && !following.aborted)
+        self.entry().is_some_and(|following| !matches!(following.stage, Stage::Aborted))
     }
 
     /// False once nobody waits for the answer.
@@ -404,13 +402,10 @@ impl Task {
             self.say(&SocketReply::NoActive).await;
             return Ok(());
         };
-        let aborted = match self.open.borrow_mut().get_mut(&self.request_id) {
-            Some(following) if following.number == self.number => {
-                following.turn = Some((target.clone(), turn.id.clone()));
-                following.aborted
-            }
-            _ => false,
-        };
+        let aborted = self.entry().is_some_and(|mut following| {
+            let stage = Stage::Follows(target.clone(), turn.id.clone());
+            matches!(std::mem::replace(&mut following.stage, stage), Stage::Aborted)
+        });
         if aborted {
             stop(self.router.clone(), target, turn.id).await;
             return Ok(());

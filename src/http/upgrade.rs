@@ -1,5 +1,7 @@
 //! What every socket needs before and after it is one.
 
+use std::time::Duration;
+
 use actix_web::FromRequest;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
@@ -64,6 +66,29 @@ impl Bounds {
         let limit = self.verdict.get()?;
         metric::counters().limit_hit(limit);
         Some((4009, format!("beyond the limit {}", limit.name())))
+    }
+}
+
+/// Why something was not sent.
+pub(super) enum Unsent {
+    /// The client is gone.
+    Gone,
+    /// It takes nothing.
+    Slow,
+}
+
+/// Waits for a send, but not for ever: a peer that does not read is cut off and resumes later.
+pub(super) async fn within(
+    limits: &Limits,
+    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
+) -> Result<(), Unsent> {
+    match tokio::time::timeout(Duration::from_millis(limits.socket_stuck_ms), sent).await {
+        Ok(sent) => sent.map_err(|_| Unsent::Gone),
+        Err(_) => {
+            metric::counters().limit_hit(Limit::Stuck);
+            metric::counters().slow_consumer("closed");
+            Err(Unsent::Slow)
+        }
     }
 }
 

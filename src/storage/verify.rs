@@ -141,10 +141,16 @@ pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Re
     let in_journal = in_journal.iter().filter_map(|segment| segment.reached.get(&key.hash()));
     let in_journal = in_journal.copied().max();
     let path = folder::session_file(root, key.hash());
-    if known.is_none() || path.try_exists().while_("looking for the file of the session")? {
-        fs::metadata(&path).at(&path, "cannot be looked at: there is no such session here")?;
+    let is_there = path.try_exists().while_("looking for the file of the session")?;
+    if !is_there && known.is_none() {
+        let missing = Err(io::Error::from(io::ErrorKind::NotFound));
+        return missing.at(&path, "cannot be looked at: there is no such session here");
     }
-    let file = one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq);
+    let file = match is_there {
+        true => one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq),
+        // The journal may have all of it.
+        false => None,
+    };
     if let Some((_, known)) = known {
         let reached = file.max(in_journal).unwrap_or(0);
         behind(root, key, (file, reached, known), &mut report, print)?;

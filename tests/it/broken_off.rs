@@ -7,6 +7,7 @@ use crate::support::client::Event;
 use crate::support::client::contents;
 use crate::support::client::messages;
 use crate::support::client::session;
+use crate::support::client::turns;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
 use crate::support::server::Options;
@@ -21,10 +22,6 @@ fn server() -> (Server, Client) {
     let server = Server::start();
     let client = Client::new(&server);
     (server, client)
-}
-
-fn turns(id: &str) -> String {
-    format!("{}/turns", session(id))
 }
 
 fn send(request: &str, chat: &str, text: &str) -> Value {

@@ -9,6 +9,7 @@ use crate::support::client::Request;
 use crate::support::client::contents;
 use crate::support::client::messages;
 use crate::support::client::session;
+use crate::support::client::turns;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
 use crate::support::fault::files::session_files;
@@ -27,10 +28,6 @@ const ENDLESS: &str = "!slow 100000 10";
 
 fn ask(text: &str, busy: &str) -> Value {
     json!({ "message": { "role": "user", "content": text }, "busy": busy })
-}
-
-fn turns(id: &str) -> String {
-    format!("{}/turns", session(id))
 }
 
 /// Starts a turn and waits until it speaks to a socket that listens.

@@ -4,6 +4,7 @@ use crate::support::Server;
 use crate::support::client::Client;
 use crate::support::client::contents;
 use crate::support::client::session;
+use crate::support::client::turns;
 use crate::support::server::Options;
 use serde_json::Value;
 use serde_json::json;
@@ -12,10 +13,6 @@ fn server() -> (Server, Client) {
     let server = Server::start();
     let client = Client::new(&server);
     (server, client)
-}
-
-fn turns(id: &str) -> String {
-    format!("{}/turns", session(id))
 }
 
 fn ask(text: &str, busy: &str) -> Value {

@@ -369,6 +369,11 @@ pub fn session(id: &str) -> String {
     format!("/v1/sessions/{}", segment(id))
 }
 
+/// The native path of a session's turns.
+pub fn turns(id: &str) -> String {
+    format!("{}/turns", session(id))
+}
+
 /// The native path of a session's messages.
 pub fn messages(id: &str) -> String {
     format!("/v1/sessions/{}/messages", segment(id))
