@@ -16,6 +16,7 @@ use crate::storage::error::At;
 use crate::storage::folder;
 use crate::storage::journal;
 use crate::storage::journal::Aside;
+use crate::storage::journal::Checked;
 use crate::storage::journal::Damage;
 use crate::storage::session::SessionFile;
 
@@ -69,25 +70,30 @@ pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error>
     let mut report = Report::default();
     // In this order: what somebody writes meanwhile is in the journal before the list knows it, and until a file has it.
     let known = known(root)?;
-    let in_journal = journal(root, &mut report, print);
+    let segments = segments(root, &mut report, print);
+    // What cannot be read may hold what a file lacks.
+    let in_journal = segments.as_deref().map(reached);
+    let is_empty = segments.as_deref().is_some_and(<[Checked]>::is_empty);
+    journal(root, segments.unwrap_or_default(), &mut report, print);
     let mut in_files = HashMap::new();
     let files = sessions(root, &mut report, print)?;
     for path in &files {
         in_files.extend(one(root, path, online, &mut report, print));
     }
-    if in_journal.is_none() && !files.is_empty() && !Catalogue::was_closed(&root.join("node.db"))? {
+    if is_empty && !files.is_empty() && !Catalogue::was_closed(&root.join("node.db"))? {
         print(
             "journal: it is empty, and the server that used the folder last did not stop in good order: what was stored \
              last is missing where the files do not have it; put its segments back",
         );
         report.add(Ok(false), "journal", print);
     }
-    let in_journal = in_journal.unwrap_or_default();
-    for (key, known) in known {
-        let hash = key.hash();
-        let file = in_files.get(&hash).copied();
-        let reached = file.max(in_journal.get(&hash).copied()).unwrap_or(0);
-        behind(root, &key, (file, reached, known), &mut report, print)?;
+    if let Some(in_journal) = in_journal {
+        for (key, known) in known {
+            let hash = key.hash();
+            let file = in_files.get(&hash).copied();
+            let reached = file.max(in_journal.get(&hash).copied()).unwrap_or(0);
+            behind(root, &key, (file, reached, known), &mut report, print)?;
+        }
     }
     let catalogue = root.join("node.db");
     if catalogue.try_exists().while_("looking for the list of sessions")? {
@@ -136,24 +142,24 @@ fn behind(
 pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Report, Error> {
     let (_locks, online) = take(root, print)?;
     let mut report = Report::default();
-    let known = known(root)?.into_iter().find(|(of, _)| of == key);
-    let in_journal = journal::check(&root.join("journal")).unwrap_or_default();
-    let in_journal = in_journal.iter().filter_map(|segment| segment.reached.get(&key.hash()));
-    let in_journal = in_journal.copied().max();
+    let known = known(root)?.into_iter().find(|(of, _)| of == key).map(|(_, last_seq)| last_seq);
     let path = folder::session_file(root, key.hash());
     let is_there = path.try_exists().while_("looking for the file of the session")?;
-    if !is_there && known.is_none() {
-        let missing = Err(io::Error::from(io::ErrorKind::NotFound));
-        return missing.at(&path, "cannot be looked at: there is no such session here");
-    }
     let file = match is_there {
         true => one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq),
-        // The journal may have all of it.
         false => None,
     };
-    if let Some((_, known)) = known {
+    // The journal is read, which is all of it, only where the file may lack something.
+    if file.is_none_or(|file| known.is_some_and(|known| file < known))
+        && let Some(segments) = segments(root, &mut report, print)
+    {
+        let in_journal = reached(&segments).get(&key.hash()).copied();
+        if !is_there && known.is_none() && in_journal.is_none() {
+            let missing = Err(io::Error::from(io::ErrorKind::NotFound));
+            return missing.at(&path, "cannot be looked at: there is no such session here");
+        }
         let reached = file.max(in_journal).unwrap_or(0);
-        behind(root, key, (file, reached, known), &mut report, print)?;
+        behind(root, key, (file, reached, known.unwrap_or(0)), &mut report, print)?;
     }
     Ok(report)
 }
@@ -273,30 +279,32 @@ fn is_named_after(path: &Path, hash: KeyHash) -> bool {
     !is_hash || stem == hash.to_string()
 }
 
-/// Checks the segments of the journal, and says which sessions are quarantined with records that were set aside. How far
-/// each session goes of which it holds something; `None` if there is no segment.
-fn journal(
-    root: &Path,
-    report: &mut Report,
-    print: &mut dyn FnMut(&str),
-) -> Option<HashMap<KeyHash, u64>> {
-    let dir = root.join("journal");
-    let mut reached = HashMap::new();
-    let segments = match journal::check(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+/// The segments of the journal; `None` if they cannot be read, which is told of.
+fn segments(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) -> Option<Vec<Checked>> {
+    match journal::check(&root.join("journal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(source) => {
             let error = Error::Io { doing: "reading the journal", source };
             report.add(Err(error), "journal", print);
-            Vec::new()
+            None
         }
-        Ok(segments) => segments,
-    };
-    let is_empty = segments.is_empty();
+        Ok(segments) => Some(segments),
+    }
+}
+
+/// How far each session goes of which `segments` hold something.
+fn reached(segments: &[Checked]) -> HashMap<KeyHash, u64> {
+    let mut reached = HashMap::new();
+    for (hash, last_seq) in segments.iter().flat_map(|segment| &segment.reached) {
+        let last: &mut u64 = reached.entry(*hash).or_default();
+        *last = (*last_seq).max(*last);
+    }
+    reached
+}
+
+/// Says what is wrong with the segments of the journal, and which sessions are quarantined with records that were set aside.
+fn journal(root: &Path, segments: Vec<Checked>, report: &mut Report, print: &mut dyn FnMut(&str)) {
     for segment in segments {
-        for (hash, last_seq) in segment.reached {
-            let last: &mut u64 = reached.entry(hash).or_default();
-            *last = last_seq.max(*last);
-        }
         let place = segment.path.strip_prefix(root).unwrap_or(&segment.path).display().to_string();
         let whose = |hash: KeyHash, key: Option<Key>| {
             key.map_or_else(|| format!("the session with hash {hash}"), |key| format!("{key:?}"))
@@ -348,7 +356,6 @@ fn journal(
             }
         }
     }
-    (!is_empty).then_some(reached)
 }
 
 fn list(path: &Path, print: &mut dyn FnMut(&str)) -> Result<bool, Error> {

@@ -183,7 +183,19 @@ async fn a_journal_that_was_taken_away_is_missed() {
     server.kill();
     let (code, text) = sessile("verify", data, &[]);
     assert_eq!(code, 0, "after a crash nothing is missing: {text}");
-    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    let (code, text) = sessile("verify", data, &["in the journal"]);
+    assert_eq!(code, 0, "the journal has it: {text}");
+    // What cannot be read is not called empty, and nothing is missed for that.
+    let (journal, away) = (data.join("journal"), data.join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    std::fs::write(&journal, "").unwrap();
+    for args in [&[][..], &["in the journal"]] {
+        let (code, text) = sessile("verify", data, args);
+        assert_eq!(code, 2, "{text}");
+        assert!(!text.contains("has no file") && !text.contains("it is empty"), "{text}");
+    }
+    std::fs::remove_file(&journal).unwrap();
+    std::fs::remove_dir_all(&away).unwrap();
     let (code, text) = sessile("verify", data, &[]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("journal: it is empty"), "{text}");
