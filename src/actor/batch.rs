@@ -236,8 +236,12 @@ impl Batch {
     ) -> Result<(), storage::Error> {
         for event in events {
             let frame = event.encode(file.head().last_seq + 1);
-            let entry =
-                Entry { kind: event.kind(), recorded_at_ms: now_ms, frame, idempotent: None };
+            let entry = Entry {
+                number: event.kind() as u8,
+                recorded_at_ms: now_ms,
+                frame,
+                idempotent: None,
+            };
             file.apply(event, &entry)?;
             self.entries.push(entry);
             match event {
@@ -296,7 +300,7 @@ impl Batch {
             .zip(self.entries)
             .map(|(seq, entry)| Frame {
                 seq: Some(seq),
-                what: What::Event(entry.kind),
+                what: What::Event(entry.number),
                 text: entry.frame.into(),
             })
             .collect();

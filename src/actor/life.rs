@@ -29,6 +29,7 @@ use crate::domain::session::Rejection;
 use crate::storage;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
+use crate::storage::file::AnyFile;
 use crate::storage::session::SessionFile;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
@@ -59,8 +60,8 @@ impl Shard {
         let (folder, ledger) = (&self.shared.folder, self.shared.journal.ledger());
         let known = || -> Result<bool, storage::Error> {
             Ok(ledger.is_pending(hash)
-                || folder.has(&folder.session(hash))?
-                || folder.has(&folder.tombstone(hash))?
+                || folder.has(&folder.file(&key))?
+                || folder.has(&folder.tombstone(&key))?
                 || self.shared.catalogue.knows(hash) != Some(false))
         };
         if matches!(known(), Ok(false)) {
@@ -124,8 +125,7 @@ impl Shard {
             }
             Ok(Found::Absent) => {
                 metric::counters().activated("created");
-                let kept = self.shared.options.deltas_kept_ms;
-                SessionFile::create(&cell.key).map(|file| Box::new(file.keeping_deltas(kept)))
+                SessionFile::create(&cell.key, &self.shared.files).map(Box::new)
             }
             Ok(Found::Gone) => {
                 cell.state = State::Gone;
@@ -307,7 +307,7 @@ impl Shard {
 
     pub(super) fn write_file(&mut self, hash: KeyHash, ctx: &mut Context<Self>) {
         self.lend(hash, ctx, |file, shared| {
-            let file = file.into_file(&shared.folder)?;
+            let file = (*file).into_file(&shared.folder)?;
             Ok(Some(Box::new(file)))
         });
     }
@@ -328,7 +328,7 @@ impl Shard {
         match cell.checkpoint {
             Checkpoint::Idle if cell.log_bytes >= self.shared.options.checkpoint_bytes => {
                 cell.checkpoint = Checkpoint::Beside;
-                let path = self.shared.folder.session(hash);
+                let path = self.shared.folder.file(&cell.key);
                 let beside =
                     tokio::task::spawn_blocking(move || SessionFile::checkpoint_beside(&path));
                 ctx.spawn(beside.into_actor(self).map(move |result, shard, _| {
@@ -469,23 +469,7 @@ fn may_create(request: &Request) -> bool {
 
 /// Notes in the catalogue what a session is like, if it exists.
 pub(super) fn note(shared: &Shared, file: &SessionFile, next_timer_ms: Option<i64>) {
-    let head = file.head();
-    if !head.exists() {
-        return;
+    if file.log().exists() {
+        shared.catalogue.note(Card { next_timer_ms, ..AnyFile::card(file) });
     }
-    shared.catalogue.note(Card {
-        key: file.key().clone(),
-        title: head.title.clone(),
-        project_id: head.project_id.clone(),
-        metadata: head.metadata.as_str().to_owned(),
-        message_count: head.message_count,
-        item_count: head.item_count,
-        last_seq: head.last_seq,
-        active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),
-        created_at_ms: head.created_at_ms,
-        updated_at_ms: head.updated_at_ms,
-        next_timer_ms,
-        unfinished: file.is_unfinished(),
-        deleted: head.deleted,
-    });
 }

@@ -25,6 +25,7 @@ use crate::storage;
 use crate::storage::Folder;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::disk;
+use crate::storage::file::Settings;
 use crate::storage::journal;
 use crate::storage::journal::Hooks;
 use crate::storage::journal::Journal;
@@ -71,6 +72,8 @@ pub struct Options {
 /// What all shards share.
 pub(super) struct Shared {
     pub options: Options,
+    /// How files are kept.
+    pub files: Settings,
     pub folder: Folder,
     pub journal: Journal,
     pub catalogue: Catalogue,
@@ -121,10 +124,7 @@ impl Node {
             max_bytes: options.journal_bytes,
             damage: policy,
         })?;
-        if journal.is_new()
-            && !Catalogue::was_closed(&folder.catalogue())?
-            && folder.has_sessions()?
-        {
+        if journal.is_new() && !Catalogue::was_closed(&folder.catalogue())? && folder.has_files()? {
             tracing::error!(
                 "the journal is empty, and the server that used {} last did not stop in good order: what was stored last \
                  is missing where the session files do not have it. If the folder journal was removed, stop the server \
@@ -134,13 +134,15 @@ impl Node {
         }
         // Without those records files may end before what the catalogue knows, and the files are right.
         let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
-        if !catalogue.is_complete()? && !folder.has_sessions()? {
+        if !catalogue.is_complete()? && !folder.has_files()? {
             catalogue.complete()?;
         }
         let complete = catalogue.is_complete()?;
         let behind = journal.ledger().pending_count();
         metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
         let full = disk::is_full(folder.root(), options.min_free_bytes)?;
+        let deltas_kept_ms = i64::try_from(options.deltas_kept_ms).unwrap_or(i64::MAX);
+        let files = Settings { deltas_kept_ms };
         let shared = Arc::new(Shared {
             folder,
             journal,
@@ -150,6 +152,7 @@ impl Node {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            files,
             options,
         });
         wake::name_all(&shared);
@@ -290,7 +293,7 @@ impl Node {
                 Err(error) => tracing::warn!(error = %error, "looking at the disk"),
             }
             shared.journal.probe();
-            storage::session::trim();
+            storage::kinds::trim();
             if let Err(error) = shared.catalogue.flush() {
                 tracing::warn!(error = %error, "writing the catalogue, trying again");
             }

@@ -22,11 +22,14 @@ use crate::actor::node::Shared;
 use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::base::metric;
 use crate::storage;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
+use crate::storage::file;
+use crate::storage::kinds;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
@@ -166,41 +169,53 @@ fn settle_all(shared: &Shared, keys: Vec<Key>, lacking: &mpsc::Sender<Key>) {
 fn fill(shared: &Shared, unreadable: &mpsc::Sender<Key>) -> Result<bool, storage::Error> {
     tracing::info!("making the list of sessions anew from the session files");
     let (started, mut count) = (clock::instant(), 0);
-    for folder in shared.folder.session_folders()? {
-        if shared.stopping.load(Ordering::Acquire) {
-            return Ok(false);
-        }
-        let mut keys = Vec::new();
-        for path in shared.folder.sessions_in(&folder)? {
-            let hash = path.file_stem().and_then(|stem| KeyHash::parse(stem.to_str()?));
-            let claim = hash.and_then(|hash| shared.folder.try_claim(hash));
-            match storage::session::card(&path, claim.as_ref()) {
-                // Its actor is opening it, and notes it.
-                Ok(None) => {}
-                Ok(Some(card)) => {
-                    keys.push(card.key.clone());
-                    shared.catalogue.note_found(card);
-                }
-                Err(error) => {
-                    // Its actor needs the file.
-                    drop(claim);
-                    unread(&path, hash, &error, unreadable);
-                }
+    for kind in ActorKind::ALL {
+        for folder in shared.folder.folders_of(kind)? {
+            if shared.stopping.load(Ordering::Acquire) {
+                return Ok(false);
             }
+            count += fill_from(shared, kind, &folder, unreadable)?;
         }
-        shared.catalogue.flush()?;
-        for key in &keys {
-            // It was deleted meanwhile.
-            if shared.folder.has(&shared.folder.tombstone(key.hash()))? {
-                shared.catalogue.note(Card::gone(key.clone()));
-            }
-        }
-        count += keys.len();
-        metric::counters().caught_up("rebuild").inc_by(keys.len() as u64);
     }
     shared.catalogue.complete()?;
     tracing::info!("the list has {count} sessions after {:.1} s", started.elapsed().as_secs_f64());
     Ok(true)
+}
+
+/// Notes the files in `folder`, which are of actors of `kind`; how many there are.
+fn fill_from(
+    shared: &Shared,
+    kind: ActorKind,
+    folder: &Path,
+    unreadable: &mpsc::Sender<Key>,
+) -> Result<usize, storage::Error> {
+    let mut keys = Vec::new();
+    for path in shared.folder.files_in(folder)? {
+        let hash = path.file_stem().and_then(|stem| KeyHash::parse(stem.to_str()?));
+        let claim = hash.and_then(|hash| shared.folder.try_claim(hash));
+        match (kinds::files(kind).card)(&path, claim.as_ref()) {
+            // Its actor is opening it, and notes it.
+            Ok(None) => {}
+            Ok(Some(card)) => {
+                keys.push(card.key.clone());
+                shared.catalogue.note_found(card);
+            }
+            Err(error) => {
+                // Its actor needs the file.
+                drop(claim);
+                unread(&path, hash, &error, unreadable);
+            }
+        }
+    }
+    shared.catalogue.flush()?;
+    for key in &keys {
+        // It was deleted meanwhile.
+        if shared.folder.has(&shared.folder.tombstone(key))? {
+            shared.catalogue.note(Card::gone(key.clone()));
+        }
+    }
+    metric::counters().caught_up("rebuild").inc_by(keys.len() as u64);
+    Ok(keys.len())
 }
 
 fn unread(
@@ -209,7 +224,7 @@ fn unread(
     error: &storage::Error,
     unreadable: &mpsc::Sender<Key>,
 ) {
-    match hash.and_then(|hash| storage::session::owner(path, hash).ok()) {
+    match hash.and_then(|hash| file::owner(path, hash).ok()) {
         // Its actor says what is wrong with it.
         Some(key) => drop(unreadable.blocking_send(key)),
         None => tracing::error!(

@@ -6,8 +6,8 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::timer;
 use crate::storage::Error;
+use crate::storage::file::Timer;
 use crate::storage::session::SessionFile;
-use crate::storage::session::Timer;
 
 /// Carries out every timer of `file` that is due at `now_ms`; a crash in the middle fires it again. What must become events
 /// is returned.

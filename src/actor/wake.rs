@@ -2,6 +2,7 @@
 
 use std::panic;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 
 use crate::actor::life::note;
 use crate::actor::node::Shared;
@@ -9,9 +10,10 @@ use crate::base::Key;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
+use crate::storage::file;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
-use crate::storage::session;
+use crate::storage::kinds;
 use crate::storage::session::SessionFile;
 
 /// What there is of a session.
@@ -31,15 +33,15 @@ pub(super) enum Found {
 pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     let claim = folder.claim(hash);
-    if folder.has(&folder.tombstone(hash))? {
+    if folder.has(&folder.tombstone(key))? {
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
-    folder.finish_rebuild(hash)?;
+    folder.finish_rebuild(key)?;
     // What is noted is durable, and the journal keeps it until the file has it: with both there is nothing less.
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     let is_pending = journal.ledger().is_pending(hash);
-    if !is_pending && !folder.has(&folder.session(hash))? {
+    if !is_pending && !folder.has(&folder.file(key))? {
         return if known == 0 { Ok(Found::Absent) } else { Err(Error::Behind { file: 0, known }) };
     }
     let panicked =
@@ -62,16 +64,15 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
 
 fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
-    let path = folder.session(hash);
+    let path = folder.file(key);
     let opened = match folder.has(&path)? {
-        true => SessionFile::open(key, &path),
-        false => SessionFile::create(key),
+        true => SessionFile::open(key, &path, &shared.files),
+        false => SessionFile::create(key, &shared.files),
     };
     let mut file = match opened {
         Err(error) if error.is_damage() => repair(shared, key, error, known)?,
         other => other?,
     };
-    file = file.keeping_deltas(shared.options.deltas_kept_ms);
     let (pending, mut flaw) = journal.readable(hash, file.head().last_seq)?;
     if let Some(flaw) = &flaw
         && !journal.accepts_damage()
@@ -154,12 +155,12 @@ fn repair(shared: &Shared, key: &Key, damage: Error, known: u64) -> Result<Sessi
     // As after a power cut in the middle of the first write.
     if flaw.is_none() && pending.first().is_some_and(|record| record.first_seq == 1) {
         tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
-        shared.folder.remove_damaged(key.hash())?;
-        return SessionFile::create(key);
+        shared.folder.remove_damaged(key)?;
+        return SessionFile::create(key, &shared.files);
     }
     // What the file must have, if the journal is to go on from there.
     let least = pending.first().map_or(known, |record| known.min(record.first_seq - 1));
-    SessionFile::repair(key, &shared.folder, damage, least)
+    SessionFile::repair(key, &shared.folder, &shared.files, damage, least)
 }
 
 /// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
@@ -174,23 +175,25 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     if shared.journal.is_set_aside(hash) {
         return Ok(false);
     }
-    if folder.has(&folder.tombstone(hash))? {
+    if folder.has(&folder.tombstone(key))? {
         finish_deletion(shared, key)?;
         return Ok(true);
     }
-    let path = folder.session(hash);
+    let path = folder.file(key);
     if !folder.has(&path)? {
         return Ok(false);
     }
     SessionFile::check(&path)?;
-    let Some(card) = session::card(&path, Some(&claim))? else { return Ok(false) };
+    let Some(card) = (kinds::files(key.kind()).card)(&path, Some(&claim))? else {
+        return Ok(false);
+    };
     let known = shared.catalogue.last_seq(hash)?.unwrap_or(0);
     if card.key != *key || card.last_seq < last_seq.max(known) || card.unfinished {
         return Ok(false);
     }
     let file_seq = card.last_seq;
     shared.catalogue.note_found(card);
-    if folder.has(&folder.tombstone(hash))? {
+    if folder.has(&folder.tombstone(key))? {
         // It was deleted meanwhile.
         shared.catalogue.note(Card::gone(key.clone()));
     }
@@ -201,8 +204,9 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
 /// Finds out whose the records are that do not say it any more. Those that nobody knows are set aside, under their hash.
 pub(super) fn name_all(shared: &Shared) {
     for hash in shared.journal.ledger().nameless() {
+        let owner = |path: PathBuf| file::owner(&path, hash).ok();
         let listed = shared.catalogue.key(hash).ok().flatten();
-        let known = listed.or_else(|| session::owner(&shared.folder.session(hash), hash).ok());
+        let known = listed.or_else(|| shared.folder.files_of(hash).find_map(owner));
         if let Some(key) = known {
             shared.journal.ledger().name(&key);
             continue;
@@ -232,7 +236,7 @@ fn committed(file: &SessionFile) -> u64 {
 
 /// Removes the file of a session that was deleted, and it from the list; safe to repeat.
 pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
-    shared.folder.remove_session(key.hash())?;
+    shared.folder.remove_file(key)?;
     // Behind the mark: whoever reads the file meanwhile and notes it sees the mark afterwards, or this is noted later.
     shared.catalogue.note(Card::gone(key.clone()));
     shared.journal.forget(key.hash())
@@ -241,5 +245,5 @@ pub(super) fn finish_deletion(shared: &Shared, key: &Key) -> Result<(), Error> {
 /// Deletes a session that cannot be opened. No event can say so, so the mark that it is gone must be durable.
 pub(super) fn delete_unreadable(shared: &Shared, key: &Key) -> Result<(), Error> {
     finish_deletion(shared, key)?;
-    shared.folder.sync(&shared.folder.tombstone(key.hash()))
+    shared.folder.sync(&shared.folder.tombstone(key))
 }

@@ -51,7 +51,8 @@ fn key(id: &str) -> anyhow::Result<Key> {
 /// When there is no such file, with what that means.
 pub(super) fn path(options: &Options, id: &str) -> anyhow::Result<()> {
     let root = options.folder()?;
-    let path = folder::session_file(&root, key(id)?.hash());
+    let key = key(id)?;
+    let path = folder::file_of(&root, key.kind(), key.hash());
     anyhow::ensure!(
         path.try_exists().with_context(|| format!("looking for {}", path.display()))?,
         "session `{}` has no file {}: a new session gets one within seconds, and one that was deleted has none",

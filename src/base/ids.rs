@@ -150,10 +150,27 @@ pub enum ActorKind {
 }
 
 impl ActorKind {
+    /// Every kind.
+    pub const ALL: [Self; 1] = [Self::Session];
+
     /// The kind with this number in a journal record.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        (number == Self::Session as u8).then_some(Self::Session)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// The kind that is called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Where the files of such actors lie in the data folder.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Session => "sessions",
+        }
     }
 
     /// Its name, which is part of every hash.

@@ -1,8 +1,10 @@
-//! The rules of a session, pure: no clock, no randomness, no disk, no network.
+//! The rules of actors, pure: no clock, no randomness, no disk, no network.
 //!
 //! A command is what somebody wants; [`session::decide`] turns it into events or a rejection; events are what
 //! happened and cannot be refused any more. What the rules must know about the past they ask of a [`session::View`],
 //! which storage implements.
 
+pub mod kind;
+pub mod kinds;
 pub mod session;
 pub mod timer;

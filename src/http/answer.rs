@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
 
+use crate::domain::session::EventKind;
 use crate::domain::session::Rejection;
 use crate::http::error::ApiError;
 use crate::http::follow::Follower;
@@ -82,7 +83,10 @@ impl<E: Encoder + 'static> Watcher<E> {
     async fn encode(&mut self, frames: VecDeque<Frame>) -> Result<(), Error> {
         for frame in frames {
             let said = match frame.what {
-                What::Event(kind) => self.encoder.push(kind, &frame.text),
+                What::Event(number) => match EventKind::from_number(number) {
+                    Some(kind) => self.encoder.push(kind, &frame.text),
+                    None => continue,
+                },
                 What::Reset => {
                     let id = self.encoder.turn_id().to_owned();
                     match self.router.ask(&self.target, Request::Query(Query::Turn(id))).await? {

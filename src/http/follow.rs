@@ -139,7 +139,7 @@ pub(super) fn frames(id: &str, backlog: Backlog) -> VecDeque<Frame> {
     }
     for event in backlog.events {
         let text = ByteString::from(event.frame);
-        frames.push_back(Frame { seq: Some(event.seq), what: What::Event(event.kind), text });
+        frames.push_back(Frame { seq: Some(event.seq), what: What::Event(event.number), text });
     }
     frames
 }

@@ -31,6 +31,7 @@ use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::domain::session::Command;
+use crate::domain::session::EventKind;
 use crate::http::caller::Authenticated;
 use crate::http::commands;
 use crate::http::error::ApiError;
@@ -275,8 +276,10 @@ impl Socket {
         for frame in frames {
             match (self.dialect, frame.what) {
                 (Dialect::Native, _) => self.send(frame.text, limits).await?,
-                (Dialect::Chat, What::Event(kind)) => {
-                    if let Some(text) = chat::socket_frame(kind, &frame.text) {
+                (Dialect::Chat, What::Event(number)) => {
+                    let kind = EventKind::from_number(number);
+                    if let Some(text) = kind.and_then(|kind| chat::socket_frame(kind, &frame.text))
+                    {
                         self.send(text.into(), limits).await?;
                     }
                 }

@@ -283,7 +283,7 @@ impl Encoder for Ended {
 
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
         if kind == EventKind::Turn
-            && let Ok(Event::Turn(turn)) = Event::decode(kind, frame)
+            && let Ok(Event::Turn(turn)) = Event::read(kind, frame)
         {
             self.heed(&turn);
         }

@@ -113,7 +113,7 @@ impl Stream {
         ) {
             return String::new();
         }
-        match Event::decode(kind, frame) {
+        match Event::read(kind, frame) {
             Ok(Event::PartDelta { message_id, part, offset, delta })
                 if message_id == self.message_id =>
             {
@@ -248,7 +248,7 @@ pub fn socket_frame(kind: EventKind, frame: &str) -> Option<String> {
         message_id: &'a str,
         parts: &'a [Part],
     }
-    let line = match (kind, Event::decode(kind, frame).ok()?) {
+    let line = match (kind, Event::read(kind, frame).ok()?) {
         (EventKind::Message, Event::Message(message)) => return Some(stored(message)),
         // What stands for text that grew is nothing new: these clients hear of a message when it is whole.
         (EventKind::MessageParts, Event::MessageParts { message_id, parts, from: None, .. }) => {

@@ -273,7 +273,7 @@ impl Encoder for TurnFrames {
     }
 
     fn push(&mut self, kind: EventKind, frame: &str) -> String {
-        let mine = match Event::decode(kind, frame) {
+        let mine = match Event::read(kind, frame) {
             Ok(Event::Turn(turn)) if turn.id == self.turn_id => {
                 let ends = turn.state.is_over() || turn.state == TurnState::WaitingApproval;
                 self.done = ends && turn.attempt >= self.attempt;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::base::Classify;
 use crate::base::Kind;
-use crate::domain::session::Undecodable;
+use crate::domain::kind::Undecodable;
 use crate::storage::journal::Damage;
 use crate::storage::journal::Flaw;
 

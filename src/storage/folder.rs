@@ -13,6 +13,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process;
 
+use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
@@ -20,11 +22,12 @@ use crate::storage::claim::Claim;
 use crate::storage::claim::Claims;
 use crate::storage::error::At;
 
-/// The file of a session in the data folder `root`. Made of its hash alone: no character of an id reaches the file system.
+/// The file of the actor of `kind` with `hash` in the data folder `root`. Made of its hash alone: no character of an id
+/// reaches the file system.
 #[must_use]
-pub fn session_file(root: &Path, hash: KeyHash) -> PathBuf {
+pub fn file_of(root: &Path, kind: ActorKind, hash: KeyHash) -> PathBuf {
     let name = hash.to_string();
-    root.join("sessions").join(&name[..2]).join(format!("{name}.db"))
+    root.join(kind.folder()).join(&name[..2]).join(format!("{name}.db"))
 }
 
 /// Takes the data folder `root` so that no server can begin to use it while the locks are open; `None` if one uses it.
@@ -99,7 +102,8 @@ impl Folder {
             let by = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             return Err(Error::Locked { folder: root, by });
         }
-        for name in ["sessions", "journal", "quarantine"] {
+        let folders = ActorKind::ALL.map(ActorKind::folder);
+        for name in folders.into_iter().chain(["journal", "quarantine"]) {
             let path = root.join(name);
             builder.create(&path).at(&path, "cannot be made")?;
         }
@@ -132,22 +136,27 @@ impl Folder {
         self.root.join("node.db")
     }
 
-    /// The file of a session. Made of its hash alone: no character of an id reaches the file system.
+    /// The file of an actor. Made of its hash alone: no character of an id reaches the file system.
     #[must_use]
-    pub fn session(&self, hash: KeyHash) -> PathBuf {
-        session_file(&self.root, hash)
+    pub fn file(&self, key: &Key) -> PathBuf {
+        file_of(&self.root, key.kind(), key.hash())
+    }
+
+    /// Where the file of the actor with `hash` may lie, of which nothing else is known.
+    pub fn files_of(&self, hash: KeyHash) -> impl Iterator<Item = PathBuf> {
+        ActorKind::ALL.into_iter().map(move |kind| file_of(&self.root, kind, hash))
     }
 
     /// The mark that a session was deleted.
     #[must_use]
-    pub fn tombstone(&self, hash: KeyHash) -> PathBuf {
-        self.session(hash).with_extension("gone")
+    pub fn tombstone(&self, key: &Key) -> PathBuf {
+        self.file(key).with_extension("gone")
     }
 
     /// The file that takes the place of a damaged one. When it is there it is whole.
     #[must_use]
-    pub fn rebuilt(&self, hash: KeyHash) -> PathBuf {
-        self.session(hash).with_extension("rebuilt")
+    pub fn rebuilt(&self, key: &Key) -> PathBuf {
+        self.file(key).with_extension("rebuilt")
     }
 
     /// Puts the file that was made anew, if there is one, into the place of the damaged one; safe to repeat.
@@ -155,12 +164,12 @@ impl Folder {
     /// # Errors
     ///
     /// [`Error::Io`]; calling it again goes on where it stopped.
-    pub fn finish_rebuild(&self, hash: KeyHash) -> Result<(), Error> {
-        let rebuilt = self.rebuilt(hash);
+    pub fn finish_rebuild(&self, key: &Key) -> Result<(), Error> {
+        let rebuilt = self.rebuilt(key);
         if !self.has(&rebuilt)? {
             return Ok(());
         }
-        let path = self.session(hash);
+        let path = self.file(key);
         // The log first: beside the new file it would be taken for that one's.
         remove(&path, &["db-wal", "db-shm"])?;
         fs::rename(&rebuilt, &path).while_("replacing a damaged session file")
@@ -171,8 +180,8 @@ impl Folder {
     /// # Errors
     ///
     /// [`Error::Io`] when it cannot be removed.
-    pub fn remove_damaged(&self, hash: KeyHash) -> Result<(), Error> {
-        remove(&self.session(hash), &["db-wal", "db-shm", "db"])
+    pub fn remove_damaged(&self, key: &Key) -> Result<(), Error> {
+        remove(&self.file(key), &["db-wal", "db-shm", "db"])
     }
 
     /// Where `path` lies in the folder, for people who look for it.
@@ -236,9 +245,9 @@ impl Folder {
     /// # Errors
     ///
     /// [`Error::Io`]; calling it again goes on where it stopped.
-    pub fn remove_session(&self, hash: KeyHash) -> Result<(), Error> {
-        self.write_whole(&self.tombstone(hash), &[])?;
-        remove(&self.session(hash), &["db", "db-wal", "db-shm", "new", "rebuilt"])
+    pub fn remove_file(&self, key: &Key) -> Result<(), Error> {
+        self.write_whole(&self.tombstone(key), &[])?;
+        remove(&self.file(key), &["db", "db-wal", "db-shm", "new", "rebuilt"])
     }
 
     /// Makes the session file at `path`, what SQLite put beside it, and their names durable. No connection of this process may
@@ -268,38 +277,40 @@ impl Folder {
         sync.while_("making session files durable")
     }
 
-    /// The folders that session files are in.
+    /// The folders that files of actors of `kind` are in.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when they cannot be listed.
-    pub fn session_folders(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut folders = list(&self.root.join("sessions"))?;
+    pub fn folders_of(&self, kind: ActorKind) -> Result<Vec<PathBuf>, Error> {
+        let mut folders = list(&self.root.join(kind.folder()))?;
         // What else somebody puts there is none of ours.
         folders.retain(|folder| folder.is_dir());
         Ok(folders)
     }
 
-    /// The session files in one of those folders.
+    /// The files in one of those folders.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when it cannot be read.
-    pub fn sessions_in(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    pub fn files_in(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let mut found = list(folder)?;
         found.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
         Ok(found)
     }
 
-    /// Whether there is any session file.
+    /// Whether there is the file of any actor.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when a folder cannot be read.
-    pub fn has_sessions(&self) -> Result<bool, Error> {
-        for folder in self.session_folders()? {
-            if !self.sessions_in(&folder)?.is_empty() {
-                return Ok(true);
+    pub fn has_files(&self) -> Result<bool, Error> {
+        for kind in ActorKind::ALL {
+            for folder in self.folders_of(kind)? {
+                if !self.files_in(&folder)?.is_empty() {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

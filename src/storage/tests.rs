@@ -17,13 +17,15 @@ use crate::domain::session::Role;
 use crate::domain::session::decide;
 use crate::storage::Folder;
 use crate::storage::catalogue::Catalogue;
+use crate::storage::file::Settings;
+use crate::storage::file::card;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Journal;
 use crate::storage::journal::Options;
 use crate::storage::journal::Record;
 use crate::storage::session::SessionFile;
-use crate::storage::session::card;
+use crate::storage::session::SessionTables;
 
 /// A message called `id` in `file`; how the journal holds it.
 fn say(file: &mut SessionFile, id: &Name) -> Entry {
@@ -39,7 +41,7 @@ fn say(file: &mut SessionFile, id: &Name) -> Entry {
     let decision = decide(file, Command::AddMessage(message), &context).expect("it is new");
     let event = &decision.events[0];
     let frame = event.encode(file.head().last_seq + 1);
-    let entry = Entry { kind: event.kind(), recorded_at_ms: 5, frame, idempotent: None };
+    let entry = Entry { number: event.kind() as u8, recorded_at_ms: 5, frame, idempotent: None };
     file.apply(event, &entry).expect("memory");
     entry
 }
@@ -78,14 +80,14 @@ proptest! {
         let mut written = BTreeMap::new();
         for name in &names {
             let key = Key::session(&workspace, name);
-            let mut file = SessionFile::create(&key).expect("memory");
+            let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
             let entries = messages.iter().map(|id| say(&mut file, id)).collect();
             let record =
                 Record { key: key.clone(), epoch: 1, first_seq: 1, previous_hash: [0; 16], entries };
             let appended = journal.append(vec![record.encode()]).expect("room");
             appended.blocking_recv().expect("an answer").expect("durable");
             file.close(&folder).expect("a disk");
-            let found = card(&folder.session(key.hash()), None).expect("a whole file");
+            let found = card::<SessionTables>(&folder.file(&key), None).expect("a whole file");
             catalogue.note(found.expect("of this version"));
             written.insert(name.clone(), record);
         }
@@ -106,7 +108,7 @@ proptest! {
         for record in written.into_values() {
             let hash = record.key.hash();
             prop_assert_eq!(catalogue.key(hash).expect("readable"), Some(record.key.clone()));
-            let file = SessionFile::open(&record.key, &folder.session(hash)).expect("its own file");
+            let file = SessionFile::open(&record.key, &folder.file(&record.key), &Settings::default()).expect("its own file");
             let page = file.page(Direction::After(0), 10, false).expect("readable");
             let ids: Vec<_> = page.messages.iter().map(|message| message.id.as_str()).collect();
             prop_assert_eq!(ids, messages.iter().map(Name::as_str).collect::<Vec<_>>());

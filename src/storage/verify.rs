@@ -7,6 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
@@ -18,7 +19,7 @@ use crate::storage::journal;
 use crate::storage::journal::Aside;
 use crate::storage::journal::Checked;
 use crate::storage::journal::Damage;
-use crate::storage::session::SessionFile;
+use crate::storage::kinds;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -120,7 +121,7 @@ fn behind(
     report: &mut Report,
     print: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
-    let path = folder::session_file(root, key.hash());
+    let path = folder::file_of(root, key.kind(), key.hash());
     let there = |path: &Path| path.try_exists().while_("looking for a session file");
     // One that was deleted meanwhile; one whose file says nothing was told of.
     if reached >= known || there(&path.with_extension("gone"))? || (file.is_none() && there(&path)?)
@@ -143,7 +144,7 @@ pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Re
     let (_locks, online) = take(root, print)?;
     let mut report = Report::default();
     let known = known(root)?.into_iter().find(|(of, _)| of == key).map(|(_, last_seq)| last_seq);
-    let path = folder::session_file(root, key.hash());
+    let path = folder::file_of(root, key.kind(), key.hash());
     let is_there = path.try_exists().while_("looking for the file of the session")?;
     let file = match is_there {
         true => one(root, &path, online, &mut report, print).map(|(_, last_seq)| last_seq),
@@ -199,11 +200,13 @@ fn sessions(
     print: &mut dyn FnMut(&str),
 ) -> Result<Vec<PathBuf>, Error> {
     let doing = "listing the session files";
-    let mut found = Vec::new();
-    let folders = match fs::read_dir(root.join("sessions")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        folders => folders.while_(doing)?,
-    };
+    let (mut found, mut folders) = (Vec::new(), Vec::new());
+    for kind in ActorKind::ALL {
+        match fs::read_dir(root.join(kind.folder())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            listed => folders.extend(listed.while_(doing)?),
+        }
+    }
     for folder in folders {
         let folder = folder.while_(doing)?.path();
         let place = folder.strip_prefix(root).unwrap_or(&folder).display().to_string();
@@ -222,6 +225,12 @@ fn sessions(
     Ok(found)
 }
 
+/// The kind of actor that the file at `path` belongs to, as the folder says that it lies in.
+fn kind_of(path: &Path) -> ActorKind {
+    let lies_in = |kind: &ActorKind| path.iter().any(|name| name == kind.folder());
+    ActorKind::ALL.into_iter().find(lies_in).unwrap_or(ActorKind::Session)
+}
+
 /// Checks a session file; whose it is and its last event, if it says that.
 fn one(
     root: &Path,
@@ -231,7 +240,7 @@ fn one(
     print: &mut dyn FnMut(&str),
 ) -> Option<(KeyHash, u64)> {
     let place = path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let verified = match SessionFile::verify(path, online) {
+    let verified = match (kinds::files(kind_of(path)).verify)(path, online) {
         // It was deleted meanwhile.
         Err(Error::Io { source, .. }) if online && source.kind() == io::ErrorKind::NotFound => {
             return None;

@@ -12,6 +12,7 @@ use crate::base::Kind;
 use crate::base::ids::IdempotencyKey;
 use crate::base::limits::Limit;
 use crate::base::metric;
+use crate::domain::kind::StoredEvent;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
 use crate::domain::session::Head;
@@ -20,7 +21,6 @@ use crate::domain::session::Message;
 use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::SharedPage;
-use crate::domain::session::StoredEvent;
 use crate::domain::session::Turn;
 use crate::wire::feed::Queue;
 

@@ -11,13 +11,12 @@ use tokio::sync::Notify;
 
 use crate::base::limits::Limit;
 use crate::base::metric;
-use crate::domain::session::EventKind;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// An event of the log.
-    Event(EventKind),
+    /// An event of the log, with the number of what it is.
+    Event(u8),
     /// The state at its seq, where the log does not reach back: whoever reads frames must take it in place of events.
     Reset,
     /// What is never stored, as typing.

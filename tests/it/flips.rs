@@ -124,7 +124,7 @@ fn in_files(data: &Path, flips: usize, chance: &mut Chance, counts: &mut Counts,
     let mut told = BTreeMap::new();
     for session in &resting {
         let key = key(session);
-        let path = folder.session(key.hash());
+        let path = folder.file(&key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy(session_file(data, session), &path).unwrap();
         told.insert(*session, answers::of_file(&key, &folder).expect("a whole file"));
@@ -132,7 +132,7 @@ fn in_files(data: &Path, flips: usize, chance: &mut Chance, counts: &mut Counts,
     for _ in 0..flips {
         let session = *chance.of(&resting);
         let key = key(session);
-        let path = folder.session(key.hash());
+        let path = folder.file(&key);
         fs::copy(session_file(data, session), &path).unwrap();
         for other in ["db-wal", "db-shm"] {
             drop(fs::remove_file(path.with_extension(other)));

@@ -6,8 +6,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::base::ids::tests::session;
+use crate::domain::kind::Event as _;
 use crate::domain::session::NewMessage;
 use crate::domain::session::Role;
+use crate::storage::file::Settings;
 
 fn job(content: &str) -> Job {
     let message = NewMessage {
@@ -35,12 +37,14 @@ fn recorded(file: &mut SessionFile, jobs: impl IntoIterator<Item = Job>) -> Reco
 
 #[test]
 fn recorded_time_never_falls_whatever_the_clock_does() {
-    let mut file = SessionFile::create(&session("s")).expect("a session in memory");
+    let mut file =
+        SessionFile::create(&session("s"), &Settings::default()).expect("a session in memory");
     // A machine whose clock was an hour ahead.
     let ahead_ms = clock::now_ms() + 3_600_000;
     let first = recorded(&mut file, [job("one")]).entries.remove(0);
-    let mut later = SessionFile::create(&session("s")).expect("a session in memory");
-    let event = Event::decode(first.kind, &first.frame).expect("an event");
+    let mut later =
+        SessionFile::create(&session("s"), &Settings::default()).expect("a session in memory");
+    let event = Event::decode(first.number, &first.frame).expect("an event");
     later.apply(&event, &Entry { recorded_at_ms: ahead_ms, ..first }).expect("applied");
 
     let entries = recorded(&mut later, [job("two"), job("three")]).entries;

@@ -3,8 +3,12 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::domain::kind;
+use crate::domain::kind::Consequence;
+use crate::domain::kind::Undecodable;
 use crate::domain::session::ItemsChange;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
@@ -142,15 +146,6 @@ pub enum Event {
     },
     /// The items of an agent changed.
     Items(ItemsChange),
-}
-
-/// A stored frame could not be read; `source` says where it stops making sense.
-#[derive(Debug, thiserror::Error)]
-#[error("reading a stored {} event", kind.as_str())]
-pub struct Undecodable {
-    kind: EventKind,
-    #[source]
-    source: serde_json::Error,
 }
 
 // One struct per shape. Not an internally tagged enum: serde buffers those, and `RawValue` cannot be read from a buffer.
@@ -332,7 +327,7 @@ impl Event {
     /// # Errors
     ///
     /// [`Undecodable`] when it did not.
-    pub fn decode(kind: EventKind, frame: &str) -> Result<Self, Undecodable> {
+    pub fn read(kind: EventKind, frame: &str) -> Result<Self, Undecodable> {
         let read = || {
             Ok(match kind {
                 EventKind::Message => {
@@ -374,7 +369,47 @@ impl Event {
                 }
             })
         };
-        read().map_err(|source| Undecodable { kind, source })
+        read().map_err(|source| Undecodable::new(kind.as_str(), source))
+    }
+}
+
+impl kind::Event for Event {
+    const KIND: ActorKind = ActorKind::Session;
+
+    fn number(&self) -> u8 {
+        self.kind() as u8
+    }
+
+    fn name_of(number: u8) -> Option<&'static str> {
+        EventKind::from_number(number).map(EventKind::as_str)
+    }
+
+    fn number_of(name: &str) -> Option<u8> {
+        EventKind::from_name(name).map(|kind| kind as u8)
+    }
+
+    fn encode(&self, seq: u64) -> String {
+        Self::encode(self, seq)
+    }
+
+    fn decode(number: u8, frame: &str) -> Result<Self, Undecodable> {
+        let kind = EventKind::from_number(number).ok_or_else(|| Undecodable::unknown(number))?;
+        Self::read(kind, frame)
+    }
+
+    fn covers_from(&self) -> Option<u64> {
+        match self {
+            Self::MessageParts { from, .. } => *from,
+            _ => None,
+        }
+    }
+
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Session { deleted: true, .. } => Consequence::Ends,
+            Self::MessageDeleted { .. } => Consequence::Redacts,
+            _ => Consequence::Nothing,
+        }
     }
 }
 

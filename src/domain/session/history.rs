@@ -9,7 +9,6 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
 
-use crate::domain::session::EventKind;
 use crate::domain::session::Message;
 
 /// Where a page lies.
@@ -62,15 +61,4 @@ impl<'de> Deserialize<'de> for SharedPage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self { page: Page::deserialize(deserializer)?, encoded: OnceLock::new() })
     }
-}
-
-/// An event as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StoredEvent {
-    /// Its place.
-    pub seq: u64,
-    /// Its kind.
-    pub kind: EventKind,
-    /// Its frame.
-    pub frame: String,
 }

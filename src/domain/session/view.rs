@@ -2,6 +2,7 @@
 
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::domain::kind::LogHead;
 use crate::domain::session::Draft;
 use crate::domain::session::Event;
 use crate::domain::session::Item;
@@ -43,6 +44,20 @@ pub struct Head {
 }
 
 impl Head {
+    /// How far its log goes.
+    #[must_use]
+    pub fn log(&self) -> LogHead {
+        let Self { last_seq, last_hash, log_start, updated_at_ms, .. } = *self;
+        LogHead { last_seq, last_hash, log_start, updated_at_ms }
+    }
+
+    /// Notes that its log goes on to `to`.
+    pub fn advance(&mut self, to: LogHead) {
+        let LogHead { last_seq, last_hash, log_start, updated_at_ms } = to;
+        (self.last_seq, self.last_hash) = (last_seq, last_hash);
+        (self.log_start, self.updated_at_ms) = (log_start, updated_at_ms);
+    }
+
     /// Whether anything ever happened in it.
     #[must_use]
     pub fn exists(&self) -> bool {

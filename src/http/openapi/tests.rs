@@ -123,7 +123,7 @@ fn every_event_of_the_log_has_a_schema() {
     for frame in frames {
         let kind = EventKind::from_name(frame["type"].as_str().unwrap()).unwrap();
         // As the program writes it, not as it is written above.
-        let event = Event::decode(kind, &frame.to_string()).unwrap();
+        let event = Event::read(kind, &frame.to_string()).unwrap();
         let seq = frame["seq"].as_u64().unwrap();
         seen.insert(check_frame(&document, "LogFrame", &parse(&event.encode(seq))));
     }

@@ -98,7 +98,7 @@ impl Chunks {
         ) {
             return out;
         }
-        match Event::decode(kind, frame) {
+        match Event::read(kind, frame) {
             Ok(Event::PartDelta { message_id, part, offset, delta })
                 if message_id == self.message_id =>
             {

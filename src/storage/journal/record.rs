@@ -7,7 +7,7 @@ use crate::base::Key;
 use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
-use crate::domain::session::EventKind;
+use crate::domain::kinds;
 
 /// The answer to a request with an idempotency key, kept so that a repeat hears the same.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,8 @@ pub struct Idempotent {
 /// One event on its way to the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What kind of event.
-    pub kind: EventKind,
+    /// The number of what it is, among the events of its kind of actor.
+    pub number: u8,
     /// Unix time in milliseconds.
     pub recorded_at_ms: i64,
     /// The frame.
@@ -69,14 +69,14 @@ pub struct Encoded {
 
 /// Checksum of an event, chained over all before it: a change of any of them changes it.
 ///
-/// 128 bits of BLAKE3 over the hash before, seq, time, kind and frame.
+/// 128 bits of BLAKE3 over the hash before, seq, time, number and frame.
 #[must_use]
-pub fn chain(previous: &[u8; 16], seq: u64, at_ms: i64, kind: EventKind, frame: &str) -> [u8; 16] {
+pub fn chain(previous: &[u8; 16], seq: u64, at_ms: i64, number: u8, frame: &str) -> [u8; 16] {
     let mut head = [0; 33];
     head[..16].copy_from_slice(previous);
     head[16..24].copy_from_slice(&seq.to_le_bytes());
     head[24..32].copy_from_slice(&at_ms.to_le_bytes());
-    head[32] = kind as u8;
+    head[32] = number;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&head).update(frame.as_bytes());
     let mut hash = [0; 16];
@@ -236,7 +236,7 @@ impl Record {
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         for entry in &self.entries {
-            out.push(entry.kind as u8);
+            out.push(entry.number);
             out.extend_from_slice(&entry.recorded_at_ms.to_le_bytes());
             put_text(&mut out, &entry.frame);
             let Some(idempotent) = &entry.idempotent else {
@@ -275,8 +275,8 @@ impl Record {
         let (head, mut rest) = Head::read(bytes).ok_or(NotUnderstood::Form)?;
         let key = head.key()?;
         let count = head.last_seq.checked_sub(head.first_seq).ok_or(NotUnderstood::Form)? + 1;
-        let entries =
-            (0..count).map(|_| take_entry(&mut rest)).collect::<Result<Vec<_>, NotUnderstood>>()?;
+        let entry = |_| take_entry(key.kind(), &mut rest);
+        let entries = (0..count).map(entry).collect::<Result<Vec<_>, NotUnderstood>>()?;
         let Head { epoch, first_seq, previous_hash, .. } = head;
         let record = Self { key, epoch, first_seq, previous_hash, entries };
         if rest == [END] { Ok(record) } else { Err(NotUnderstood::Form) }
@@ -285,9 +285,8 @@ impl Record {
     fn decode_1(bytes: &[u8]) -> Result<Self, NotUnderstood> {
         let head = HeadV1::read(bytes).ok_or(NotUnderstood::Form)?;
         let (key, mut rest) = (head.key()?, head.rest);
-        let entries = (0..head.count)
-            .map(|_| take_entry(&mut rest))
-            .collect::<Result<Vec<_>, NotUnderstood>>()?;
+        let entry = |_| take_entry(key.kind(), &mut rest);
+        let entries = (0..head.count).map(entry).collect::<Result<Vec<_>, NotUnderstood>>()?;
         let HeadV1 { epoch, first_seq, previous_hash, .. } = head;
         let record = Self { key, epoch, first_seq, previous_hash, entries };
         let whole = rest.is_empty() && !record.entries.is_empty();
@@ -301,13 +300,15 @@ impl Record {
     }
 }
 
-fn take_entry(rest: &mut &[u8]) -> Result<Entry, NotUnderstood> {
-    let number = take::<1>(rest).ok_or(NotUnderstood::Form)?[0];
-    let kind = EventKind::from_number(number).ok_or(NotUnderstood::Event(number))?;
-    take_event(kind, rest).ok_or(NotUnderstood::Form)
+fn take_entry(kind: ActorKind, rest: &mut &[u8]) -> Result<Entry, NotUnderstood> {
+    let [number] = take(rest).ok_or(NotUnderstood::Form)?;
+    if !kinds::knows(kind, number) {
+        return Err(NotUnderstood::Event(number));
+    }
+    take_event(number, rest).ok_or(NotUnderstood::Form)
 }
 
-fn take_event(kind: EventKind, rest: &mut &[u8]) -> Option<Entry> {
+fn take_event(number: u8, rest: &mut &[u8]) -> Option<Entry> {
     let recorded_at_ms = i64::from_le_bytes(take(rest)?);
     let frame = take_text(rest)?;
     let form = take::<1>(rest)?[0];
@@ -321,7 +322,7 @@ fn take_event(kind: EventKind, rest: &mut &[u8]) -> Option<Entry> {
         }),
         _ => return None,
     };
-    Some(Entry { kind, recorded_at_ms, frame, idempotent })
+    Some(Entry { number, recorded_at_ms, frame, idempotent })
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {

@@ -34,8 +34,12 @@ fn record(key: &Key, seq: u64, text: &str) -> Record {
         status: 201,
         response: seq.is_multiple_of(2).then(|| text.to_owned()),
     });
-    let entry =
-        Entry { kind: EventKind::Message, recorded_at_ms: 5, frame: text.to_owned(), idempotent };
+    let entry = Entry {
+        number: EventKind::Message as u8,
+        recorded_at_ms: 5,
+        frame: text.to_owned(),
+        idempotent,
+    };
     let entries = vec![entry.clone(), Entry { idempotent: None, ..entry }];
     Record { key: key.clone(), epoch: 1, first_seq: seq, previous_hash: [1; 16], entries }
 }

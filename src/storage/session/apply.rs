@@ -10,6 +10,7 @@ use crate::base::Key;
 use crate::base::ids::ActorKind;
 use crate::base::json::Json;
 use crate::base::json::Object;
+use crate::domain::kind::Event as _;
 use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Head;
@@ -17,51 +18,30 @@ use crate::domain::session::Message;
 use crate::domain::session::Status;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file;
+use crate::storage::file::Place;
+use crate::storage::file::log;
+use crate::storage::file::log::EventRow;
 use crate::storage::journal::Idempotent;
 use crate::storage::session::draft;
 use crate::storage::session::items;
 use crate::storage::session::message;
 use crate::storage::session::message::MessageRow;
-use crate::storage::session::read;
-use crate::storage::session::read::EventRow;
-use crate::storage::session::read::sql_seq;
 use crate::storage::session::turn;
+use crate::storage::sql::sql_seq;
 use crate::storage::sum;
 
 /// More events than one command leads to.
 const COMMAND_EVENTS_MAX: u64 = 10_000;
 
-/// Writes the row of an event.
-fn put(connection: &Connection, sql: &'static str, row: &EventRow<&str>) -> rusqlite::Result<()> {
-    let EventRow { seq, recorded_at_ms, kind, body, hash, redacted } = row;
-    let values: &[&dyn ToSql] =
-        &[&sql_seq(*seq), recorded_at_ms, &kind.as_str(), body, &hash.as_slice(), redacted];
-    sum::write(connection, "event", sql, values)
-}
-
-/// Inserts the event itself.
-pub(super) fn insert(connection: &Connection, row: &EventRow<&str>) -> Result<(), Error> {
-    let sql = "INSERT INTO event (seq, recorded_at_ms, kind, body, hash, redacted, sum)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    put(connection, sql, row).while_("inserting an event")
-}
-
-/// Inserts what a repeat of the request that led to event `seq` will be answered.
-pub(super) fn remember(connection: &Connection, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-    let sql = "INSERT INTO idempotency (key, request, seq, status, response, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let Idempotent { key, request, status, response } = kept;
-    let values: &[&dyn ToSql] = &[key, &request.as_slice(), &sql_seq(seq), status, response];
-    sum::write(connection, "idempotency", sql, values).while_("keeping an answer")
-}
-
-/// Brings the projections up to `event`, which is event `seq`.
+/// Brings the projections up to `event`, which stands at `place`.
 pub(super) fn project(
     connection: &Connection,
     head: &mut Head,
-    seq: u64,
+    place: Place,
     event: &Event,
-    at_ms: i64,
 ) -> Result<(), Error> {
+    let Place { seq, at_ms } = place;
     if head.last_seq == 0 {
         head.created_at_ms = at_ms;
     }
@@ -168,12 +148,12 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<usize, Error>
         .prepare_cached("SELECT * FROM event WHERE seq BETWEEN ?1 AND ?2 AND instr(body, ?3) > 0")
         .while_(doing)?;
     let rows = select
-        .query_map(params![first, last, serde_json::json!(id).to_string()], EventRow::at)
+        .query_map(params![first, last, serde_json::json!(id).to_string()], EventRow::at::<Event>)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .while_(doing)?;
     let mut gone = 0;
     for row in rows {
-        let event = Event::decode(row.kind, &row.body)?;
+        let event = Event::decode(row.number, &row.body)?;
         if let Event::Items(change) = &event {
             let shown = change.items.iter().filter(|item| item.message_id.as_deref() == Some(id));
             gone += items::remove(connection, shown.map(|item| item.sequence), id)?;
@@ -183,7 +163,7 @@ fn redact(connection: &Connection, id: &str, at_ms: i64) -> Result<usize, Error>
         };
         let body = emptied.encode(row.seq);
         let redacted = row.redacted.max(1);
-        rewrite(connection, &EventRow { body: &body, redacted, ..row.borrowed() })?;
+        log::rewrite::<Event>(connection, &EventRow { body: &body, redacted, ..row.borrowed() })?;
         empty_answers(connection, row.seq, at_ms)?;
     }
     Ok(gone)
@@ -202,19 +182,12 @@ fn items_before(connection: &Connection, seq: u64) -> Result<Option<i64>, Error>
     Ok(before.and_then(|(seq, is_items): (i64, bool)| is_items.then_some(seq)))
 }
 
-/// Writes the row of an event that is there already.
-pub(super) fn rewrite(connection: &Connection, row: &EventRow<&str>) -> Result<(), Error> {
-    let sql = "UPDATE event SET recorded_at_ms = ?2, kind = ?3, body = ?4, hash = ?5, redacted = ?6, sum = ?7
-                WHERE seq = ?1";
-    put(connection, sql, row).while_("rewriting an event")
-}
-
 /// Takes what messages and items say out of the answers that are kept for event `seq`.
 fn empty_answers(connection: &Connection, seq: u64, at_ms: i64) -> Result<(), Error> {
     let doing = "emptying an answer";
     let answers: Vec<_> = connection
         .prepare_cached("SELECT * FROM idempotency WHERE seq = ?1 AND response IS NOT NULL")
-        .and_then(|mut s| s.query_map([sql_seq(seq)], read::kept_at)?.collect())
+        .and_then(|mut s| s.query_map([sql_seq(seq)], file::kept_at)?.collect())
         .while_(doing)?;
     // A turn that was accepted says nothing of what was said.
     for (_, kept) in answers.into_iter().filter(|(_, kept)| kept.status != 202) {
@@ -223,7 +196,7 @@ fn empty_answers(connection: &Connection, seq: u64, at_ms: i64) -> Result<(), Er
             .and_then(|mut statement| statement.execute([&kept.key]))
             .while_(doing)?;
         let response = kept.response.as_deref().map(|answer| emptied_answer(answer, at_ms));
-        remember(connection, seq, &Idempotent { response, ..kept })?;
+        file::remember(connection, seq, &Idempotent { response, ..kept })?;
     }
     Ok(())
 }

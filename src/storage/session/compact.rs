@@ -15,20 +15,15 @@ use crate::domain::session::Message;
 use crate::domain::session::Turn;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::Timer;
+use crate::storage::file::log;
+use crate::storage::file::log::EventRow;
+use crate::storage::file::timer;
 use crate::storage::session::SessionFile;
-use crate::storage::session::apply;
-use crate::storage::session::read;
-use crate::storage::session::read::EventRow;
-use crate::storage::session::read::sql_seq;
-use crate::storage::session::timer;
-use crate::storage::session::timer::Timer;
+use crate::storage::sql::sql_seq;
 
-/// How long after the end of an answer its deltas stay, in milliseconds, if nobody says.
-pub(super) const KEPT_MS: i64 = 5 * 60 * 1_000;
 /// Name and kind of the timer; its payload says from which seq on there is something to do.
 const TIMER: &str = "compact";
-/// In the column `redacted`: the body stands for events that were removed, the hash is that of the last of them.
-pub(super) const COVERS: i64 = 2;
 /// Deltas that one firing of the timer looks at before it lets the session go on.
 const AT_ONCE: usize = 10_000;
 /// An answer stays as it is if its frames would be larger than this each and than its deltas: one of many short texts
@@ -181,9 +176,9 @@ impl SessionFile {
     /// Looks for deltas from seq `from` on that are due at `due_ms`.
     fn walk(&self, due_ms: i64, from: u64) -> Result<Found, Error> {
         let doing = "looking for deltas";
-        let until_ms = due_ms.saturating_sub(self.deltas_kept_ms);
+        let until_ms = due_ms.saturating_sub(self.tables.deltas_kept_ms);
         // A message that goes on is compacted once it is over.
-        let busy = self.head.active_turn.as_ref().map(|turn| turn.message_id.as_str());
+        let busy = self.tables.head.active_turn.as_ref().map(|turn| turn.message_id.as_str());
         let mut statement = self
             .connection
             .prepare_cached(
@@ -193,10 +188,10 @@ impl SessionFile {
         let mut rows = statement.query([sql_seq(from)]).while_(doing)?;
         let (mut found, mut count) = (Found::default(), 0);
         while let Some(row) = rows.next().while_(doing)? {
-            let EventRow { seq, recorded_at_ms: at_ms, kind, body, .. } =
-                EventRow::at(row).while_(doing)?;
+            let EventRow { seq, recorded_at_ms: at_ms, number, body, .. } =
+                EventRow::at::<Event>(row).while_(doing)?;
             let corrupt = |_| Error::EventCorrupt { seq };
-            if kind == EventKind::PartDelta {
+            if number == EventKind::PartDelta as u8 {
                 let delta: DeltaId = serde_json::from_str(&body).map_err(corrupt)?;
                 found.delta(seq, delta.message_id, body.len() + ROW_BYTES);
                 count += 1;
@@ -211,10 +206,10 @@ impl SessionFile {
                 continue;
             }
             if at_ms > until_ms {
-                found.later(at_ms.saturating_add(self.deltas_kept_ms), runs[0].first);
+                found.later(at_ms.saturating_add(self.tables.deltas_kept_ms), runs[0].first);
                 continue;
             }
-            if let Event::Message(message) = Event::decode(EventKind::Message, &body)? {
+            if let Event::Message(message) = Event::read(EventKind::Message, &body)? {
                 found.due.extend(frames(runs, &message));
             }
             if count >= AT_ONCE {
@@ -229,10 +224,10 @@ impl SessionFile {
     fn replace(&self, run: &Run, frame: &str) -> Result<(), Error> {
         let doing = "replacing deltas";
         let missing = || Error::RowMissing { table: "event", row: run.last.to_string() };
-        let last = read::event(&self.connection, run.last)?.ok_or_else(missing)?;
-        let (kind, redacted) = (EventKind::MessageParts, COVERS);
-        let row = EventRow { kind, body: frame, redacted, ..last.borrowed() };
-        apply::rewrite(&self.connection, &row)?;
+        let last = log::event::<Event>(&self.connection, run.last)?.ok_or_else(missing)?;
+        let (number, redacted) = (EventKind::MessageParts as u8, log::COVERS);
+        let row = EventRow { number, body: frame, redacted, ..last.borrowed() };
+        log::rewrite::<Event>(&self.connection, &row)?;
         self.connection
             .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")
             .and_then(|mut s| s.execute(params![sql_seq(run.first), sql_seq(run.last)]))

@@ -10,8 +10,10 @@ use crate::domain::session::ItemsChange;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::page::Bounded;
-use crate::storage::session::read;
-use crate::storage::session::read::sql_seq;
+use crate::storage::sql::json;
+use crate::storage::sql::number;
+use crate::storage::sql::sql_seq;
+use crate::storage::sql::unknown;
 use crate::storage::sum;
 
 /// Brings the rows up to `change`.
@@ -65,9 +67,9 @@ pub(super) fn remove(
 fn item_at(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
     let [sequence, id, body, message_id, _] = sum::verified("item", row)?;
     Ok(Item {
-        sequence: read::number(sequence)?,
+        sequence: number(sequence)?,
         id: id.as_str()?.to_owned(),
-        body: read::json(2, body)?.ok_or_else(|| read::unknown(2, body))?,
+        body: json(2, body)?.ok_or_else(|| unknown(2, body))?,
         message_id: message_id.as_str_or_null()?.map(str::to_owned),
     })
 }

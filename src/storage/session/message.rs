@@ -12,10 +12,10 @@ use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::session::read::json;
-use crate::storage::session::read::number;
-use crate::storage::session::read::sql_seq;
-use crate::storage::session::read::unknown;
+use crate::storage::sql::json;
+use crate::storage::sql::number;
+use crate::storage::sql::sql_seq;
+use crate::storage::sql::unknown;
 use crate::storage::sum;
 
 /// A row of `message`: the message without its parts, and what only the file knows of it.

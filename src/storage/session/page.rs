@@ -14,7 +14,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
 use crate::storage::session::message::MessageRow;
-use crate::storage::session::read;
+use crate::storage::sql::sql_seq;
 
 /// What a page takes until it is full: one of a kind at least.
 #[derive(Debug)]
@@ -60,14 +60,14 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn latest(&mut self, limit: usize) -> Result<Arc<SharedPage>, Error> {
-        let last_seq = self.head.last_seq;
-        if let Some(tail) = &self.tail
+        let last_seq = self.tables.head.last_seq;
+        if let Some(tail) = &self.tables.tail
             && (tail.last_seq, tail.limit) == (last_seq, limit)
         {
             return Ok(Arc::clone(&tail.page));
         }
         let page = SharedPage::new(self.page(Direction::Before(u64::MAX), limit, false)?);
-        self.tail = Some(Tail { last_seq, limit, page: Arc::clone(&page) });
+        self.tables.tail = Some(Tail { last_seq, limit, page: Arc::clone(&page) });
         Ok(page)
     }
 
@@ -94,7 +94,7 @@ impl SessionFile {
             ),
         };
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
-        let mut rows = statement.query([read::sql_seq(from)]).while_(doing)?;
+        let mut rows = statement.query([sql_seq(from)]).while_(doing)?;
         let (mut messages, mut place) = (Bounded::of(limit), first);
         let missing = |place: i64| {
             let row = format!("at position {place}");
@@ -130,7 +130,7 @@ impl SessionFile {
     }
 
     fn message_count(&self) -> i64 {
-        i64::try_from(self.head.message_count).unwrap_or(i64::MAX)
+        i64::try_from(self.tables.head.message_count).unwrap_or(i64::MAX)
     }
 
     /// What a model is given: the newest messages up to the one called `until`, about `bytes` of them, and the one called
@@ -221,7 +221,7 @@ impl SessionFile {
         let doing = "reading a branch";
         let sql = "SELECT * FROM message WHERE branch = ?1 AND seq < ?1 AND seq > ?2 ORDER BY seq";
         let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
-        let mut rows = statement.query([branch, after].map(read::sql_seq)).while_(doing)?;
+        let mut rows = statement.query([branch, after].map(sql_seq)).while_(doing)?;
         let mut messages = Bounded::of(limit);
         while !messages.more
             && let Some(row) = rows.next().while_(doing)?

@@ -11,6 +11,7 @@ use crate::base::ids::tests::session;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::Limits;
+use crate::domain::kind::Event as _;
 use crate::domain::session::Busy;
 use crate::domain::session::Command;
 use crate::domain::session::Context;
@@ -38,9 +39,12 @@ use crate::domain::session::decide;
 use crate::domain::session::tests::Past;
 use crate::storage::Error;
 use crate::storage::Folder;
+use crate::storage::file::Settings;
+use crate::storage::file::verify;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
 use crate::storage::session::SessionFile;
+use crate::storage::session::SessionTables;
 
 fn message(id: u8, text: &str) -> NewMessage {
     let part = text_part(text);
@@ -206,8 +210,9 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
     let mut entries = Vec::new();
     for event in &events {
         let frame = event.encode(file.head().last_seq + 1);
-        assert_eq!(&Event::decode(event.kind(), &frame).expect("what was encoded"), event);
-        let entry = Entry { kind: event.kind(), recorded_at_ms: at_ms, frame, idempotent: None };
+        assert_eq!(&Event::read(event.kind(), &frame).expect("what was encoded"), event);
+        let entry =
+            Entry { number: event.kind() as u8, recorded_at_ms: at_ms, frame, idempotent: None };
         file.apply(event, &entry)?;
         entries.push(entry);
     }
@@ -240,12 +245,12 @@ proptest! {
     #[test]
     fn a_file_is_what_its_events_say(commands in prop::collection::vec(command(), 1..60)) {
         let key = session("s");
-        let mut file = SessionFile::create(&key).expect("memory");
+        let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
         let (mut entries, mut past) = (Vec::new(), Past::default());
         for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
             let Ok(decided) = decided(&past, command.clone(), at_ms);
             let new = carry_out(&mut file, command, at_ms).expect("no disk, no error");
-            let event = |entry: &Entry| Event::decode(entry.kind, &entry.frame).expect("an event");
+            let event = |entry: &Entry| Event::decode(entry.number, &entry.frame).expect("an event");
             let events: Vec<Event> = new.iter().map(event).collect();
             // The rules see the same past in the rows and in memory.
             prop_assert_eq!(&events, &decided);
@@ -257,9 +262,9 @@ proptest! {
                 check_alike(&file, &past)?;
             }
         }
-        let mut again = SessionFile::create(&key).expect("memory");
+        let mut again = SessionFile::create(&key, &Settings::default()).expect("memory");
         for entry in &entries {
-            let event = Event::decode(entry.kind, &entry.frame).expect("what was encoded");
+            let event = Event::decode(entry.number, &entry.frame).expect("what was encoded");
             again.apply(&event, entry).expect("no disk, no error");
         }
         // What a turn writes is in its rows as of the last commit.
@@ -275,18 +280,18 @@ proptest! {
             let rows = dump(&file);
             let head = file.head().clone();
             file.close(&folder).expect("a disk");
-            let file = SessionFile::open(&key, &folder.session(key.hash())).expect("a whole file");
+            let file = SessionFile::open(&key, &folder.file(&key), &Settings::default()).expect("a whole file");
             prop_assert_eq!(file.head(), &head);
             prop_assert_eq!(&dump(&file), &rows);
             check_reads(&file)?;
 
             // Or was made anew from the log in it, as far as what was redacted still tells.
             file.close(&folder).expect("a disk");
-            let path = folder.session(key.hash());
-            prop_assert_eq!(SessionFile::verify(&path, false).expect("readable").findings.len(), 0);
-            match SessionFile::rebuild(&key, &folder, head.last_seq) {
+            let path = folder.file(&key);
+            prop_assert_eq!(verify::<SessionTables>(&path, false).expect("readable").findings.len(), 0);
+            match SessionFile::rebuild(&key, &folder, &Settings::default(), head.last_seq) {
                 Ok(()) => {
-                    let file = SessionFile::open(&key, &path).expect("whole");
+                    let file = SessionFile::open(&key, &path, &Settings::default()).expect("whole");
                     prop_assert_eq!(dump(&file), rows);
                     prop_assert_eq!(file.head(), &head);
                 }
@@ -342,7 +347,7 @@ fn a_changed_event_is_reported_and_not_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key).expect("memory");
+    let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
     for id in 0..10 {
         carry_out(&mut file, Command::AddMessage(message(id, "text")), 5).expect("memory");
     }
@@ -357,7 +362,7 @@ fn a_changed_event_is_reported_and_not_read() {
         .execute("UPDATE event SET body = body || ' ' WHERE seq = 10", [])
         .expect("writable");
     drop(file);
-    let opened = SessionFile::open(&key, &folder.session(key.hash())).map(|_| ());
+    let opened = SessionFile::open(&key, &folder.file(&key), &Settings::default()).map(|_| ());
     assert!(is_row(opened, "4"), "the first that does not fit");
 }
 
@@ -370,9 +375,9 @@ fn a_file_belongs_to_one_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let (mine, other) = (session("s"), session("t"));
-    let mut file = SessionFile::create(&mine).expect("memory");
+    let mut file = SessionFile::create(&mine, &Settings::default()).expect("memory");
     carry_out(&mut file, Command::AddMessage(message(1, "text")), 5).expect("memory");
     file.close(&folder).expect("a disk");
-    let opened = SessionFile::open(&other, &folder.session(mine.hash())).map(|_| ());
+    let opened = SessionFile::open(&other, &folder.file(&mine), &Settings::default()).map(|_| ());
     assert!(matches!(opened, Err(Error::WrongFile)), "{opened:?}");
 }

@@ -12,12 +12,13 @@ use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::Timer;
+use crate::storage::file::timer;
 use crate::storage::session::apply;
 use crate::storage::session::message::MessageRow;
-use crate::storage::session::read;
-use crate::storage::session::read::sql_seq;
-use crate::storage::session::timer;
-use crate::storage::session::timer::Timer;
+use crate::storage::sql::number;
+use crate::storage::sql::sql_seq;
+use crate::storage::sql::unknown;
 use crate::storage::sum;
 
 /// Kind of the timers of approvals; each is called after its turn.
@@ -26,8 +27,8 @@ const APPROVAL: &str = "approval";
 /// Reads and verifies a row of `SELECT * FROM turn`.
 fn turn_at(row: &Row<'_>) -> rusqlite::Result<(u64, Turn)> {
     let [_, seq, _, _, _, body] = sum::verified("turn", row)?;
-    let turn = serde_json::from_str(body.as_str()?).map_err(|_| read::unknown(5, body))?;
-    Ok((read::number(seq)?, turn))
+    let turn = serde_json::from_str(body.as_str()?).map_err(|_| unknown(5, body))?;
+    Ok((number(seq)?, turn))
 }
 
 /// The turn that is running, stopping or waiting for an approval.

@@ -15,7 +15,6 @@ use crate::base::json::Object;
 use crate::base::limits::TABLE;
 use crate::domain::session::Busy;
 use crate::domain::session::Ending;
-use crate::domain::session::EventKind;
 use crate::domain::session::Input;
 use crate::domain::session::ItemsCommand;
 use crate::domain::session::NewMessage;
@@ -299,8 +298,11 @@ fn item() -> impl Strategy<Value = Item> {
 }
 
 fn backlog() -> impl Strategy<Value = Backlog> {
-    let event = (number(), select(&EventKind::ALL), text())
-        .prop_map(|(seq, kind, frame)| StoredEvent { seq, kind, frame });
+    let event = (number(), any::<u8>(), text()).prop_map(|(seq, number, frame)| StoredEvent {
+        seq,
+        number,
+        frame,
+    });
     let reason = select(&[Reason::LogTrimmed, Reason::AheadOfLog]);
     let snapshot = (reason, head(), page()).prop_map(|(reason, head, page)| Snapshot {
         reason,

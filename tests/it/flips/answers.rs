@@ -14,6 +14,7 @@ use sessile::domain::session::Direction;
 use sessile::domain::session::View;
 use sessile::storage::Error;
 use sessile::storage::Folder;
+use sessile::storage::file::Settings;
 use sessile::storage::session::SessionFile;
 
 /// What became of a flip.
@@ -114,10 +115,13 @@ pub async fn list(client: &Client) -> Vec<Value> {
 
 /// Everything that the file of `key` says, opened as when the session wakes; whether it had to be made anew.
 pub fn of_file(key: &Key, folder: &Folder) -> Result<(bool, Vec<Value>), Error> {
-    let path = folder.session(key.hash());
-    let (repaired, mut file) = match SessionFile::open(key, &path) {
+    let path = folder.file(key);
+    let settings = Settings::default();
+    let (repaired, mut file) = match SessionFile::open(key, &path, &settings) {
         Ok(file) => (false, file),
-        Err(damage) if damage.is_damage() => (true, SessionFile::repair(key, folder, damage, 0)?),
+        Err(damage) if damage.is_damage() => {
+            (true, SessionFile::repair(key, folder, &settings, damage, 0)?)
+        }
         Err(other) => return Err(other),
     };
     let mut answers = Vec::new();

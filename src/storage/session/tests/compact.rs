@@ -26,13 +26,13 @@ fn covered(file: &SessionFile, after: u64) -> Vec<(&'static str, u64, u64)> {
     let mut last = after;
     let mut all = Vec::new();
     for event in file.events(after).expect("the log is whole") {
-        let from = match Event::decode(event.kind, &event.frame).expect("a frame") {
+        let from = match Event::decode(event.number, &event.frame).expect("a frame") {
             Event::MessageParts { from, .. } => from.unwrap_or(event.seq),
             _ => event.seq,
         };
         assert!(from <= last + 1 && last < event.seq, "{from} to {} behind {last}", event.seq);
         last = event.seq;
-        all.push((event.kind.as_str(), from, event.seq));
+        all.push((Event::name_of(event.number).unwrap_or_default(), from, event.seq));
     }
     assert_eq!(last, file.head().last_seq.max(after));
     all
@@ -43,7 +43,7 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key).expect("memory").keeping_deltas(100);
+    let mut file = SessionFile::create(&key, &Settings { deltas_kept_ms: 100 }).expect("memory");
     answer(&mut file, 1, 2_000);
     // Between two words of this one, somebody else says something.
     carry_out(&mut file, ask(NewMessage { id: None, ..message(4, "q") }), 2_050).expect("memory");
@@ -85,17 +85,20 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
     let parts = same.messages[1].parts.clone();
     for event in file.events(0).expect("the log") {
         let before = &whole[usize::try_from(event.seq).expect("small") - 1];
-        match Event::decode(event.kind, &event.frame).expect("a frame") {
+        match Event::decode(event.number, &event.frame).expect("a frame") {
             Event::MessageParts { from: Some(5), parts: now, version, .. } => {
                 assert_eq!((now, version), (parts.clone(), 2));
             }
-            Event::MessageParts { .. } => assert_eq!(before.kind.as_str(), "part-delta"),
-            _ => assert_eq!((event.kind, &event.frame), (before.kind, &before.frame)),
+            Event::MessageParts { .. } => {
+                assert_eq!(Event::name_of(before.number), Some("part-delta"))
+            }
+            _ => assert_eq!((event.number, &event.frame), (before.number, &before.frame)),
         }
     }
     // The chain goes on behind it, also once it is opened again.
     file.close(&folder).expect("a disk");
-    let mut file = SessionFile::open(&key, &folder.session(key.hash())).expect("a whole file");
+    let mut file =
+        SessionFile::open(&key, &folder.file(&key), &Settings::default()).expect("a whole file");
     assert_eq!(file.head(), &head);
     let id = same.messages[1].id.clone();
     carry_out(&mut file, Command::DeleteMessage { message_id: id }, 3_000).expect("a disk");
@@ -111,7 +114,8 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
 
 #[test]
 fn the_words_of_an_answer_that_goes_on_stay() {
-    let mut file = SessionFile::create(&session("s")).expect("memory").keeping_deltas(0);
+    let mut file =
+        SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 }).expect("memory");
     answer(&mut file, 1, 1_000);
     carry_out(&mut file, ask(message(9, "third")), 2_000).expect("memory");
     carry_out(&mut file, open_text(), 2_000).expect("memory");
@@ -129,7 +133,8 @@ fn the_words_of_an_answer_that_goes_on_stay() {
 
 #[test]
 fn what_would_grow_is_not_compacted() {
-    let mut file = SessionFile::create(&session("s")).expect("memory").keeping_deltas(0);
+    let mut file =
+        SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 }).expect("memory");
     carry_out(&mut file, ask(message(100, "q")), 0).expect("memory");
     let large = Object::default().with("type", &"data-x").with("data", &"d".repeat(5_000));
     carry_out(&mut file, open_text(), 0).expect("memory");

@@ -15,7 +15,7 @@ fn closed() -> (tempfile::TempDir, Folder, Key) {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key).expect("memory");
+    let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
     let fields = Object::default().with("type", &"text").with("content", &"");
     let item = Json::parse(r#"{"role":"user","content":"q"}"#).expect("JSON");
     let commands = [
@@ -49,8 +49,8 @@ fn tamper(path: &Path, sql: &str) {
 
 /// What a wake makes of the file.
 fn wake(key: &Key, folder: &Folder) -> Result<SessionFile, Error> {
-    SessionFile::open(key, &folder.session(key.hash()))
-        .or_else(|damage| SessionFile::repair(key, folder, damage, 0))
+    SessionFile::open(key, &folder.file(key), &Settings::default())
+        .or_else(|damage| SessionFile::repair(key, folder, &Settings::default(), damage, 0))
 }
 
 #[test]
@@ -74,16 +74,20 @@ fn rows_that_follow_from_the_log_are_made_anew() {
     ];
     for sql in statements {
         let (_dir, folder, key) = closed();
-        let path = folder.session(key.hash());
-        let was = dump(&SessionFile::open(&key, &path).expect("whole"));
+        let path = folder.file(&key);
+        let was = dump(&SessionFile::open(&key, &path, &Settings::default()).expect("whole"));
         tamper(&path, sql);
-        let found = SessionFile::open(&key, &path).map(|_| ());
+        let found = SessionFile::open(&key, &path, &Settings::default()).map(|_| ());
         assert!(found.as_ref().is_err_and(Error::is_damage), "{sql}: {found:?}");
         let file = wake(&key, &folder).expect(sql);
         same(&dump(&file), &was, sql);
         assert!(file.answered("k").expect("readable").is_some(), "{sql}");
         file.close(&folder).expect("a disk");
-        assert_eq!(SessionFile::verify(&path, false).expect("readable").findings.len(), 0, "{sql}");
+        assert_eq!(
+            verify::<SessionTables>(&path, false).expect("readable").findings.len(),
+            0,
+            "{sql}"
+        );
     }
 }
 
@@ -103,7 +107,7 @@ fn what_the_log_does_not_tell_is_left_to_an_operator() {
     ];
     for (sql, place) in statements {
         let (_dir, folder, key) = closed();
-        let path = folder.session(key.hash());
+        let path = folder.file(&key);
         tamper(&path, sql);
         let bytes = fs::read(&path).expect("readable");
         let Err(error) = wake(&key, &folder) else { panic!("{sql}: it was opened") };
@@ -117,8 +121,8 @@ fn what_the_log_does_not_tell_is_left_to_an_operator() {
 #[test]
 fn a_row_that_changes_or_goes_while_the_file_is_open_is_not_served() {
     let (_dir, folder, key) = closed();
-    let path = folder.session(key.hash());
-    let file = SessionFile::open(&key, &path).expect("whole");
+    let path = folder.file(&key);
+    let file = SessionFile::open(&key, &path, &Settings::default()).expect("whole");
     tamper(&path, "DELETE FROM message WHERE id = 'm3'");
     for direction in [Direction::Before(u64::MAX), Direction::After(0), Direction::After(2)] {
         let page = file.page(direction, 10, false);
@@ -137,7 +141,7 @@ fn a_row_that_changes_or_goes_while_the_file_is_open_is_not_served() {
 #[test]
 fn a_closed_file_is_sealed_and_every_bit_counts() {
     let (_dir, folder, key) = closed();
-    let path = folder.session(key.hash());
+    let path = folder.file(&key);
     let look = || seal::look(&path).expect("readable");
     assert_eq!(look(), Seal::Fits);
     // Somebody else who only reads leaves it as it is.
@@ -154,7 +158,8 @@ fn a_closed_file_is_sealed_and_every_bit_counts() {
     let mut other = whole;
     other[68] ^= 1;
     fs::write(&path, &other).expect("writable");
-    let file = SessionFile::open(&key, &path).expect("nothing is wrong with it");
+    let file =
+        SessionFile::open(&key, &path, &Settings::default()).expect("nothing is wrong with it");
     file.close(&folder).expect("a disk");
     assert_eq!(look(), Seal::Fits);
 }
@@ -162,15 +167,15 @@ fn a_closed_file_is_sealed_and_every_bit_counts() {
 #[test]
 fn a_file_that_was_made_anew_takes_its_place_whatever_lies_there() {
     let (_dir, folder, key) = closed();
-    let path = folder.session(key.hash());
-    let was = dump(&SessionFile::open(&key, &path).expect("whole"));
+    let path = folder.file(&key);
+    let was = dump(&SessionFile::open(&key, &path, &Settings::default()).expect("whole"));
     // As if the process ended right before the last step: a damaged file and a log that is not the new file's.
-    fs::copy(&path, folder.rebuilt(key.hash())).expect("writable");
+    fs::copy(&path, folder.rebuilt(&key)).expect("writable");
     let other = Connection::open(&path).expect("a database");
     other.execute_batch("UPDATE message SET content = 'x'").expect("writable");
-    folder.finish_rebuild(key.hash()).expect("writable");
+    folder.finish_rebuild(&key).expect("writable");
     drop(other);
-    let file = SessionFile::open(&key, &path).expect("whole");
+    let file = SessionFile::open(&key, &path, &Settings::default()).expect("whole");
     same(&dump(&file), &was, "after the last step");
 }
 
@@ -178,7 +183,7 @@ fn a_file_that_was_made_anew_takes_its_place_whatever_lies_there() {
 fn files_that_are_no_databases_are_damaged_and_left_alone() {
     for bytes in [&b""[..], b"x", &[0; 8192]] {
         let (_dir, folder, key) = closed();
-        let path = folder.session(key.hash());
+        let path = folder.file(&key);
         fs::write(&path, bytes).expect("writable");
         let opened = wake(&key, &folder).map(|_| ());
         assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
@@ -186,14 +191,14 @@ fn files_that_are_no_databases_are_damaged_and_left_alone() {
         assert!(left == bytes, "{} bytes became {}: {:?}", bytes.len(), left.len(), opened);
     }
     let (_dir, folder, key) = closed();
-    let path = folder.session(key.hash());
+    let path = folder.file(&key);
     let whole = fs::read(&path).expect("readable");
     fs::write(&path, &whole[..whole.len() / 2]).expect("writable");
     assert!(wake(&key, &folder).is_err(), "half a file");
     fs::remove_file(&path).expect("writable");
     fs::create_dir(&path).expect("writable");
     assert!(wake(&key, &folder).is_err(), "a folder in its place");
-    folder.remove_session(key.hash()).expect("it can be deleted");
+    folder.remove_file(&key).expect("it can be deleted");
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn a_file_of_version_0_1_is_given_checksums_and_reads_as_it_did() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("golden");
-    let path = folder.session(key.hash());
+    let path = folder.file(&key);
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     fs::write(&path, include_bytes!("../../../../tests/fixtures/session/0.1.db")).expect("a disk");
     let answers: serde_json::Value =
@@ -225,14 +230,14 @@ fn a_file_of_version_0_1_is_given_checksums_and_reads_as_it_did() {
         assert!(file.answered("k1").expect("readable").is_some());
         assert_eq!(file.head().title, "Golden");
     };
-    let mut file = SessionFile::open(&key, &path).expect("it is migrated");
+    let mut file = SessionFile::open(&key, &path, &Settings::default()).expect("it is migrated");
     check(&mut file);
     file.close(&folder).expect("a disk");
-    assert_eq!(SessionFile::verify(&path, false).expect("readable").findings.len(), 0);
+    assert_eq!(verify::<SessionTables>(&path, false).expect("readable").findings.len(), 0);
     assert_eq!(seal::look(&path).expect("readable"), Seal::Fits);
     // What 0.1 wrote into the log says everything that its rows say.
-    SessionFile::rebuild(&key, &folder, 0).expect("its log is whole");
-    check(&mut SessionFile::open(&key, &path).expect("whole"));
+    SessionFile::rebuild(&key, &folder, &Settings::default(), 0).expect("its log is whole");
+    check(&mut SessionFile::open(&key, &path, &Settings::default()).expect("whole"));
 }
 
 /// Compares rows and shows the first that differ.

@@ -1,4 +1,4 @@
-//! Opening, writing through and closing a session's file.
+//! Opening, writing through and closing an actor's file.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,32 +11,27 @@ use rusqlite::config::DbConfig;
 
 use crate::base::Key;
 use crate::base::clock;
-use crate::domain::session::Draft;
-use crate::domain::session::Event;
-use crate::domain::session::Head;
+use crate::domain::kind::Event;
+use crate::domain::kind::LogHead;
 use crate::storage::Error;
 use crate::storage::Folder;
 use crate::storage::While;
 use crate::storage::claim::Claim;
 use crate::storage::disk;
+use crate::storage::file::Place;
+use crate::storage::file::Settings;
+use crate::storage::file::Tables;
+use crate::storage::file::check;
+use crate::storage::file::log;
+use crate::storage::file::log::EventRow;
+use crate::storage::file::template;
 use crate::storage::journal::Entry;
-use crate::storage::journal::Idempotent;
 use crate::storage::journal::Record;
 use crate::storage::journal::chain;
 use crate::storage::seal;
 use crate::storage::seal::Seal;
-use crate::storage::session::apply;
-use crate::storage::session::blank;
-use crate::storage::session::check;
-use crate::storage::session::compact;
-use crate::storage::session::draft;
-use crate::storage::session::page::Tail;
-use crate::storage::session::read;
-use crate::storage::session::read::EventRow;
-use crate::storage::session::template;
-use crate::storage::session::turn;
 
-/// What holds for every connection to a session file.
+/// What holds for every connection to a file.
 ///
 /// `synchronous = NORMAL`: a commit is not synced, the journal has it. No automatic checkpoint: it would sync on the
 /// thread of a shard. No spilling: a page in the file before its transaction's commit helps nobody.
@@ -68,16 +63,12 @@ pub struct OpenTransaction {
     pub since: Instant,
 }
 
-/// An open session file, or the database in memory that becomes one.
+/// An open file, or the database in memory that becomes one.
 #[derive(Debug)]
-pub struct SessionFile {
-    pub(super) connection: Connection,
-    pub(super) key: Key,
-    pub(super) head: Head,
-    pub(super) tail: Option<Tail>,
-    /// The message that the running turn writes.
-    pub(super) draft: Option<Draft>,
-    pub(super) deltas_kept_ms: i64,
+pub struct ActorFile<T> {
+    pub(in crate::storage) connection: Connection,
+    pub(in crate::storage) tables: T,
+    key: Key,
     in_memory: bool,
     open: Option<OpenTransaction>,
     /// Whether the seal of the file does not fit any more.
@@ -86,59 +77,45 @@ pub struct SessionFile {
     _claim: Option<Claim>,
 }
 
-impl SessionFile {
-    /// Makes the database of a new session, in memory.
+impl<T: Tables> ActorFile<T> {
+    /// Makes the database of a new actor, in memory.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when memory does not suffice.
-    pub fn create(key: &Key) -> Result<Self, Error> {
-        let connection = blank::take()?;
-        let (key, head) = (key.clone(), Head::default());
-        Ok(Self {
-            connection,
-            key,
-            head,
-            in_memory: true,
-            open: None,
-            tail: None,
-            draft: None,
-            deltas_kept_ms: compact::KEPT_MS,
-            changed: false,
-            _claim: None,
-        })
+    pub fn create(key: &Key, settings: &Settings) -> Result<Self, Error> {
+        let (connection, tables) = (T::blank().take::<T>()?, T::new(settings));
+        let (key, open) = (key.clone(), None);
+        Ok(Self { connection, tables, key, in_memory: true, open, changed: false, _claim: None })
     }
 
     /// Opens the file of `key` at `path` and migrates it. If it is not as it was closed, everything in it is checked.
     ///
     /// # Errors
     ///
-    /// Those of kind `Corrupt` for a file that is damaged, of another session or of a newer program; [`Error::Sqlite`]
+    /// Those of kind `Corrupt` for a file that is damaged, of another actor or of a newer program; [`Error::Sqlite`]
     /// and [`Error::Io`] otherwise. The file is unchanged, but for whole migration steps.
-    pub fn open(key: &Key, path: &Path) -> Result<Self, Error> {
-        let (connection, changed) = open_whole(path, Some(key))?;
-        let head = read::head(&connection, key)?;
-        let draft = draft::load(&connection, head.active_turn.as_ref())?;
-        let key = key.clone();
-        Ok(Self {
-            connection,
-            key,
-            head,
-            in_memory: false,
-            open: None,
-            tail: None,
-            draft,
-            deltas_kept_ms: compact::KEPT_MS,
-            changed,
-            _claim: None,
-        })
+    pub fn open(key: &Key, path: &Path, settings: &Settings) -> Result<Self, Error> {
+        let (connection, changed) = open_whole::<T>(path, Some(key))?;
+        let (of, log) = T::meta(&connection)?;
+        if of != *key {
+            return Err(Error::WrongFile);
+        }
+        Self::over(connection, of, log, settings).map(|file| Self { changed, ..file })
     }
 
-    /// The same, where the text of an answer stays in the log as it grew for this long after its end.
-    #[must_use]
-    pub fn keeping_deltas(mut self, ms: u64) -> Self {
-        self.deltas_kept_ms = i64::try_from(ms).unwrap_or(i64::MAX);
-        self
+    /// The file of `key` that `connection` is to, whose log ends at `log`.
+    pub(super) fn over(
+        connection: Connection,
+        key: Key,
+        log: LogHead,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let last = log::event::<T::Event>(&connection, log.last_seq)?;
+        let last = last.ok_or(Error::EventCorrupt { seq: log.last_seq })?;
+        let tables = T::load(&connection, LogHead { last_hash: last.hash, ..log }, settings)?;
+        let (open, _claim) = (None, None);
+        Ok(Self { connection, tables, key, in_memory: false, open, changed: false, _claim })
     }
 
     /// The same, which nobody else in this process opens meanwhile.
@@ -154,22 +131,10 @@ impl SessionFile {
         &self.key
     }
 
-    /// What is known without looking at the messages.
+    /// How far its log goes.
     #[must_use]
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
-
-    /// Whether a turn runs or waits for its place; also when that cannot be told.
-    #[must_use]
-    pub fn is_unfinished(&self) -> bool {
-        let active = self.head.active_turn.as_ref();
-        match active.map(|turn| turn.state.is_active()) {
-            Some(true) => true,
-            // What waits behind an approval goes on with it.
-            Some(false) => false,
-            None => turn::any_queued(&self.connection).unwrap_or(true),
-        }
+    pub fn log(&self) -> LogHead {
+        self.tables.log()
     }
 
     /// Whether there is no file yet.
@@ -188,42 +153,28 @@ impl SessionFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Sqlite`]; the session in memory may then be half changed and must be dropped.
-    pub fn apply(&mut self, event: &Event, entry: &Entry) -> Result<(), Error> {
-        let seq = self.head.last_seq + 1;
-        let hash = chain(&self.head.last_hash, seq, entry.recorded_at_ms, entry.kind, &entry.frame);
-        let Entry { kind, recorded_at_ms, .. } = *entry;
-        let body = entry.frame.as_str();
-        let row = EventRow { seq, recorded_at_ms, kind, body, hash, redacted: 0 };
+    /// [`Error::Sqlite`]; the actor in memory may then be half changed and must be dropped.
+    pub fn apply(&mut self, event: &T::Event, entry: &Entry) -> Result<(), Error> {
+        let log = self.tables.log();
+        let seq = log.last_seq + 1;
+        let Entry { number, recorded_at_ms, ref frame, .. } = *entry;
+        let hash = chain(&log.last_hash, seq, recorded_at_ms, number, frame);
+        let row = EventRow { seq, recorded_at_ms, number, body: frame.as_str(), hash, redacted: 0 };
         self.take(event, &row)
     }
 
     /// Inserts `row`, which is `event`, and brings everything else up to it.
-    pub(super) fn take(&mut self, event: &Event, row: &EventRow<&str>) -> Result<(), Error> {
+    pub(super) fn take(&mut self, event: &T::Event, row: &EventRow<&str>) -> Result<(), Error> {
         self.begin()?;
-        let (seq, at_ms) = (row.seq, row.recorded_at_ms);
-        apply::insert(&self.connection, row)?;
-        if !draft::write(self.draft.as_mut(), event) {
-            apply::project(&self.connection, &mut self.head, seq, event, at_ms)?;
-            if let Event::Turn(_) = event {
-                let active = self.head.active_turn.as_ref().filter(|turn| turn.state.is_active());
-                let goes_on =
-                    |draft: &Draft| active.is_some_and(|t| t.message_id == draft.message_id);
-                // What it holds is newer than its rows.
-                if !self.draft.as_ref().is_some_and(goes_on) {
-                    self.draft = draft::load(&self.connection, active)?;
-                }
-            }
-            if let Event::Turn(turn) = event
-                && turn.state.is_over()
-            {
-                let due_ms = at_ms.saturating_add(self.deltas_kept_ms);
-                compact::schedule(&self.connection, turn, due_ms)?;
-            }
-        }
-        self.head.last_seq = seq;
-        self.head.last_hash = row.hash;
-        self.head.updated_at_ms = at_ms;
+        let place = Place { seq: row.seq, at_ms: row.recorded_at_ms };
+        log::insert::<T::Event>(&self.connection, row)?;
+        self.tables.apply(&self.connection, place, event)?;
+        self.tables.advance(LogHead {
+            last_seq: row.seq,
+            last_hash: row.hash,
+            updated_at_ms: row.recorded_at_ms,
+            ..self.tables.log()
+        });
         if let Some(open) = &mut self.open {
             open.events += 1;
             open.bytes += row.body.len();
@@ -231,32 +182,23 @@ impl SessionFile {
         Ok(())
     }
 
-    /// Keeps what a repeat of the request that led to event `seq` will be answered.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Sqlite`]; this must be dropped then.
-    pub fn remember(&mut self, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-        apply::remember(&self.connection, seq, kept)
-    }
-
     /// Applies what of `record` the file does not hold yet.
     ///
     /// # Errors
     ///
     /// [`Error::Gap`] when the record begins too late; [`Error::EventCorrupt`] when it does not continue what the
-    /// file holds; otherwise as [`SessionFile::apply`].
+    /// file holds; otherwise as [`ActorFile::apply`].
     pub fn replay(&mut self, record: &Record) -> Result<(), Error> {
-        let next = self.head.last_seq + 1;
-        if record.first_seq > next {
-            return Err(Error::Gap { file: self.head.last_seq, journal: record.first_seq });
+        let LogHead { last_seq, last_hash, .. } = self.tables.log();
+        if record.first_seq > last_seq + 1 {
+            return Err(Error::Gap { file: last_seq, journal: record.first_seq });
         }
-        if record.first_seq == next && record.previous_hash != self.head.last_hash {
-            return Err(Error::EventCorrupt { seq: self.head.last_seq });
+        if record.first_seq == last_seq + 1 && record.previous_hash != last_hash {
+            return Err(Error::EventCorrupt { seq: last_seq });
         }
         for (seq, entry) in (record.first_seq..).zip(&record.entries) {
-            if seq > self.head.last_seq {
-                self.apply(&Event::decode(entry.kind, &entry.frame)?, entry)?;
+            if seq > last_seq {
+                self.apply(&T::Event::decode(entry.number, &entry.frame)?, entry)?;
                 if let Some(kept) = &entry.idempotent {
                     self.remember(seq, kept)?;
                 }
@@ -274,16 +216,13 @@ impl SessionFile {
         if self.open.is_none() {
             return Ok(());
         }
-        if let Some(draft) = &mut self.draft {
-            draft::save(&self.connection, draft)?;
-        }
-        apply::save_head(&self.connection, &self.key, &self.head)?;
-        self.execute("COMMIT", "committing to a session file")?;
+        self.tables.save(&self.connection, &self.key)?;
+        self.execute("COMMIT", "committing to its file")?;
         self.open = None;
         Ok(())
     }
 
-    /// Writes the file of a session that is in memory and goes on with the file.
+    /// Writes the file of an actor that is in memory and goes on with the file.
     ///
     /// # Errors
     ///
@@ -294,20 +233,21 @@ impl SessionFile {
             return Ok(self);
         }
         let path = self.write(folder)?;
-        blank::give_back(std::mem::replace(&mut self.connection, connect(&path)?));
+        T::blank().give_back::<T>(std::mem::replace(&mut self.connection, connect(&path)?));
         Ok(Self { in_memory: false, changed: false, ..self })
     }
 
-    /// Writes the database that is in memory to the session's file, in one go.
+    /// Writes the database that is in memory to the actor's file, in one go.
     fn write(&self, folder: &Folder) -> Result<PathBuf, Error> {
-        let path = folder.session(self.key.hash());
+        let path = folder.file(&self.key);
         folder.write_whole(&path, &self.sealed()?)?;
         Ok(path)
     }
 
     /// The bytes of the file that the database in memory becomes.
     pub(super) fn sealed(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.connection.serialize("main").while_("serialising a session")?.to_vec();
+        let mut bytes =
+            self.connection.serialize("main").while_("serialising its database")?.to_vec();
         template::set_wal(&mut bytes);
         seal::set(&mut bytes);
         Ok(bytes)
@@ -319,23 +259,23 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] or [`Error::Io`]; what was committed stays readable in file and log together.
     pub fn close(mut self, folder: &Folder) -> Result<(), Error> {
-        if !self.head.exists() {
+        if !self.tables.log().exists() {
             return Ok(());
         }
         if self.in_memory {
             self.commit()?;
             self.write(folder)?;
-            blank::give_back(self.connection);
+            T::blank().give_back::<T>(self.connection);
             return Ok(());
         }
         self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        let doing = "closing a session file";
+        let doing = "closing its file";
         self.connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
             .while_(doing)?;
         self.connection.close().map_err(|(_, source)| source).while_(doing)?;
         match self.changed {
-            true => seal::put(&folder.session(self.key.hash())).while_("sealing a session file"),
+            true => seal::put(&folder.file(&self.key)).while_("sealing its file"),
             false => Ok(()),
         }
     }
@@ -349,13 +289,13 @@ impl SessionFile {
         self.checkpoint_with("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
-    /// Makes sure that the file at `path` is whole, as [`SessionFile::open`] does.
+    /// Makes sure that the file at `path` is whole, as [`ActorFile::open`] does.
     ///
     /// # Errors
     ///
-    /// As [`SessionFile::open`].
+    /// As [`ActorFile::open`].
     pub fn check(path: &Path) -> Result<(), Error> {
-        open_whole(path, None).map(|_| ())
+        open_whole::<T>(path, None).map(|_| ())
     }
 
     /// Moves what is committed of the write-ahead log of the file at `path` into it, while somebody else writes.
@@ -366,14 +306,14 @@ impl SessionFile {
     pub fn checkpoint_beside(path: &Path) -> Result<(), Error> {
         connect(path)?
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .while_("moving the write-ahead log into a session file")
+            .while_("moving the write-ahead log into its file")
     }
 
     fn checkpoint_with(&mut self, sql: &str) -> Result<(), Error> {
         self.commit()?;
         self.connection
             .query_row(sql, [], |_| Ok(()))
-            .while_("moving the write-ahead log into a session file")
+            .while_("moving the write-ahead log into its file")
     }
 
     /// Size of the database, in bytes.
@@ -386,12 +326,12 @@ impl SessionFile {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.query_row([], |row| row.get::<_, u64>(0))
         };
-        let pages = count("PRAGMA page_count").while_("measuring a session file")?;
+        let pages = count("PRAGMA page_count").while_("measuring its file")?;
         Ok(pages * PAGE_BYTES)
     }
 
     /// Begins a transaction, if none is open.
-    pub(super) fn begin(&mut self) -> Result<(), Error> {
+    pub(in crate::storage) fn begin(&mut self) -> Result<(), Error> {
         if self.open.is_none() {
             self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
             self.changed = true;
@@ -408,34 +348,34 @@ impl SessionFile {
 
 /// Opens the database at `path` in the present schema; whether its seal does not fit any more. If it is not as it was
 /// closed, everything in it is checked.
-fn open_whole(path: &Path, key: Option<&Key>) -> Result<(Connection, bool), Error> {
-    let seal = seal::look(path).while_("reading a session file")?;
+fn open_whole<T: Tables>(path: &Path, key: Option<&Key>) -> Result<(Connection, bool), Error> {
+    let seal = seal::look(path).while_("reading its file")?;
     let mut connection = connect(path)?;
     if seal == Seal::Broken {
         check::structure(&connection)?;
     }
-    let migrated = template::migrate(&mut connection)?;
+    let migrated = template::migrate::<T>(&mut connection)?;
     if seal == Seal::Broken
-        && let Some(finding) = check::rows(&connection, key)?.into_iter().next()
+        && let Some(finding) = check::rows::<T>(&connection, key)?.into_iter().next()
     {
         return Err(finding);
     }
     Ok((connection, migrated || seal != Seal::Fits))
 }
 
-/// Opens the database at `path`, with what holds for every connection to a session file.
+/// Opens the database at `path`, with what holds for every connection to a file.
 pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags_and_vfs(path, flags, disk::vfs(path))
-        .while_("opening a session file")?;
-    connection.busy_timeout(BUSY_TIMEOUT).while_("setting up a session file")?;
-    connection.execute_batch(SETTINGS).while_("setting up a session file")?;
+        .while_("opening its file")?;
+    connection.busy_timeout(BUSY_TIMEOUT).while_("setting up its file")?;
+    connection.execute_batch(SETTINGS).while_("setting up its file")?;
     // A file that cannot be used stays as it is, with its log; `close` moves the log.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .while_("setting up a session file")?;
+        .while_("setting up its file")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
@@ -447,5 +387,5 @@ pub(super) fn look(path: &Path) -> Result<Connection, Error> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let uri = disk::uri(path, "immutable=1");
-    Connection::open_with_flags(uri, flags).while_("opening a session file")
+    Connection::open_with_flags(uri, flags).while_("opening its file")
 }

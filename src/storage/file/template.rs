@@ -1,28 +1,17 @@
-//! The empty session file that every new one is a copy of, and the migrations that make it.
-
-use std::sync::OnceLock;
+//! The empty file that every new one of its kind is a copy of, and the migrations that make it.
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
-use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::Tables;
 use crate::storage::sum;
 
-/// Steps from nothing to the present schema; `user_version` counts them.
-const STEPS: &[M<'static>] = &[
-    M::up(include_str!("../../../schema/session/0001_create_session.sql")),
-    M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
-    M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
-    M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
-    M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
-];
-
 /// The version that this program writes.
-pub(super) fn version() -> i64 {
-    i64::try_from(STEPS.len()).expect("a handful of steps")
+pub(super) fn version<T: Tables>() -> i64 {
+    i64::try_from(T::STEPS.len()).expect("a handful of steps")
 }
 
 /// The version that the file has.
@@ -38,8 +27,8 @@ pub(super) fn version_of(connection: &Connection) -> Result<i64, Error> {
 ///
 /// [`Error::TooNew`] for a file of a newer program; [`Error::Sqlite`] when a step fails, the file then keeps the
 /// version before it.
-pub(super) fn migrate(connection: &mut Connection) -> Result<bool, Error> {
-    let (is, known) = (version_of(connection)?, version());
+pub(super) fn migrate<T: Tables>(connection: &mut Connection) -> Result<bool, Error> {
+    let (is, known) = (version_of(connection)?, version::<T>());
     if is > known {
         return Err(Error::TooNew { is, known });
     }
@@ -52,7 +41,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     };
     // A step rewrites whole tables: what does not fit the cache goes into the log, however large the file is.
     spill(connection, "PRAGMA cache_spill = ON")?;
-    Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
+    Migrations::from_slice(T::STEPS).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the schema", source: err }
         }
@@ -62,24 +51,19 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The bytes of an empty session file in the present schema, made once per process.
+/// The bytes of an empty file in the present schema.
 ///
 /// # Errors
 ///
 /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
-pub(super) fn bytes() -> Result<&'static [u8], Error> {
-    static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
-    if let Some(bytes) = TEMPLATE.get() {
-        return Ok(bytes);
-    }
+pub(super) fn bytes<T: Tables>() -> Result<Vec<u8>, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_in_memory_with_flags(flags).while_("opening a database in memory")?;
-    migrate(&mut connection)?;
+    migrate::<T>(&mut connection)?;
     // Without the pages that only the steps needed.
     connection.execute_batch("VACUUM").while_("making the template small")?;
-    let bytes = connection.serialize("main").while_("serialising the template")?.to_vec();
-    Ok(TEMPLATE.get_or_init(|| bytes))
+    Ok(connection.serialize("main").while_("serialising the template")?.to_vec())
 }
 
 /// Marks a serialised database as one in WAL mode; in memory SQLite only knows the other mode.
@@ -92,11 +76,12 @@ pub(super) fn set_wal(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::session::SessionTables;
 
     #[test]
     fn people_find_messages_and_items_under_common_names() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection).unwrap();
+        migrate::<SessionTables>(&mut connection).unwrap();
         let insert = "INSERT INTO item (sequence, id, body, message_id, created_at_ms) VALUES (1, 'i', '{}', NULL, 2500)";
         connection.execute(insert, ()).unwrap();
         let row = connection.query_row(

@@ -1,4 +1,4 @@
-//! Timers of a session: rows that say what is due when.
+//! Timers of an actor: rows that say what is due when.
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
@@ -6,14 +6,15 @@ use rusqlite::Row;
 
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::session::SessionFile;
-use crate::storage::session::read;
+use crate::storage::file::ActorFile;
+use crate::storage::file::Tables;
+use crate::storage::sql::number;
 use crate::storage::sum;
 
 /// A timer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Its name in the session.
+    /// Its name in the actor.
     pub id: String,
     /// What it is for.
     pub kind: String,
@@ -23,7 +24,7 @@ pub struct Timer {
     pub payload: String,
 }
 
-impl SessionFile {
+impl<T: Tables> ActorFile<T> {
     /// When the next timer is due, in milliseconds since the Unix epoch.
     ///
     /// # Errors
@@ -84,11 +85,15 @@ fn timer_at(row: &Row<'_>) -> rusqlite::Result<Timer> {
     let [id, kind, _, attempt, payload] = sum::verified("timer", row)?;
     let (id, kind) = (id.as_str()?.to_owned(), kind.as_str()?.to_owned());
     let payload = payload.as_str()?.to_owned();
-    Ok(Timer { id, kind, attempt: read::number(attempt)?, payload })
+    Ok(Timer { id, kind, attempt: number(attempt)?, payload })
 }
 
 /// Sets `timer`, which may be there already.
-pub(super) fn put(connection: &Connection, timer: &Timer, at_ms: i64) -> Result<(), Error> {
+pub(in crate::storage) fn put(
+    connection: &Connection,
+    timer: &Timer,
+    at_ms: i64,
+) -> Result<(), Error> {
     let sql = "INSERT OR REPLACE INTO timer (id, kind, fire_at_ms, attempt, payload, sum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let Timer { id, kind, attempt, payload } = timer;
@@ -97,7 +102,10 @@ pub(super) fn put(connection: &Connection, timer: &Timer, at_ms: i64) -> Result<
 }
 
 /// The timer called `id`, and when it is due.
-pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(Timer, i64)>, Error> {
+pub(in crate::storage) fn find(
+    connection: &Connection,
+    id: &str,
+) -> Result<Option<(Timer, i64)>, Error> {
     connection
         .prepare_cached("SELECT * FROM timer WHERE id = ?1")
         .and_then(|mut statement| {
@@ -108,7 +116,7 @@ pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<(Timer, i
 }
 
 /// Removes the timer called `id`, if it is there.
-pub(super) fn remove(connection: &Connection, id: &str) -> Result<(), Error> {
+pub(in crate::storage) fn remove(connection: &Connection, id: &str) -> Result<(), Error> {
     connection
         .prepare_cached("DELETE FROM timer WHERE id = ?1")
         .and_then(|mut statement| statement.execute([id]))

@@ -1,0 +1,222 @@
+//! Databases in memory for new actors, each used again once its actor is in a file.
+//!
+//! Reading the schema and preparing statements takes longer than writing the rows of a new session. So a database that
+//! served one is emptied and kept for another, with its statements. It is kept only if it is, byte for byte, the empty
+//! one that it began as: nothing of a session can come into another one.
+
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+
+use crate::storage::Error;
+use crate::storage::While;
+use crate::storage::file::Tables;
+use crate::storage::file::template;
+use crate::storage::schema;
+use crate::storage::schema::Object;
+
+const SETTINGS: &str = "
+    PRAGMA journal_mode = OFF;
+    PRAGMA cache_size = -32;
+    PRAGMA secure_delete = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA temp_store = MEMORY;
+";
+/// Prepared statements that a connection keeps: those that write, and those that empty it.
+const STATEMENTS_MAX: usize = 40;
+/// Databases that wait for a session: as many as begin while those of the seconds before get their files.
+const KEPT_MAX: usize = 1_024;
+/// Of those that nobody wanted for a while, one in so many goes.
+const TRIMMED: usize = 4;
+
+#[derive(Debug)]
+struct Kept {
+    waiting: Vec<Connection>,
+    /// The fewest that waited since [`trim`] looked.
+    fewest: usize,
+}
+
+impl Kept {
+    /// Those that go.
+    fn trimmed(&mut self) -> Vec<Connection> {
+        let waiting = self.waiting.len();
+        let left = waiting - self.fewest.min(waiting).div_ceil(TRIMMED);
+        self.fewest = left;
+        self.waiting.split_off(left)
+    }
+}
+
+/// The empty databases of one kind of actor: what every new file is a copy of, and those that wait for an actor.
+#[derive(Debug)]
+pub struct Blank {
+    kept: Mutex<Kept>,
+    template: OnceLock<Vec<u8>>,
+    schema: OnceLock<Vec<Object>>,
+}
+
+impl Blank {
+    /// Nothing yet.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it is a static")]
+    pub const fn new() -> Self {
+        let kept = Mutex::new(Kept { waiting: Vec::new(), fewest: 0 });
+        Self { kept, template: OnceLock::new(), schema: OnceLock::new() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes of an empty file in the present schema, made once per process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
+    fn template<T: Tables>(&self) -> Result<&[u8], Error> {
+        if let Some(bytes) = self.template.get() {
+            return Ok(bytes);
+        }
+        let made = template::bytes::<T>()?;
+        Ok(self.template.get_or_init(|| made))
+    }
+
+    /// What is in the schema of such a file.
+    pub(super) fn schema<T: Tables>(&self) -> Result<&[Object], Error> {
+        if let Some(schema) = self.schema.get() {
+            return Ok(schema);
+        }
+        let made = schema::made_by(template::migrate::<T>)?;
+        Ok(self.schema.get_or_init(|| made))
+    }
+
+    /// An empty database.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when memory does not suffice.
+    pub(super) fn take<T: Tables>(&self) -> Result<Connection, Error> {
+        let waiting = {
+            let mut kept = self.kept();
+            let waiting = kept.waiting.pop();
+            kept.fewest = kept.fewest.min(kept.waiting.len());
+            waiting
+        };
+        if let Some(connection) = waiting {
+            return Ok(connection);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let doing = "making a database in memory";
+        let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
+        let template = self.template::<T>()?;
+        connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
+        connection.execute_batch(SETTINGS).while_(doing)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(connection)
+    }
+
+    /// Keeps `connection`, whose actor is in a file, for another one, if it can be emptied.
+    pub(super) fn give_back<T: Tables>(&self, connection: Connection) {
+        if matches!(self.empty::<T>(&connection), Ok(true)) {
+            let mut kept = self.kept();
+            if kept.waiting.len() < KEPT_MAX {
+                kept.waiting.push(connection);
+            }
+        }
+    }
+
+    /// Gives memory back for which there was no need since the last call; to be called every second or so.
+    pub fn trim(&self) {
+        let unwanted = self.kept().trimmed();
+        // Not under the lock: closing them takes a while.
+        drop(unwanted);
+    }
+
+    /// Empties the database; whether it is the template again.
+    fn empty<T: Tables>(&self, connection: &Connection) -> Result<bool, Error> {
+        let doing = "emptying a database in memory";
+        connection.execute_batch("BEGIN").while_(doing)?;
+        for table in T::TABLES {
+            let mut statement = connection.prepare_cached(table.empty).while_(doing)?;
+            statement.execute([]).while_(doing)?;
+        }
+        connection.execute_batch("COMMIT").while_(doing)?;
+        let bytes = connection.serialize("main").while_(doing)?;
+        Ok(is_blank(&bytes, self.template::<T>()?))
+    }
+}
+
+/// Whether `bytes` are those of `template`, but for what says how often they were changed, and by which SQLite. Source:
+/// SQLite's file format, 1.3.
+fn is_blank(bytes: &[u8], template: &[u8]) -> bool {
+    bytes.len() == template.len()
+        && bytes[..24] == template[..24]
+        && bytes[28..92] == template[28..92]
+        && bytes[100..] == template[100..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::file::Table;
+    use crate::storage::session::SessionTables;
+
+    static BLANK: Blank = Blank::new();
+
+    #[test]
+    fn every_table_is_emptied_and_what_is_left_is_the_template() {
+        let connection = BLANK.take::<SessionTables>().expect("a database");
+        let tables: Vec<String> = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+            .expect("its tables");
+        for table in &tables {
+            let is = |known: &&Table| known.name == table;
+            let known = SessionTables::TABLES.iter().find(is).expect(table);
+            assert_eq!(known.empty.strip_prefix("DELETE FROM "), Some(table.as_str()));
+            assert_eq!(known.select.strip_prefix("SELECT * FROM "), Some(table.as_str()));
+        }
+        assert_eq!(tables.len(), SessionTables::TABLES.len());
+
+        let secret = "something that one session said";
+        let write = |count: usize| {
+            for n in 0..count {
+                let sql =
+                    "INSERT INTO item (sequence, id, body, created_at_ms) VALUES (?1, ?2, ?2, 0)";
+                connection
+                    .execute(sql, rusqlite::params![n, format!("{secret} {n}")])
+                    .expect("written");
+            }
+        };
+        let holds = |connection: &Connection| {
+            let bytes = connection.serialize("main").expect("its bytes");
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        };
+        write(5);
+        assert!(holds(&connection));
+        assert!(BLANK.empty::<SessionTables>(&connection).expect("emptied"), "it is as it was");
+        assert!(!holds(&connection));
+        // One that grew has pages that no template has.
+        write(500);
+        assert!(!BLANK.empty::<SessionTables>(&connection).expect("emptied"));
+    }
+
+    #[test]
+    fn what_nobody_wants_goes_and_what_is_wanted_stays() {
+        let mut kept = Kept { waiting: Vec::new(), fewest: 0 };
+        let count = |kept: &Kept| kept.waiting.len();
+        kept.waiting = (0..8).map(|_| Connection::open_in_memory().expect("a database")).collect();
+        // All of them were wanted a moment ago.
+        assert_eq!((kept.trimmed().len(), count(&kept)), (0, 8));
+        // Two are taken and come back: the others were not needed.
+        kept.fewest = 6;
+        assert_eq!((kept.trimmed().len(), count(&kept)), (2, 6));
+        for left in [4, 3, 2, 1, 0, 0] {
+            kept.trimmed();
+            assert_eq!(count(&kept), left);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The tables of a session, and what is kept of them in memory: its head, the message that a turn writes, the latest page.
+
+use rusqlite::Connection;
+use rusqlite_migration::M;
+
+use crate::base::Key;
+use crate::domain::kind::LogHead;
+use crate::domain::session::Draft;
+use crate::domain::session::Event;
+use crate::domain::session::Head;
+use crate::domain::session::message_of;
+use crate::storage::Error;
+use crate::storage::catalogue::Card;
+use crate::storage::file::ActorFile;
+use crate::storage::file::Blank;
+use crate::storage::file::Place;
+use crate::storage::file::Settings;
+use crate::storage::file::Table;
+use crate::storage::file::Tables;
+use crate::storage::file::check::Findings;
+use crate::storage::session::apply;
+use crate::storage::session::check;
+use crate::storage::session::compact;
+use crate::storage::session::draft;
+use crate::storage::session::page::Tail;
+use crate::storage::session::read;
+use crate::storage::session::turn;
+
+/// The file of a session.
+pub type SessionFile = ActorFile<SessionTables>;
+
+/// The tables of a session.
+#[derive(Debug)]
+pub struct SessionTables {
+    pub(super) head: Head,
+    pub(super) tail: Option<Tail>,
+    /// The message that the running turn writes.
+    pub(super) draft: Option<Draft>,
+    pub(super) deltas_kept_ms: i64,
+}
+
+static BLANK: Blank = Blank::new();
+
+impl Tables for SessionTables {
+    type Event = Event;
+
+    const STEPS: &'static [M<'static>] = &[
+        M::up(include_str!("../../../schema/session/0001_create_session.sql")),
+        M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
+        M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
+        M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
+        M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
+    ];
+
+    const TABLES: &'static [Table] = &[
+        Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
+        Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
+        Table { name: "message", select: "SELECT * FROM message", empty: "DELETE FROM message" },
+        Table { name: "part", select: "SELECT * FROM part", empty: "DELETE FROM part" },
+        Table { name: "turn", select: "SELECT * FROM turn", empty: "DELETE FROM turn" },
+        Table {
+            name: "idempotency",
+            select: "SELECT * FROM idempotency",
+            empty: "DELETE FROM idempotency",
+        },
+        Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
+        Table { name: "item", select: "SELECT * FROM item", empty: "DELETE FROM item" },
+    ];
+
+    fn blank() -> &'static Blank {
+        &BLANK
+    }
+
+    fn new(settings: &Settings) -> Self {
+        let deltas_kept_ms = settings.deltas_kept_ms;
+        Self { head: Head::default(), tail: None, draft: None, deltas_kept_ms }
+    }
+
+    fn meta(db: &Connection) -> Result<(Key, LogHead), Error> {
+        read::meta(db).map(|(key, head)| (key, head.log()))
+    }
+
+    fn load(db: &Connection, log: LogHead, settings: &Settings) -> Result<Self, Error> {
+        let (_, mut head) = read::meta(db)?;
+        head.last_hash = log.last_hash;
+        head.active_turn = turn::active(db)?;
+        let draft = draft::load(db, head.active_turn.as_ref())?;
+        Ok(Self { head, draft, ..Self::new(settings) })
+    }
+
+    fn log(&self) -> LogHead {
+        self.head.log()
+    }
+
+    fn advance(&mut self, to: LogHead) {
+        self.head.advance(to);
+    }
+
+    fn apply(&mut self, db: &Connection, place: Place, event: &Event) -> Result<(), Error> {
+        if draft::write(self.draft.as_mut(), event) {
+            return Ok(());
+        }
+        apply::project(db, &mut self.head, place, event)?;
+        if let Event::Turn(turn) = event {
+            let active = self.head.active_turn.as_ref().filter(|turn| turn.state.is_active());
+            let goes_on = |draft: &Draft| active.is_some_and(|t| t.message_id == draft.message_id);
+            // What it holds is newer than its rows.
+            if !self.draft.as_ref().is_some_and(goes_on) {
+                self.draft = draft::load(db, active)?;
+            }
+            if turn.state.is_over() {
+                let due_ms = place.at_ms.saturating_add(self.deltas_kept_ms);
+                compact::schedule(db, turn, due_ms)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, db: &Connection, key: &Key) -> Result<(), Error> {
+        if let Some(draft) = &mut self.draft {
+            draft::save(db, draft)?;
+        }
+        apply::save_head(db, key, &self.head)
+    }
+
+    fn check(db: &Connection, findings: &mut Findings) -> Result<(), Error> {
+        let (_, head) = match read::meta(db) {
+            Ok(meta) => meta,
+            Err(error) => return findings.note(Err(error)),
+        };
+        findings.note(check::history(db, &head))?;
+        findings.note(check::items(db, &head))
+    }
+
+    fn card(&self, db: &Connection, key: &Key) -> Card {
+        let head = &self.head;
+        Card {
+            key: key.clone(),
+            title: head.title.clone(),
+            project_id: head.project_id.clone(),
+            metadata: head.metadata.as_str().to_owned(),
+            message_count: head.message_count,
+            item_count: head.item_count,
+            last_seq: head.last_seq,
+            active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),
+            created_at_ms: head.created_at_ms,
+            updated_at_ms: head.updated_at_ms,
+            next_timer_ms: None,
+            unfinished: self.is_unfinished(db),
+            deleted: head.deleted,
+        }
+    }
+
+    fn answer_of(frame: &str) -> &str {
+        message_of(frame)
+    }
+}
+
+impl SessionTables {
+    /// Whether a turn runs or waits for its place; also when that cannot be told.
+    fn is_unfinished(&self, db: &Connection) -> bool {
+        let active = self.head.active_turn.as_ref();
+        match active.map(|turn| turn.state.is_active()) {
+            Some(true) => true,
+            // What waits behind an approval goes on with it.
+            Some(false) => false,
+            None => turn::any_queued(db).unwrap_or(true),
+        }
+    }
+}
+
+impl SessionFile {
+    /// What is known without looking at the messages.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.tables.head
+    }
+
+    /// Whether a turn runs or waits for its place; also when that cannot be told.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.tables.is_unfinished(&self.connection)
+    }
+}
