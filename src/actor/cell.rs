@@ -1,42 +1,39 @@
-//! A session's actor: its mailbox, its file while it is awake, its subscribers, the turn that runs.
+//! A cell is an actor: its mailbox, its file while it is awake, its subscribers, and what its kind keeps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-use tokio::sync::watch;
-
-use crate::actor::batch::Batch;
+use crate::actor::host::Host;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
+use crate::actor::job::Waiting;
+use crate::actor::kinds;
 use crate::base::Key;
-use crate::base::clock;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
 use crate::base::metric;
-use crate::domain::session::Command;
-use crate::domain::session::Turn;
-use crate::domain::session::TurnState;
-use crate::storage::session::SessionFile;
-use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
-use crate::wire::envelope::Request;
+use crate::storage::file::AnyFile;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
 
-/// Where a session's file is.
+/// Where the file of an actor is.
 pub(super) enum State {
     /// Closed; opened when something comes.
     Asleep,
     /// With a thread that opens it.
     Waking,
     /// Here.
-    Awake(Box<SessionFile>),
+    Awake(Box<dyn AnyFile>),
     /// With a thread that writes or closes it.
-    Away,
+    Away {
+        /// Whether something works for it.
+        works: bool,
+    },
     /// Cannot be used; tried again after a while.
     Quarantined { why: Arc<str>, until: Instant },
-    /// The session was deleted.
+    /// The actor has ended.
     Gone,
 }
 
@@ -51,41 +48,31 @@ pub(super) enum Checkpoint {
     Rest,
 }
 
-/// A turn that a task of this process is writing.
-pub(super) struct Writing {
-    /// Its id.
-    pub turn_id: String,
-    /// Its attempt.
-    pub attempt: u32,
-    /// Tells the task to end; dropping it as well.
-    pub stop: watch::Sender<bool>,
-}
-
-/// First pause before a quarantined session is tried again; doubled each time.
+/// First pause before a quarantined actor is tried again; doubled each time.
 const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// A session's actor.
+/// An actor.
 pub(super) struct Cell {
     pub key: Key,
     pub state: State,
     pub jobs: VecDeque<Job>,
     job_bytes: usize,
-    /// What waits for the journal.
-    pub in_flight: Option<Batch>,
+    /// What its kind keeps: the batch that waits for the journal, and the tasks that work for it.
+    pub host: Box<dyn Host>,
     pub hub: Hub,
-    /// The turn that a task of this process is writing.
-    pub writing: Option<Writing>,
+    /// The life of whoever owns it, as of when its file was opened.
+    pub epoch: u64,
     pub last_used: Instant,
     /// Whether nobody has used it since it woke.
     pub resting: bool,
-    /// The last pause of a session that is or was in quarantine.
+    /// The last pause of one that is or was in quarantine.
     pause: Option<Duration>,
     /// When it became awake.
     pub awake_since: Instant,
     /// Bytes of events committed to the file since its log was last moved into it.
     pub log_bytes: usize,
-    /// How far moving the log into the file is, of a session that is in use all the time.
+    /// How far moving the log into the file is, of one that is in use all the time.
     pub checkpoint: Checkpoint,
     /// Whether its file has reached the largest size.
     pub full: bool,
@@ -94,16 +81,15 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn new(key: Key) -> Self {
-        let now = clock::instant();
+    pub(super) fn new(key: Key, now: Instant) -> Self {
         Self {
+            host: kinds::host(key.kind()),
             key,
             state: State::Asleep,
             jobs: VecDeque::new(),
             job_bytes: 0,
-            in_flight: None,
             hub: Hub::default(),
-            writing: None,
+            epoch: 0,
             last_used: now,
             resting: true,
             pause: None,
@@ -127,23 +113,22 @@ impl Cell {
             return;
         };
         metric::counters().limit_hit(limit);
-        job.answer(Err(Error::Overloaded(limit)));
+        job.refuse(Refusal::Failed(Error::Overloaded(limit)));
     }
 
     /// Notes that somebody uses it, or only woke it, as recovery does: then it may sleep again at once.
-    pub(super) fn note_use(&mut self) {
-        let wakes = |job: &Job| matches!(job.request, Request::Query(Query::Wake));
-        self.resting = self.resting && self.jobs.iter().all(wakes);
-        self.last_used = clock::instant();
+    pub(super) fn note_use(&mut self, now: Instant) {
+        self.resting = self.resting && self.jobs.iter().all(|job| job.waiting.wakes());
+        self.last_used = now;
     }
 
     /// Refuses jobs that waited too long.
-    pub(super) fn drop_old(&mut self, limits: &Limits) {
+    pub(super) fn drop_old(&mut self, limits: &Limits, now: Instant) {
         let age = Duration::from_millis(limits.mailbox_age_ms);
-        while self.jobs.front().is_some_and(|job| job.at.elapsed() > age) {
+        while self.jobs.front().is_some_and(|job| now.saturating_duration_since(job.at) > age) {
             let Some(job) = self.jobs.pop_front() else { break };
             metric::counters().limit_hit(Limit::MailboxAge);
-            job.answer(Err(Error::Overloaded(Limit::MailboxAge)));
+            job.refuse(Refusal::Failed(Error::Overloaded(Limit::MailboxAge)));
         }
     }
 
@@ -156,102 +141,99 @@ impl Cell {
     }
 
     /// Refuses everything that waits.
-    pub(super) fn refuse_all(&mut self, error: &Error) {
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
         for job in self.jobs.drain(..) {
-            job.answer(Err(error.clone()));
+            job.refuse(refusal.clone());
         }
         self.job_bytes = 0;
     }
 
-    /// Takes out the requests for its deletion: the only ones that need no file.
-    pub(super) fn take_deletions(&mut self) -> Vec<Job> {
-        let deletes = |job: &Job| matches!(job.request, Request::Command(Command::Delete, _));
-        let (deletions, others): (Vec<_>, _) = self.jobs.drain(..).partition(deletes);
-        self.jobs = others.into();
-        deletions
+    /// Whether somebody wants it to end: the only thing that needs no file.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.jobs.iter().any(|job| job.waiting.ends())
     }
 
-    /// Takes the session out of use for a while.
-    pub(super) fn quarantine(&mut self, why: Arc<str>) {
+    /// Refuses everything that waits but the wishes for its end.
+    pub(super) fn refuse_all_but_ends(&mut self, refusal: &Refusal) {
+        let (ends, others): (Vec<_>, _) = self.jobs.drain(..).partition(|job| job.waiting.ends());
+        others.into_iter().for_each(|job: Job| job.refuse(refusal.clone()));
+        self.jobs = ends.into();
+        self.recount();
+    }
+
+    /// It has ended: tells those who wanted that.
+    pub(super) fn answer_ends(&mut self) {
+        let (ends, others): (Vec<_>, _) = self.jobs.drain(..).partition(|job| job.waiting.ends());
+        ends.into_iter().for_each(|mut job: Job| job.waiting.done());
+        self.jobs = others.into();
+        self.recount();
+    }
+
+    /// Takes it out of use for a while.
+    pub(super) fn quarantine(&mut self, why: Arc<str>, now: Instant) {
         let pause =
             self.pause.map_or(QUARANTINE_PAUSE, |pause| (pause * 2).min(QUARANTINE_PAUSE_MAX));
         self.pause = Some(pause);
-        tracing::error!(session.id = %self.key.id(), "session {:?} is quarantined: {why}", self.key);
-        let until = clock::instant() + pause;
-        self.refuse_all(&Error::Quarantined(Arc::clone(&why)));
-        self.state = State::Quarantined { why, until };
+        tracing::error!(session.id = %self.key.id(), "{} {:?} is quarantined: {why}", self.kind(), self.key);
+        let refusal = Refusal::Failed(Error::Quarantined(Arc::clone(&why)));
+        self.refuse_all_but_ends(&refusal);
+        self.state = State::Quarantined { why, until: now + pause };
     }
 
-    /// Tells the task of the running turn what became of it; if there is no task, the rows are made true.
-    pub(super) fn heed(&mut self, turn: Option<Turn>) {
-        let Some(turn) = turn.filter(|turn| turn.state.is_active()) else {
-            self.writing = None;
-            return;
-        };
-        let mine = |writing: &&Writing| {
-            writing.turn_id == turn.id
-                && writing.attempt == turn.attempt
-                && !writing.stop.is_closed()
-        };
-        match self.writing.as_ref().filter(mine) {
-            Some(writing) if turn.state == TurnState::Stopping => {
-                // A task that is gone already has posted the end.
-                let _gone = writing.stop.send(true);
-            }
-            Some(_) => {}
-            None => self.reconcile(),
+    /// What it is, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        self.key.kind().as_str()
+    }
+
+    /// Puts one of the runtime's own jobs before everything that waits.
+    pub(super) fn push_first(&mut self, waiting: Box<dyn Waiting>, now: Instant) {
+        self.jobs.push_front(Job::own(waiting, now));
+    }
+
+    /// Puts one of the runtime's own jobs behind everything that waits.
+    pub(super) fn push_last(&mut self, waiting: Box<dyn Waiting>, now: Instant) {
+        self.jobs.push_back(Job::own(waiting, now));
+    }
+
+    /// Tells the tasks what became of the actor; if one that should work does not, the rows are made true.
+    pub(super) fn attend(&mut self, woken: bool, now: Instant) {
+        let State::Awake(file) = &self.state else { return };
+        if let Some(waiting) = self.host.attend(&**file, woken) {
+            self.push_first(waiting, now);
         }
     }
 
-    /// Makes the rows true: no task writes the turn that they call running.
-    pub(super) fn reconcile(&mut self) {
-        let (reply, _) = oneshot::channel();
-        let request = Request::Command(Command::Reconcile, None);
-        self.jobs.push_front(Job { request, reply, at: clock::instant(), bytes: 0 });
+    /// Whether something works for it, or is about to.
+    pub(super) fn works(&self) -> bool {
+        match &self.state {
+            State::Awake(file) => self.host.works(Some(&**file)),
+            State::Away { works } => *works || self.host.works(None),
+            _ => self.host.works(None),
+        }
     }
 
-    /// Makes the rows true behind everything that waits already.
-    pub(super) fn reconcile_last(&mut self) {
-        let (reply, _) = oneshot::channel();
-        let request = Request::Command(Command::Reconcile, None);
-        self.jobs.push_back(Job { request, reply, at: clock::instant(), bytes: 0 });
-    }
-
-    /// Whether a turn runs in it, or is about to.
-    pub(super) fn runs_turn(&self) -> bool {
-        let begins = self.in_flight.as_ref().is_some_and(|batch| !batch.starts.is_empty());
-        let writes = |file: &SessionFile| {
-            file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active())
-        };
-        begins || matches!(&self.state, State::Awake(file) if writes(file))
-    }
-
-    /// Whether the rows call a turn running that no task writes: it gave up while nothing could be stored.
-    pub(super) fn is_forsaken(&self) -> bool {
+    /// Whether the rows say that something works and nothing does, and nobody is about to see to it.
+    pub(super) fn is_orphaned(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };
-        let writes = file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active());
-        let alive = self.writing.as_ref().is_some_and(|writing| !writing.stop.is_closed());
-        writes && !alive && self.jobs.is_empty() && self.in_flight.is_none()
+        self.jobs.is_empty() && !self.host.is_in_flight() && self.host.is_orphaned(&**file)
     }
 
     /// Whether nothing is left of it but a name.
     pub(super) fn is_empty(&self) -> bool {
         let idle = matches!(self.state, State::Asleep | State::Gone);
-        idle && self.jobs.is_empty() && self.hub.is_empty() && self.in_flight.is_none()
+        idle && self.jobs.is_empty() && self.hub.is_empty() && !self.host.is_in_flight()
     }
 
     /// Whether it may be put to sleep.
     pub(super) fn may_sleep(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };
-        let idle = self.jobs.is_empty() && self.in_flight.is_none();
-        let writes = file.head().active_turn.as_ref().is_some_and(|turn| turn.state.is_active());
-        idle && self.writing.is_none() && !writes
+        self.jobs.is_empty() && !self.host.is_in_flight() && self.host.is_idle(&**file)
     }
 
     /// Whether a batch could be made now.
     pub(super) fn is_ready(&self) -> bool {
         !self.jobs.is_empty()
-            && self.in_flight.is_none()
+            && !self.host.is_in_flight()
             && matches!(
                 self.state,
                 State::Awake(_) | State::Asleep | State::Quarantined { .. } | State::Gone

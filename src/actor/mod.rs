@@ -24,21 +24,24 @@
 
 mod batch;
 mod cell;
-mod engine;
+mod core;
+mod host;
+mod hosted;
 mod hub;
 mod job;
+mod kinds;
 mod life;
-mod list;
 mod node;
-mod query;
+mod session;
 mod shard;
 mod start;
 mod stop;
+mod subscribe;
 mod timers;
-mod turn;
 mod wake;
+mod work;
 
-pub use engine::Engine;
 pub use node::Node;
 pub use node::Options;
-pub use turn::COALESCE;
+pub use session::COALESCE;
+pub use session::Engine;

@@ -13,7 +13,9 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actor::Engine;
-use crate::actor::shard::Commit;
+use crate::actor::core::Input;
+use crate::actor::hosted::AnswerOf;
+use crate::actor::hosted::Hosted;
 use crate::actor::shard::Sender;
 use crate::actor::shard::Shard;
 use crate::actor::wake;
@@ -29,10 +31,9 @@ use crate::storage::file::Settings;
 use crate::storage::journal;
 use crate::storage::journal::Hooks;
 use crate::storage::journal::Journal;
-use crate::wire::envelope::Answer;
-use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
-use crate::wire::envelope::Request;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
+use crate::wire::ask::Request;
 
 /// How the actors of a node are set up.
 #[derive(Clone, Debug)]
@@ -86,6 +87,14 @@ pub(super) struct Shared {
     pub stopping: AtomicBool,
     /// Whether no session is behind what the journal held at the start.
     pub caught_up: AtomicBool,
+}
+
+/// How a task reaches its actor.
+pub(super) struct Post {
+    pub sender: Sender,
+    pub shared: Arc<Shared>,
+    /// Its actor.
+    pub key: Key,
 }
 
 /// The actors of this process. Cheap to clone.
@@ -203,19 +212,23 @@ impl Node {
         &self.shards[usize::try_from(at).expect("less than the number of shards")]
     }
 
-    /// Asks the actor of `key`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: what the actor answers, or that it could not be reached.
-    pub async fn ask(&self, key: &Key, request: Request) -> Result<Answer, Error> {
+    /// Asks the actor of `key`, which must be of kind `K`.
+    pub(super) async fn ask_of<K: Hosted>(&self, key: &Key, request: Request<K>) -> AnswerOf<K> {
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
         self.shard(key).ask(key, request).await
     }
 
-    /// Gives `text` to all who follow the session `key` now. It is stored nowhere; who misses it does not miss anything.
+    /// Waits until the actor of `key` is awake, and so up to date.
+    pub(super) async fn wake(&self, key: &Key) -> Result<(), Refusal> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err(Refusal::Failed(Error::ShuttingDown));
+        }
+        self.shard(key).wake(key).await
+    }
+
+    /// Gives `text` to all who follow the actor of `key` now. It is stored nowhere; who misses it does not miss anything.
     pub fn publish(&self, key: &Key, text: ByteString) {
         if !self.shared.stopping.load(Ordering::Acquire) {
             self.shard(key).publish(key, text);
@@ -300,11 +313,11 @@ impl Node {
             shared.catalogue.due(clock::now_ms(), DUE_AT_ONCE).unwrap_or_default()
         };
         let due = tokio::task::spawn_blocking(round).await.unwrap_or_default();
-        join_all(due.iter().map(|key| self.ask(key, Request::Query(Query::Wake)))).await;
+        join_all(due.iter().map(|key| self.wake(key))).await;
     }
 
     /// Commits what waits for its commit, on all shards.
     pub async fn commit(&self) {
-        join_all(self.shards.iter().map(|shard| shard.send(Commit))).await;
+        join_all(self.shards.iter().map(|shard| shard.step(Input::Commit))).await;
     }
 }

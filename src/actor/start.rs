@@ -30,9 +30,8 @@ use crate::storage::catalogue::Card;
 use crate::storage::describe;
 use crate::storage::file;
 use crate::storage::kinds;
-use crate::wire::envelope::Error;
-use crate::wire::envelope::Query;
-use crate::wire::envelope::Request;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
 
 /// Sessions that wake at once because of a start.
 const WAKES_AT_ONCE: usize = 8;
@@ -85,9 +84,11 @@ impl Node {
         keys.for_each_concurrent(WAKES_AT_ONCE, |key| async move {
             metric::counters().caught_up("wake").inc();
             loop {
-                match self.ask(&key, Request::Query(Query::Wake)).await {
+                match self.wake(&key).await {
                     // Nobody waits for it, so it waits for the others.
-                    Err(Error::Overloaded(_) | Error::Reset) => tokio::time::sleep(PAUSE).await,
+                    Err(Refusal::Failed(Error::Overloaded(_) | Error::Reset)) => {
+                        tokio::time::sleep(PAUSE).await
+                    }
                     // What is wrong with it was logged where it was found.
                     _ => return,
                 }

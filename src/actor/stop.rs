@@ -12,7 +12,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use actix::ActorFutureExt;
-use actix::Context;
 use actix::Handler;
 use actix::Message;
 use actix::ResponseActFuture;
@@ -21,11 +20,14 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::actor::cell::State;
+use crate::actor::core::Input;
 use crate::actor::life::note;
 use crate::actor::node::Node;
 use crate::actor::shard::Shard;
+use crate::actor::work::Work;
 use crate::base::clock;
-use crate::wire::envelope::Error;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
 use crate::wire::feed::Close;
 
 /// How often is asked whether what is waited for is over.
@@ -35,22 +37,17 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// What a stop waits for.
 #[derive(Clone, Copy)]
-enum Work {
+enum Awaited {
     /// Turns that run.
     Turns,
     /// Commands that were taken and are not durable.
     Commands,
 }
 
-/// How many sessions of a shard do `Work`.
+/// How many sessions of a shard do `Awaited`.
 #[derive(Message)]
 #[rtype(result = "usize")]
-pub(super) struct Busy(Work);
-
-/// Cut off the turns that run.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Interrupt;
+pub(super) struct Busy(Awaited);
 
 /// Tell all subscribers, write everything to the files, until this time.
 #[derive(Message)]
@@ -62,7 +59,7 @@ impl Node {
     pub async fn drain(&self, patience: Duration) {
         self.shared.draining.store(true, Ordering::Release);
         self.shared.ready.store(false, Ordering::Release);
-        self.wait_for(Work::Turns, patience).await;
+        self.wait_for(Awaited::Turns, patience).await;
     }
 
     /// Cuts off the turns that still run, tells every subscriber, takes nothing new, and writes what is in memory to the
@@ -70,10 +67,10 @@ impl Node {
     pub async fn stop(&self, patience: Duration) {
         let deadline = clock::instant() + patience;
         self.shared.draining.store(true, Ordering::Release);
-        join_all(self.shards.iter().map(|shard| shard.send(Interrupt))).await;
-        self.wait_for(Work::Turns, SETTLE_MAX).await;
+        join_all(self.shards.iter().map(|shard| shard.step(Input::Interrupt))).await;
+        self.wait_for(Awaited::Turns, SETTLE_MAX).await;
         self.shared.stopping.store(true, Ordering::Release);
-        self.wait_for(Work::Commands, SETTLE_MAX).await;
+        self.wait_for(Awaited::Commands, SETTLE_MAX).await;
         self.closing.send_replace(true);
         let stops = join_all(self.shards.iter().map(|shard| shard.send(Stop(deadline))));
         if tokio::time::timeout(patience, stops).await.is_err() {
@@ -102,7 +99,7 @@ impl Node {
         }
     }
 
-    async fn wait_for(&self, work: Work, patience: Duration) {
+    async fn wait_for(&self, work: Awaited, patience: Duration) {
         let over = async {
             let mut every = tokio::time::interval(LOOK_EVERY);
             loop {
@@ -122,27 +119,10 @@ impl Handler<Busy> for Shard {
     type Result = usize;
 
     fn handle(&mut self, Busy(work): Busy, _: &mut Self::Context) -> usize {
-        let cells = self.cells.values();
+        let cells = self.core.cells.values();
         match work {
-            Work::Turns => cells.filter(|cell| cell.runs_turn()).count(),
-            Work::Commands => cells.filter(|cell| cell.in_flight.is_some()).count(),
-        }
-    }
-}
-
-impl Handler<Interrupt> for Shard {
-    type Result = ();
-
-    fn handle(&mut self, _: Interrupt, ctx: &mut Context<Self>) {
-        let running: Vec<_> =
-            self.cells.iter().filter(|(_, cell)| cell.runs_turn()).map(|(hash, _)| *hash).collect();
-        for hash in running {
-            if let Some(cell) = self.cells.get_mut(&hash) {
-                // Its task ends with this. Behind what it posted already.
-                cell.writing = None;
-                cell.reconcile_last();
-            }
-            self.make_ready(hash, ctx);
+            Awaited::Turns => cells.filter(|cell| cell.works()).count(),
+            Awaited::Commands => cells.filter(|cell| cell.host.is_in_flight()).count(),
         }
     }
 }
@@ -152,28 +132,25 @@ impl Handler<Stop> for Shard {
 
     fn handle(&mut self, Stop(deadline): Stop, _: &mut Self::Context) -> Self::Result {
         let mut files = Vec::new();
-        for (hash, cell) in &mut self.cells {
+        for cell in self.core.cells.values_mut() {
             cell.hub.close(Close::Restarting);
-            cell.refuse_all(&Error::ShuttingDown);
-            if cell.in_flight.is_none()
-                && let State::Awake(file) = std::mem::replace(&mut cell.state, State::Away)
+            cell.refuse_all(&Refusal::Failed(Error::ShuttingDown));
+            if !cell.host.is_in_flight()
+                && let State::Awake(file) =
+                    std::mem::replace(&mut cell.state, State::Away { works: false })
             {
-                note(&self.shared, &file, cell.next_timer_ms);
-                files.push((*hash, file));
+                note(&self.core.shared, &*file, cell.next_timer_ms);
+                files.push((cell.key.clone(), file));
             }
         }
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.core.shared);
         let close = move || {
-            for (hash, file) in files {
+            for (key, file) in files {
                 if clock::instant() >= deadline {
                     return;
                 }
-                let last_seq = file.head().last_seq;
-                match file.close(&shared.folder) {
-                    Ok(()) => shared.journal.ledger().applied(hash, last_seq),
-                    Err(error) => {
-                        tracing::warn!(error = %error, "closing a session file; the journal has what it lacks");
-                    }
+                if let Err(error) = Work::Close.carry_out(&shared, &key, file) {
+                    tracing::warn!(error = %error, "closing a file; the journal has what it lacks");
                 }
             }
         };

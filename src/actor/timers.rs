@@ -1,13 +1,11 @@
-//! What the timers of a session do when they are due, and what happens to those that cannot.
+//! What happens to timers that are due, and to those that cannot be carried out.
 
+use crate::actor::hosted::Due;
+use crate::actor::hosted::FileOf;
+use crate::actor::hosted::Hosted;
 use crate::base::metric;
-use crate::domain::session::Command;
-use crate::domain::session::Turn;
-use crate::domain::session::TurnState;
 use crate::domain::timer;
 use crate::storage::Error;
-use crate::storage::file::Timer;
-use crate::storage::session::SessionFile;
 
 /// Carries out every timer of `file` that is due at `now_ms`; a crash in the middle fires it again. What must become events
 /// is returned.
@@ -15,37 +13,32 @@ use crate::storage::session::SessionFile;
 /// # Errors
 ///
 /// When the file fails. Nothing is counted against the timer then.
-pub(super) fn fire(file: &mut SessionFile, now_ms: i64) -> Result<Vec<Command>, Error> {
+pub(super) fn fire<K: Hosted>(file: &mut FileOf<K>, now_ms: i64) -> Result<Vec<K::Command>, Error> {
     let mut commands = Vec::new();
-    for Timer { id, kind, attempt, .. } in file.due_timers(now_ms)? {
-        match kind.as_str() {
-            // It sees to its timer itself: there may be more to do later.
-            "compact" => {
-                file.compact()?;
-                metric::counters().timer("done");
+    for timer in file.due_timers(now_ms)? {
+        match K::due(file, &timer)? {
+            Due::Command(command) => {
+                commands.push(command);
                 continue;
             }
-            "approval" => {
-                let waits = |turn: &Turn| turn.id == id && turn.state == TurnState::WaitingApproval;
-                if file.head().active_turn.as_ref().is_some_and(waits) {
-                    // The event that ends the wait removes it, so that neither a crash nor a full disk loses it.
-                    commands.push(Command::ExpireApprovals { turn_id: id });
-                    continue;
-                }
-            }
-            // Set by a newer program, perhaps: it may be back before the last try.
-            _ => {
-                put_off(file, &id, attempt + 1, now_ms)?;
+            Due::Unknown => {
+                put_off::<K>(file, &timer.id, timer.attempt + 1, now_ms)?;
                 continue;
             }
+            Due::Done => file.remove_timer(&timer.id)?,
+            Due::Kept => {}
         }
         metric::counters().timer("done");
-        file.remove_timer(&id)?;
     }
     Ok(commands)
 }
 
-fn put_off(file: &mut SessionFile, id: &str, attempt: u32, now_ms: i64) -> Result<(), Error> {
+fn put_off<K: Hosted>(
+    file: &mut FileOf<K>,
+    id: &str,
+    attempt: u32,
+    now_ms: i64,
+) -> Result<(), Error> {
     let key = file.key().clone();
     // Spread by name, so that no randomness is needed and a replay comes to the same.
     let spread = key.hash().spread().wrapping_mul(u64::from(attempt) | 1) % 2_001;
@@ -56,7 +49,7 @@ fn put_off(file: &mut SessionFile, id: &str, attempt: u32, now_ms: i64) -> Resul
             file.retry_timer(id, attempt, at_ms)
         }
         None => {
-            tracing::error!(session.id = %key.id(), "timer {id} of session {key:?} is dead after {attempt} tries");
+            tracing::error!("timer {id} of {key:?} is dead after {attempt} tries");
             metric::counters().timer("dead");
             file.remove_timer(id)
         }

@@ -1,4 +1,4 @@
-//! Opening a session's file on a thread that may block, with whatever the journal holds beyond it.
+//! Opening an actor's file on a thread that may block, with whatever the journal holds beyond it.
 
 use std::panic;
 use std::panic::AssertUnwindSafe;
@@ -11,22 +11,31 @@ use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
 use crate::storage::file;
+use crate::storage::file::AnyFile;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
 use crate::storage::kinds;
-use crate::storage::session::SessionFile;
 
-/// What there is of a session.
+/// What there is of an actor.
 pub(super) enum Found {
     /// Nothing ever happened under this id.
     Absent,
     /// It was deleted.
     Gone,
     /// Here it is.
-    File(Box<SessionFile>),
+    File(Box<dyn AnyFile>),
 }
 
-/// Finds the session `key`, brings its file up to date from the journal and verifies both.
+/// Whether nothing ever happened under `key`, as far as can be told without waiting.
+pub(super) fn is_new(shared: &Shared, key: &Key) -> Result<bool, Error> {
+    let (folder, hash) = (&shared.folder, key.hash());
+    Ok(!shared.journal.ledger().is_pending(hash)
+        && !folder.has(&folder.file(key))?
+        && !folder.has(&folder.tombstone(key))?
+        && shared.catalogue.knows(hash) == Some(false))
+}
+
+/// Finds the actor `key`, brings its file up to date from the journal and verifies both.
 ///
 /// What the journal has of a session that cannot be opened is set aside, whatever the reason, so that the journal can go
 /// on without it: it is read from there once the reason is gone.
@@ -53,33 +62,33 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         && !error.is_full()
     {
         journal.set_aside(hash, &describe(error)).unwrap_or_else(|error| {
-            tracing::warn!(session.id = %key.id(), "session {key:?} keeps the journal: {}", describe(&error));
+            tracing::warn!(session.id = %key.id(), "{key:?} keeps the journal: {}", describe(&error));
         });
     }
     found.map(|found| match found {
-        Found::File(file) => Found::File(Box::new(file.claimed(claim))),
+        Found::File(file) => Found::File(file.claimed(claim)),
         other => other,
     })
 }
 
 fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
-    let path = folder.file(key);
+    let (path, files) = (folder.file(key), kinds::files(key.kind()));
     let opened = match folder.has(&path)? {
-        true => SessionFile::open(key, &path, &shared.files),
-        false => SessionFile::create(key, &shared.files),
+        true => (files.open)(key, &path, &shared.files),
+        false => (files.create)(key, &shared.files),
     };
     let mut file = match opened {
         Err(error) if error.is_damage() => repair(shared, key, error, known)?,
         other => other?,
     };
-    let (pending, mut flaw) = journal.readable(hash, file.head().last_seq)?;
+    let (pending, mut flaw) = journal.readable(hash, file.log().last_seq)?;
     if let Some(flaw) = &flaw
         && !journal.accepts_damage()
     {
         return Err(Error::Flawed(Box::new(flaw.clone())));
     }
-    let deleted = match replay(&mut file, &pending) {
+    let ended = match replay(&mut *file, &pending) {
         // What is missing was accepted when nothing said whose it is.
         Err(Error::Gap { file, journal: first }) if journal.accepts_damage() => {
             flaw = Some(Flaw::missing(file + 1, first - 1));
@@ -87,12 +96,12 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         }
         replayed => replayed?,
     };
-    if deleted {
+    if ended {
         drop(file);
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
     }
-    let file_seq = file.head().last_seq;
+    let file_seq = file.log().last_seq;
     if file_seq < known && flaw.is_none() {
         return Err(Error::Behind { file: file_seq, known });
     }
@@ -100,21 +109,21 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         return end_quarantine(shared, key, file, flaw);
     }
     // Before the books say so: segments may go then, and the catalogue must know what they said.
-    note(shared, &file, file.next_timer_ms().unwrap_or(None));
-    journal.ledger().applied(hash, committed(&file));
-    Ok(Found::File(Box::new(file)))
+    note(shared, &*file, file.next_timer_ms().unwrap_or(None));
+    journal.ledger().applied(hash, committed(&*file));
+    Ok(Found::File(file))
 }
 
 /// Ends the quarantine of a session whose file has everything, or goes on without what is lost, as the operator accepts.
 fn end_quarantine(
     shared: &Shared,
     key: &Key,
-    mut file: SessionFile,
+    mut file: Box<dyn AnyFile>,
     flaw: Option<Flaw>,
 ) -> Result<Found, Error> {
     let (folder, journal, hash) = (&shared.folder, &shared.journal, key.hash());
     // What was set aside is the only copy of what the file may not durably hold, and the list must not know more.
-    match file.head().exists() {
+    match file.log().exists() {
         true => {
             file = file.into_file(folder)?;
             file.checkpoint()?;
@@ -122,19 +131,19 @@ fn end_quarantine(
             // The row only ever grows, and it may know more than is left.
             shared.catalogue.note(Card::gone(key.clone()));
             shared.catalogue.flush()?;
-            note(shared, &file, file.next_timer_ms().unwrap_or(None));
+            note(shared, &*file, file.next_timer_ms().unwrap_or(None));
         }
         false => shared.catalogue.note(Card::gone(key.clone())),
     }
     shared.catalogue.flush()?;
-    let last_seq = file.head().last_seq;
+    let last_seq = file.log().last_seq;
     match flaw {
         Some(flaw) => {
             journal.set_aside(hash, &flaw.to_string())?;
             journal.give_up(hash)?;
             tracing::warn!(
                 session.id = %key.id(),
-                "the damage of session {key:?} is accepted: it goes on behind event {last_seq}, and what it had behind \
+                "the damage of {key:?} is accepted: it goes on behind event {last_seq}, and what it had behind \
                  that is in {} as it was found; {flaw}", folder.quarantine().display()
             );
         }
@@ -142,25 +151,31 @@ fn end_quarantine(
             journal.settle(hash)?;
             tracing::warn!(
                 session.id = %key.id(),
-                "session {key:?} is whole again up to event {last_seq} and is no longer quarantined"
+                "{key:?} is whole again up to event {last_seq} and is no longer quarantined"
             );
         }
     }
-    Ok(if file.head().exists() { Found::File(Box::new(file)) } else { Found::Absent })
+    Ok(if file.log().exists() { Found::File(file) } else { Found::Absent })
 }
 
 /// Makes the damaged file of `key` anew, from the journal if that has everything, otherwise from its own log.
-fn repair(shared: &Shared, key: &Key, damage: Error, known: u64) -> Result<SessionFile, Error> {
+fn repair(
+    shared: &Shared,
+    key: &Key,
+    damage: Error,
+    known: u64,
+) -> Result<Box<dyn AnyFile>, Error> {
+    let files = kinds::files(key.kind());
     let (pending, flaw) = shared.journal.readable(key.hash(), 0)?;
     // As after a power cut in the middle of the first write.
     if flaw.is_none() && pending.first().is_some_and(|record| record.first_seq == 1) {
-        tracing::warn!(session.id = %key.id(), "session {key:?} is made anew from the journal: {}", describe(&damage));
+        tracing::warn!(session.id = %key.id(), "{key:?} is made anew from the journal: {}", describe(&damage));
         shared.folder.remove_damaged(key)?;
-        return SessionFile::create(key, &shared.files);
+        return (files.create)(key, &shared.files);
     }
     // What the file must have, if the journal is to go on from there.
     let least = pending.first().map_or(known, |record| known.min(record.first_seq - 1));
-    SessionFile::repair(key, &shared.folder, &shared.files, damage, least)
+    (files.repair)(key, &shared.folder, &shared.files, damage, least)
 }
 
 /// Looks at the file of `key`, which the journal may be ahead of: if it holds everything, that is noted. False if it
@@ -183,7 +198,7 @@ pub(super) fn settle(shared: &Shared, key: &Key) -> Result<bool, Error> {
     if !folder.has(&path)? {
         return Ok(false);
     }
-    SessionFile::check(&path)?;
+    (kinds::files(key.kind()).check)(&path)?;
     let Some(card) = (kinds::files(key.kind()).card)(&path, Some(&claim))? else {
         return Ok(false);
     };
@@ -220,18 +235,18 @@ pub(super) fn name_all(shared: &Shared) {
     }
 }
 
-/// Applies what the file lacks; true if the session ended in it.
-fn replay(file: &mut SessionFile, pending: &[Record]) -> Result<bool, Error> {
+/// Applies what the file lacks; true if the actor ended in it.
+fn replay(file: &mut dyn AnyFile, pending: &[Record]) -> Result<bool, Error> {
     for record in pending {
         file.replay(record)?;
     }
-    Ok(file.head().deleted)
+    Ok(file.log().exists() && file.card().deleted)
 }
 
 /// The last event that the file itself holds.
-fn committed(file: &SessionFile) -> u64 {
+fn committed(file: &dyn AnyFile) -> u64 {
     let open = file.open_transaction().map_or(0, |open| open.events as u64);
-    if file.is_in_memory() { 0 } else { file.head().last_seq - open }
+    if file.is_in_memory() { 0 } else { file.log().last_seq - open }
 }
 
 /// Removes the file of a session that was deleted, and it from the list; safe to repeat.

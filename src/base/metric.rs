@@ -229,7 +229,7 @@ impl Counters {
 
     /// Makes every series whose labels are known.
     fn begin(&self) {
-        self.actors("active");
+        self.actors("session", "active");
         for (limit, ..) in TABLE {
             drop(self.limit_hits.get_or_create(&LimitLabel { limit: limit.name() }));
         }
@@ -238,7 +238,7 @@ impl Counters {
         }
         for command in COMMANDS {
             for outcome in ["accepted", "rejected", "replayed"] {
-                self.commands(command, outcome);
+                self.commands("session", command, outcome);
             }
         }
         for transport in SUBSCRIBERS {
@@ -380,19 +380,19 @@ impl Counters {
         self.caught_up.get_or_create(&HowLabel { how }).clone()
     }
 
-    /// The number of sessions in `state`.
-    pub fn actors(&self, state: Label) -> Gauge {
-        self.actors.get_or_create(&ActorLabel { kind: "session", state }).clone()
+    /// The number of actors of `kind` in `state`.
+    pub fn actors(&self, kind: Label, state: Label) -> Gauge {
+        self.actors.get_or_create(&ActorLabel { kind, state }).clone()
     }
 
     /// Counts a wake.
-    pub fn activated(&self, cause: Label) {
-        self.activations.get_or_create(&CauseLabel { kind: "session", cause }).inc();
+    pub fn activated(&self, kind: Label, cause: Label) {
+        self.activations.get_or_create(&CauseLabel { kind, cause }).inc();
     }
 
-    /// The counter of commands called `command` with `outcome`.
-    pub fn commands(&self, command: Label, outcome: Label) -> Counter {
-        self.commands.get_or_create(&CommandLabel { kind: "session", command, outcome }).clone()
+    /// The counter of commands to actors of `kind` called `command`, with `outcome`.
+    pub fn commands(&self, kind: Label, command: Label, outcome: Label) -> Counter {
+        self.commands.get_or_create(&CommandLabel { kind, command, outcome }).clone()
     }
 
     /// The number of open subscriptions over `transport`.

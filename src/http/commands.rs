@@ -11,8 +11,8 @@ use crate::http::turns::Begun;
 use crate::protocol::native;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::ask::Idempotency;
 use crate::wire::envelope::Answer;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Request;
 
 /// The idempotency key that a frame brings, or the refusal of the frame.

@@ -35,9 +35,9 @@ use crate::protocol::conversations::ItemList;
 use crate::protocol::conversations::UpdateConversation;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::ask::Idempotency;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 

@@ -132,9 +132,9 @@ impl Drop for Follower {
 /// The frames of a part of the log of session `id`, behind the state before it where the log does not reach back.
 pub(super) fn frames(id: &str, backlog: Backlog) -> VecDeque<Frame> {
     let mut frames = VecDeque::with_capacity(backlog.events.len() + 1);
-    if let Some(snapshot) = &backlog.snapshot {
+    if let Some((reason, snapshot)) = &backlog.snapshot {
         let seq = backlog.last_seq;
-        let text = native::reset(id, seq, snapshot).into();
+        let text = native::reset(id, seq, *reason, snapshot).into();
         frames.push_back(Frame { seq: Some(seq), what: What::Reset, text });
     }
     for event in backlog.events {

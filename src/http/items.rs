@@ -25,9 +25,9 @@ use crate::http::query::Query;
 use crate::http::reply;
 use crate::router::Router;
 use crate::router::Target;
+use crate::wire::ask::Idempotency;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Query as Ask;
 use crate::wire::envelope::Request;
 

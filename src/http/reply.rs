@@ -16,9 +16,9 @@ use crate::domain::session::Command;
 use crate::domain::session::Rejection;
 use crate::http::error::ApiError;
 use crate::http::large;
+use crate::wire::ask::Idempotency;
 use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
-use crate::wire::envelope::Idempotency;
 use crate::wire::envelope::Request;
 
 /// Header that marks the stored answer to an earlier request.

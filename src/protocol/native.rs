@@ -19,7 +19,7 @@ use crate::domain::session::Session;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::protocol::Encoder;
-use crate::wire::envelope::Reason;
+use crate::wire::ask::Reason;
 use crate::wire::envelope::Snapshot;
 use crate::wire::problem::Problem;
 
@@ -44,7 +44,7 @@ pub fn ready(session_id: &str, epoch: u64, last_seq: u64, after: u64) -> String 
 
 /// The state at `seq`, for a reader whom the log cannot serve any more.
 #[must_use]
-pub fn reset(id: &str, seq: u64, snapshot: &Snapshot) -> String {
+pub fn reset(id: &str, seq: u64, reason: Reason, snapshot: &Snapshot) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct State<'a> {
@@ -61,7 +61,7 @@ pub fn reset(id: &str, seq: u64, snapshot: &Snapshot) -> String {
     }
     let session = snapshot.head.session(id);
     let state = State { session, messages: &snapshot.page.messages, has_more: snapshot.page.more };
-    line(&Reset { r#type: "reset", seq, reason: snapshot.reason, snapshot: state })
+    line(&Reset { r#type: "reset", seq, reason, snapshot: state })
 }
 
 /// The answer to a client's frame.

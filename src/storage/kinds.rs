@@ -27,6 +27,8 @@ pub struct Files {
     /// Makes a damaged file anew, whose log must reach to some event, and opens it.
     pub repair: fn(&Key, &Folder, &Settings, Error, u64) -> Opened,
     pub check: fn(&Path) -> Result<(), Error>,
+    /// Moves what is committed of the write-ahead log into the file, while somebody else writes.
+    pub move_log: fn(&Path) -> Result<(), Error>,
     pub card: fn(&Path, Option<&Claim>) -> Result<Option<Card>, Error>,
     pub verify: fn(&Path, bool) -> Result<Verified, Error>,
     /// Gives memory back that is kept for new actors.
@@ -42,6 +44,7 @@ impl Files {
                 Ok(Box::new(ActorFile::<T>::repair(key, folder, settings, damage, least)?))
             },
             check: ActorFile::<T>::check,
+            move_log: ActorFile::<T>::checkpoint_beside,
             card: file::card::<T>,
             verify: file::verify::<T>,
             trim: || T::blank().trim(),

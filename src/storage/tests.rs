@@ -40,7 +40,7 @@ fn say(file: &mut SessionFile, id: &Name) -> Entry {
     let context = Context { now_ms: 5, new_id: &ids::fresh, limits: &limits, begins_turns: true };
     let decision = decide(file, Command::AddMessage(message), &context).expect("it is new");
     let event = &decision.events[0];
-    let frame = event.encode(file.head().last_seq + 1);
+    let frame = event.encode(file.head().last_seq + 1).into();
     let entry = Entry { number: event.kind() as u8, recorded_at_ms: 5, frame, idempotent: None };
     file.apply(event, &entry).expect("memory");
     entry

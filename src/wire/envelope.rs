@@ -1,4 +1,4 @@
-//! What can be asked of an actor, and what it answers: the same on this node and between nodes.
+//! What can be asked of a session, and what it answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +7,9 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::base::Classify;
-use crate::base::Kind;
+use crate::base::ids::ActorKind;
 use crate::base::ids::IdempotencyKey;
 use crate::base::limits::Limit;
-use crate::base::metric;
-use crate::domain::kind::StoredEvent;
 use crate::domain::session::Command;
 use crate::domain::session::Direction;
 use crate::domain::session::Head;
@@ -22,64 +19,79 @@ use crate::domain::session::Page;
 use crate::domain::session::Rejection;
 use crate::domain::session::SharedPage;
 use crate::domain::session::Turn;
-use crate::wire::feed::Queue;
+use crate::wire::ask;
+use crate::wire::ask::Asks;
+use crate::wire::ask::Idempotency;
 
-/// The idempotency key of a command and a hash of the command.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Idempotency {
-    /// As the client sent it.
-    pub key: IdempotencyKey,
-    /// Of what is wanted, however it was written and over whatever transport it came.
-    pub request: [u8; 16],
-    /// The key of the try, where `key` names an operation that several requests may ask for.
-    pub tried_with: Option<IdempotencyKey>,
+/// Sessions, as those see them who ask them.
+#[derive(Debug)]
+pub enum SessionKind {}
+
+impl Asks for SessionKind {
+    const KIND: ActorKind = ActorKind::Session;
+    type Command = Command;
+    type Query = Query;
+    type Answer = Answer;
+    type Rejection = Rejection;
+    type Snapshot = Snapshot;
+
+    fn is_wake(query: &Query) -> bool {
+        matches!(query, Query::Wake)
+    }
 }
+
+impl ask::Command for Command {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn size(&self) -> usize {
+        self.size()
+    }
+
+    fn may_create(&self) -> bool {
+        self.may_create()
+    }
+
+    fn frees(&self) -> bool {
+        matches!(self, Self::Delete | Self::DeleteMessage { .. })
+    }
+
+    fn ends(&self) -> bool {
+        matches!(self, Self::Delete)
+    }
+}
+
+impl ask::Rejects for Rejection {
+    fn absent() -> Self {
+        Self::SessionNotFound
+    }
+
+    fn ended() -> Self {
+        Self::Deleted
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Limit { limit, .. } => Some(*limit),
+            _ => None,
+        }
+    }
+}
+
+/// What is asked of a session.
+pub type Request = ask::Request<SessionKind>;
+/// Why a session does not answer.
+pub type Error = ask::Error<Rejection>;
+/// What a subscriber of a session gets before its queue.
+pub type Backlog = ask::Backlog<Snapshot>;
 
 impl Idempotency {
-    /// The idempotency of `command` under `key`.
+    /// The idempotency of `command` under `key`: what the settings of the server add to it does not count.
     #[must_use]
     pub fn new(key: IdempotencyKey, command: &Command) -> Self {
-        let json = serde_json::to_vec(&*command.as_asked()).expect("commands are plain JSON");
-        Self { key, request: hash(&json), tried_with: None }
+        Self::of(key, &*command.as_asked())
     }
-
-    /// The same, of a request that wants `more` as well.
-    #[must_use]
-    pub fn and(mut self, more: &impl Serialize) -> Self {
-        let json = serde_json::to_vec(&(self.request, more)).expect("requests are plain JSON");
-        self.request = hash(&json);
-        self
-    }
-
-    /// As [`Idempotency::new`], whatever the order of the keys in the JSON that `command` holds.
-    #[must_use]
-    pub fn unordered(key: IdempotencyKey, command: &Command) -> Self {
-        let value = serde_json::to_value(command).expect("commands are plain JSON");
-        Self { key, request: hash(value.to_string().as_bytes()), tried_with: None }
-    }
-}
-
-fn hash(bytes: &[u8]) -> [u8; 16] {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-    hash
-}
-
-/// What is asked of an actor.
-pub enum Request {
-    /// Change something.
-    Command(Command, Option<Idempotency>),
-    /// Read something.
-    Query(Query),
-    /// The log from a place on, then everything that happens, into a queue: of this process, so this cannot be sent on.
-    Subscribe {
-        /// The seq before the first; `None`: only what happens from now on.
-        after: Option<u64>,
-        /// Where to.
-        queue: Arc<Queue>,
-        /// Whether a session that does not exist may be waited for.
-        absent_ok: bool,
-    },
 }
 
 /// What can be read. A query sees everything that was acknowledged before it came.
@@ -254,139 +266,13 @@ pub enum Answer {
     },
 }
 
-/// What a subscriber gets before its queue.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Backlog {
-    /// Where the log ends.
-    pub last_seq: u64,
-    /// Set if the log does not reach back: everything before `events` as it is.
-    pub snapshot: Option<Snapshot>,
-    /// Events, oldest first.
-    pub events: Vec<StoredEvent>,
-    /// Whether there is more in the log: subscribe again after the last of `events`.
-    pub more: bool,
-}
-
-/// Why the log cannot serve a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// Events behind the reader are gone without a frame that stands for them.
-    LogTrimmed,
-    /// The reader is beyond the end: it was connected to something else.
-    AheadOfLog,
-}
-
 /// A session as it is at a seq.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Why the log could not serve.
-    pub reason: Reason,
     /// The session.
     pub head: Box<Head>,
     /// Its latest messages.
     pub page: Page,
-}
-
-/// Why an actor does not answer.
-#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
-pub enum Error {
-    /// The rules refuse.
-    #[error("{0}")]
-    Rejected(Arc<Rejection>),
-    /// A bound was hit.
-    #[error("too much waits for this session")]
-    Overloaded(Limit),
-    /// The key was used for another request.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// The disk failed in the middle of the write.
-    #[error(
-        "the disk failed while the change was written, whether it was kept is not known yet: retry with the same key"
-    )]
-    OutcomeUnknown,
-    /// The disk is full; reads go on.
-    #[error("the disk is full: nothing is stored until there is space again, reading goes on")]
-    DiskFull,
-    /// The session's file is full; reads and deletes go on.
-    #[error("the session has reached its largest size, reading and deleting go on")]
-    SessionFull,
-    /// The session's file cannot be used; an operator must look.
-    #[error("the session cannot be opened: {0}")]
-    Quarantined(Arc<str>),
-    /// The session had to be dropped from memory; what was acknowledged is safe.
-    #[error(
-        "the session was reset, whether the change was kept is not known: retry with the same key"
-    )]
-    Reset,
-    /// The process ends.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// The process began a short while ago.
-    #[error("the server has just started and is still looking through its sessions: try again")]
-    Starting,
-}
-
-impl From<Rejection> for Error {
-    fn from(rejection: Rejection) -> Self {
-        if let Rejection::Limit { limit, .. } = rejection {
-            metric::counters().limit_hit(limit);
-        }
-        Self::Rejected(Arc::new(rejection))
-    }
-}
-
-impl Classify for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Rejected(rejection) => rejection.kind(),
-            Self::Overloaded(_) => Kind::Overloaded,
-            Self::KeyReused => Kind::Invalid,
-            Self::Quarantined(_) => Kind::Corrupt,
-            Self::OutcomeUnknown
-            | Self::DiskFull
-            | Self::SessionFull
-            | Self::Reset
-            | Self::ShuttingDown
-            | Self::Starting => Kind::Unavailable,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Rejected(rejection) => rejection.code(),
-            Self::Overloaded(limit) => limit.code(),
-            Self::KeyReused => "idempotency_key_reused",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::DiskFull => Limit::Disk.code(),
-            Self::SessionFull => Limit::Session.code(),
-            Self::Quarantined(_) => "quarantined",
-            Self::Reset => "actor.reset",
-            Self::ShuttingDown => "shutting_down",
-            Self::Starting => "starting",
-        }
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Command(command, _) => f.write_str(command.name()),
-            Self::Query(query) => query.fmt(f),
-            Self::Subscribe { .. } => f.write_str("subscribe"),
-        }
-    }
-}
-
-impl Request {
-    /// About how many bytes it holds.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Command(command, _) => command.size(),
-            Self::Query(_) | Self::Subscribe { .. } => 128,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::oneshot;
-
 use super::*;
+use crate::actor::job::Asked;
+use crate::base::clock;
+use crate::base::ids;
 use crate::base::ids::tests::session;
-use crate::domain::kind::Event as _;
+use crate::domain::session::Command;
+use crate::domain::session::Event;
 use crate::domain::session::NewMessage;
 use crate::domain::session::Role;
 use crate::storage::file::Settings;
+use crate::storage::session::SessionFile;
+use crate::wire::envelope::SessionKind;
 
 fn job(content: &str) -> Job {
     let message = NewMessage {
@@ -19,16 +23,22 @@ fn job(content: &str) -> Job {
         parts: Vec::new(),
         metadata: None,
     };
-    let request = Request::Command(Command::AddMessage(message), None);
-    Job { request, reply: oneshot::channel().0, at: clock::instant(), bytes: 0 }
+    Job::own(Asked::<SessionKind>::own(Command::AddMessage(message)), clock::instant())
 }
 
 /// The record that one batch of `jobs` makes.
 fn recorded(file: &mut SessionFile, jobs: impl IntoIterator<Item = Job>) -> Record {
     let limits = Limits::default();
-    let rules = Rules { limits: &limits, epoch: 1, begins_turns: true, refuses: None };
+    let rules = Rules {
+        limits: &limits,
+        now_ms: clock::now_ms(),
+        new_id: &ids::fresh,
+        epoch: 1,
+        begins_turns: true,
+        refuses: None,
+    };
     let mut jobs: VecDeque<Job> = jobs.into_iter().collect();
-    match make(file, &mut Hub::default(), &mut jobs, &rules) {
+    match make::<SessionKind>(file, &mut Hub::default(), &mut jobs, &rules) {
         Made::Record(_, encoded) => Record::decode(&encoded.payload).expect("a record"),
         Made::Nothing => panic!("nothing was recorded"),
         Made::Failed(_, error) => panic!("{error}"),

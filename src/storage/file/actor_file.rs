@@ -159,7 +159,7 @@ impl<T: Tables> ActorFile<T> {
         let seq = log.last_seq + 1;
         let Entry { number, recorded_at_ms, ref frame, .. } = *entry;
         let hash = chain(&log.last_hash, seq, recorded_at_ms, number, frame);
-        let row = EventRow { seq, recorded_at_ms, number, body: frame.as_str(), hash, redacted: 0 };
+        let row = EventRow { seq, recorded_at_ms, number, body: &**frame, hash, redacted: 0 };
         self.take(event, &row)
     }
 

@@ -3,6 +3,8 @@
 //! A record of version 2 begins with a head that has a checksum of its own, so that the record can be told whose it is
 //! when the rest of it, or the frame before it, cannot be read any more. Version 1 has no such head and is read only.
 
+use bytestring::ByteString;
+
 use crate::base::Key;
 use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
@@ -30,7 +32,7 @@ pub struct Entry {
     /// Unix time in milliseconds.
     pub recorded_at_ms: i64,
     /// The frame.
-    pub frame: String,
+    pub frame: ByteString,
     /// Set on the first event of a request that had an idempotency key.
     pub idempotent: Option<Idempotent>,
 }
@@ -310,7 +312,7 @@ fn take_entry(kind: ActorKind, rest: &mut &[u8]) -> Result<Entry, NotUnderstood>
 
 fn take_event(number: u8, rest: &mut &[u8]) -> Option<Entry> {
     let recorded_at_ms = i64::from_le_bytes(take(rest)?);
-    let frame = take_text(rest)?;
+    let frame = take_text(rest)?.into();
     let form = take::<1>(rest)?[0];
     let idempotent = match form {
         0 => None,

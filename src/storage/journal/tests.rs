@@ -37,7 +37,7 @@ fn record(key: &Key, seq: u64, text: &str) -> Record {
     let entry = Entry {
         number: EventKind::Message as u8,
         recorded_at_ms: 5,
-        frame: text.to_owned(),
+        frame: text.into(),
         idempotent,
     };
     let entries = vec![entry.clone(), Entry { idempotent: None, ..entry }];
@@ -299,7 +299,7 @@ fn a_journal_of_the_first_version_is_read() {
         let key = session(id);
         let records = journal.pending(key.hash(), 0).expect("readable");
         let texts: Vec<_> =
-            records.iter().map(|r| (r.key.clone(), r.entries[1].frame.clone())).collect();
+            records.iter().map(|r| (r.key.clone(), r.entries[1].frame.to_string())).collect();
         let expected = (0..6).map(|n| (key.clone(), format!("{{\"id\":\"{id}\",\"n\":{n}}}")));
         assert_eq!(texts, expected.collect::<Vec<_>>());
         // And it goes on in the format of today.

@@ -3,6 +3,7 @@
 mod compact;
 mod damage;
 
+use bytestring::ByteString;
 use proptest::prelude::*;
 use rusqlite::types::ValueRef;
 
@@ -209,7 +210,7 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
     let events = decided(file, command, at_ms)?;
     let mut entries = Vec::new();
     for event in &events {
-        let frame = event.encode(file.head().last_seq + 1);
+        let frame: ByteString = event.encode(file.head().last_seq + 1).into();
         assert_eq!(&Event::read(event.kind(), &frame).expect("what was encoded"), event);
         let entry =
             Entry { number: event.kind() as u8, recorded_at_ms: at_ms, frame, idempotent: None };

@@ -9,10 +9,12 @@ use proptest::sample::select;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::base::Classify as _;
 use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::limits::TABLE;
+use crate::domain::kind::StoredEvent;
 use crate::domain::session::Busy;
 use crate::domain::session::Ending;
 use crate::domain::session::Input;
@@ -28,6 +30,7 @@ use crate::domain::session::ToolAnswer;
 use crate::domain::session::TurnOptions;
 use crate::domain::session::TurnState;
 use crate::domain::session::Usage;
+use crate::wire::ask::Reason;
 
 fn check<T: Serialize + DeserializeOwned + Debug>(value: &T) -> Result<(), TestCaseError> {
     let bytes = serde_json::to_vec(value).expect("it is plain JSON");
@@ -304,13 +307,19 @@ fn backlog() -> impl Strategy<Value = Backlog> {
         frame,
     });
     let reason = select(&[Reason::LogTrimmed, Reason::AheadOfLog]);
-    let snapshot = (reason, head(), page()).prop_map(|(reason, head, page)| Snapshot {
-        reason,
-        head: Box::new(head),
-        page,
-    });
-    (number(), option::of(snapshot), vec(event, 0..3), any::<bool>())
-        .prop_map(|(last_seq, snapshot, events, more)| Backlog { last_seq, snapshot, events, more })
+    let snapshot =
+        (head(), page()).prop_map(|(head, page)| Snapshot { head: Box::new(head), page });
+    let snapshot = option::of((reason, snapshot));
+    // On the heap: a strategy as a value is as large as all that it is made of.
+    let snapshot = snapshot.boxed();
+    let made = (number(), number(), snapshot, vec(event, 0..3), any::<bool>());
+    made.prop_map(|(epoch, last_seq, snapshot, events, more)| Backlog {
+        epoch,
+        last_seq,
+        snapshot,
+        events,
+        more,
+    })
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
@@ -387,7 +396,7 @@ fn error() -> impl Strategy<Value = Error> {
             Error::KeyReused,
             Error::OutcomeUnknown,
             Error::DiskFull,
-            Error::SessionFull,
+            Error::FileFull,
             Error::Reset,
             Error::ShuttingDown,
             Error::Starting,

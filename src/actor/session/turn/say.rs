@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::actor::turn::writer::Writer;
+use crate::actor::session::turn::writer::Writer;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::model::BadInput;

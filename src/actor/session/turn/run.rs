@@ -8,13 +8,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::actor::batch::Start;
+use crate::actor::node::Post;
 use crate::actor::node::Shared;
+use crate::actor::session::hosted::Start;
+use crate::actor::session::turn::say::Step;
+use crate::actor::session::turn::transcript;
+use crate::actor::session::turn::writer::Over;
+use crate::actor::session::turn::writer::Writer;
 use crate::actor::shard::Sender;
-use crate::actor::turn::say::Step;
-use crate::actor::turn::transcript;
-use crate::actor::turn::writer::Over;
-use crate::actor::turn::writer::Writer;
 use crate::base::Key;
 use crate::base::metric;
 use crate::domain::session;
@@ -37,7 +38,7 @@ use crate::wire::envelope::Request;
 const WARN_AT: f64 = 0.8;
 
 /// One attempt of a turn.
-pub(in crate::actor) struct Run {
+pub(in crate::actor::session) struct Run {
     pub(super) shared: Arc<Shared>,
     sender: Sender,
     pub(super) key: Key,
@@ -77,13 +78,12 @@ impl From<ModelError> for Cut {
 }
 
 impl Run {
-    pub(in crate::actor) fn new(
-        shared: Arc<Shared>,
-        sender: Sender,
-        key: Key,
+    pub(in crate::actor::session) fn new(
+        post: Post,
         start: Start,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let Post { sender, shared, key } = post;
         let Start { turn, parts, resume } = start;
         let (id, attempt) = (turn.id.clone(), turn.attempt);
         let out = Writer::new(sender.clone(), key.clone(), id, attempt, parts);
@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// Runs it to its end. Whoever watches it may come and go.
-    pub(in crate::actor) async fn run(self) {
+    pub(in crate::actor::session) async fn run(self) {
         // The names are those of OpenTelemetry's conventions for generative AI.
         let span = tracing::info_span!(
             "chat",

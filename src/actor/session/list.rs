@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::actor::core::Input;
 use crate::actor::node::Node;
-use crate::actor::shard::Sender;
 use crate::base::Key;
 use crate::base::ids::KeyHash;
 use crate::base::json::Json;
@@ -39,6 +39,7 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::Request;
+use crate::wire::envelope::SessionKind;
 
 /// Sessions that one request for the list asks at most; then the client must try again, and it has got further.
 const ASKED_MAX: usize = 2_000;
@@ -78,6 +79,15 @@ enum Line {
 type Lines = Vec<(Line, ListCursor)>;
 
 impl Node {
+    /// Asks the session `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: what the session answers, or that it could not be reached.
+    pub async fn ask(&self, key: &Key, request: Request) -> Result<Answer, Error> {
+        self.ask_of::<SessionKind>(key, request).await
+    }
+
     /// A page of a workspace's sessions, newest activity first, with everything that was acknowledged before. Sessions
     /// that the journal is ahead of are asked if they stand on the page, and no others.
     ///
@@ -101,7 +111,7 @@ impl Node {
         let behind = behind.unwrap_or(TOP);
         let mut asked = Asked::default();
         loop {
-            join_all(self.shards.iter().map(Sender::note_all)).await;
+            join_all(self.shards.iter().map(|shard| shard.step(Input::NoteAll))).await;
             let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&workspace));
             let merge = move || {
                 let books = shared.journal.ledger().newest(&workspace);

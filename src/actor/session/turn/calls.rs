@@ -7,10 +7,10 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use crate::actor::turn::run::Cut;
-use crate::actor::turn::run::Run;
-use crate::actor::turn::say::Call;
-use crate::actor::turn::say::result_of;
+use crate::actor::session::turn::run::Cut;
+use crate::actor::session::turn::run::Run;
+use crate::actor::session::turn::say::Call;
+use crate::actor::session::turn::say::result_of;
 use crate::base::ids;
 use crate::base::json::Json;
 use crate::base::json::Object;

@@ -1,0 +1,414 @@
+//! What a shard does, without a thread, a clock or a runtime: something comes in, something is to be done.
+//!
+//! The shell (`shard.rs`) carries out what comes out and brings back what came of it. So what follows on what is the same
+//! in a test with its own clock, its own order and its own disk (`tests/`).
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use crate::actor::batch::Rules;
+use crate::actor::cell::Cell;
+use crate::actor::cell::State;
+use crate::actor::host::Outcome;
+use crate::actor::hosted::Task;
+use crate::actor::job::Job;
+use crate::actor::job::Wake;
+use crate::actor::life::note;
+use crate::actor::node::Shared;
+use crate::actor::wake::Found;
+use crate::actor::work::Work;
+use crate::base::Classify;
+use crate::base::Key;
+use crate::base::Kind;
+use crate::base::ids;
+use crate::base::ids::KeyHash;
+use crate::base::limits::Limit;
+use crate::storage;
+use crate::storage::describe;
+use crate::storage::file::AnyFile;
+use crate::storage::journal::AppendError;
+use crate::storage::journal::Encoded;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
+use crate::wire::feed::Frame;
+
+/// Submissions of a shard that are with the journal at once: one is written while the next is made.
+const SUBMISSIONS_MAX: usize = 2;
+/// Events and bytes at which an actor is committed without waiting.
+const COMMIT_EVENTS: usize = 1_024;
+const COMMIT_BYTES: usize = 512 << 10;
+
+/// What the clocks say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// For ages and deadlines.
+    pub instant: Instant,
+    /// Unix time in milliseconds.
+    pub unix_ms: i64,
+}
+
+/// What comes in.
+pub(super) enum Input {
+    /// A request for an actor.
+    Deliver(Key, Job),
+    /// A text for all who follow an actor now.
+    Publish(Key, ByteString),
+    /// Everything that had come in was delivered.
+    Turn,
+    /// What was submitted to the journal for these actors, and what came of it.
+    Appended(Vec<KeyHash>, Result<(), AppendError>),
+    /// A file was opened, by an owner in this life.
+    Opened(KeyHash, Result<Found, storage::Error>, u64),
+    /// A file is being opened for so long already.
+    Slow(KeyHash, Duration),
+    /// A file comes back from its work, if it is still open.
+    Returned(KeyHash, Result<Option<Box<dyn AnyFile>>, storage::Error>),
+    /// Another connection has moved most of the log of an actor into its file.
+    Moved(KeyHash),
+    /// An actor that could not be read, for this reason, was deleted, or not.
+    Discarded(KeyHash, Arc<str>, bool),
+    /// A task of an actor is gone.
+    TaskLeft(KeyHash),
+    /// The file of an actor is to be brought up to date.
+    Urge(Key),
+    /// The catalogue is to know what is not committed yet.
+    NoteAll,
+    /// What waits for its commit is to be committed.
+    Commit,
+    /// What works is to be cut off.
+    Interrupt,
+    /// Some time has passed.
+    Tick,
+}
+
+/// What is to be done.
+pub(super) enum Output {
+    /// Say [`Input::Turn`] once everything that has come in is delivered.
+    Turn,
+    /// Append these records, one for each of these actors; [`Input::Appended`].
+    Append(Vec<Encoded>, Vec<KeyHash>),
+    /// Open the file of this actor; [`Input::Opened`], and [`Input::Slow`] if it takes long.
+    Open(Key),
+    /// Do something with a file; [`Input::Returned`].
+    Lend(Key, Work, Box<dyn AnyFile>),
+    /// Move most of the log of this actor into its file, beside the traffic; [`Input::Moved`].
+    Move(Key),
+    /// Delete an actor that cannot be read, for this reason; [`Input::Discarded`].
+    Discard(Key, Arc<str>),
+    /// Run a task for this actor; [`Input::TaskLeft`] when it is gone.
+    Spawn(Key, Box<dyn Task>),
+}
+
+/// A thread's worth of actors.
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) cells: HashMap<KeyHash, Cell>,
+    pub(super) ready: Vec<KeyHash>,
+    /// Cells that may not wake before others sleep.
+    pub(super) waiting: VecDeque<KeyHash>,
+    turn_is_due: bool,
+    submissions: usize,
+    /// Cells that are awake or on their way.
+    pub(super) awake: usize,
+    pub(super) awake_max: usize,
+    pub(super) now: Now,
+    pub(super) out: Vec<Output>,
+}
+
+impl Core {
+    pub(super) fn new(shared: Arc<Shared>, now: Now) -> Self {
+        let awake_max = (shared.options.awake_max / shared.options.shards).max(1);
+        Self {
+            shared,
+            cells: HashMap::new(),
+            ready: Vec::new(),
+            waiting: VecDeque::new(),
+            turn_is_due: false,
+            submissions: 0,
+            awake: 0,
+            awake_max,
+            now,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes `input` in; what is to be done about it.
+    pub(super) fn step(&mut self, now: Now, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Deliver(key, job) => self.deliver(key, job),
+            Input::Publish(key, text) => {
+                // It is stored nowhere, so it wakes nobody.
+                if let Some(cell) = self.cells.get_mut(&key.hash()) {
+                    cell.hub.publish(&Frame::passing(text));
+                }
+            }
+            Input::Turn => self.turn(),
+            Input::Appended(hashes, result) => {
+                self.submissions -= 1;
+                match result {
+                    Ok(()) => self.durable(hashes),
+                    Err(error) => self.refused(&hashes, error),
+                }
+            }
+            Input::Opened(hash, found, epoch) => self.opened(hash, found, epoch),
+            Input::Slow(hash, since) => self.slow(hash, since),
+            Input::Returned(hash, result) => self.returned(hash, result),
+            Input::Moved(hash) => self.moved(hash),
+            Input::Discarded(hash, why, done) => self.discarded(hash, why, done),
+            Input::TaskLeft(hash) => self.task_left(hash),
+            Input::Urge(key) => self.urge(key),
+            Input::NoteAll => self.note_all(),
+            Input::Commit => {
+                let hashes: Vec<_> = self.cells.keys().copied().collect();
+                hashes.into_iter().for_each(|hash| self.commit(hash));
+            }
+            Input::Interrupt => self.interrupt(),
+            Input::Tick => self.tick(),
+        }
+        self.schedule();
+        std::mem::take(&mut self.out)
+    }
+
+    fn deliver(&mut self, key: Key, job: Job) {
+        let (hash, now) = (key.hash(), self.now.instant);
+        let cell = self.cells.entry(hash).or_insert_with(|| Cell::new(key, now));
+        cell.push(job, &self.shared.options.limits);
+        self.make_ready(hash);
+    }
+
+    pub(super) fn make_ready(&mut self, hash: KeyHash) {
+        if self.cells.get(&hash).is_some_and(Cell::is_ready) {
+            self.ready.push(hash);
+        }
+    }
+
+    /// A turn comes once everything that has come in is delivered, so that it is one batch.
+    fn schedule(&mut self) {
+        if !self.turn_is_due && self.submissions < SUBMISSIONS_MAX && !self.ready.is_empty() {
+            self.turn_is_due = true;
+            self.out.push(Output::Turn);
+        }
+    }
+
+    fn urge(&mut self, key: Key) {
+        let hash = key.hash();
+        match self.cells.get_mut(&hash).map(|cell| &cell.state) {
+            Some(State::Awake(file)) if file.is_in_memory() => self.lend(hash, Work::Write),
+            Some(State::Awake(_)) => self.commit(hash),
+            _ => {
+                let job = Job::own(Wake::untold(), self.now.instant);
+                self.deliver(key, job);
+            }
+        }
+    }
+
+    fn note_all(&mut self) {
+        for cell in self.cells.values() {
+            if let State::Awake(file) = &cell.state
+                && file.open_transaction().is_some()
+                && !cell.host.is_in_flight()
+            {
+                note(&self.shared, &**file, cell.next_timer_ms);
+            }
+        }
+    }
+
+    fn task_left(&mut self, hash: KeyHash) {
+        let now = self.now.instant;
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        if !cell.host.is_in_flight() {
+            // If what it was for is not over, it could not say why.
+            cell.attend(false, now);
+            self.make_ready(hash);
+        }
+    }
+
+    fn interrupt(&mut self) {
+        let works = |(hash, cell): (&KeyHash, &Cell)| cell.works().then_some(*hash);
+        let working: Vec<_> = self.cells.iter().filter_map(works).collect();
+        for hash in working {
+            if let Some(cell) = self.cells.get_mut(&hash) {
+                // Behind what its task posted already.
+                let waiting = cell.host.interrupt();
+                cell.push_last(waiting, self.now.instant);
+            }
+            self.make_ready(hash);
+        }
+    }
+
+    /// Decide and apply for every actor that has something to do, then one submission to the journal.
+    fn turn(&mut self) {
+        self.turn_is_due = false;
+        let now = self.now.instant;
+        let (mut records, mut hashes) = (Vec::new(), Vec::new());
+        for hash in std::mem::take(&mut self.ready) {
+            let Some(cell) = self.cells.get_mut(&hash).filter(|cell| cell.is_ready()) else {
+                continue;
+            };
+            cell.note_use(now);
+            cell.drop_old(&self.shared.options.limits, now);
+            match &cell.state {
+                State::Awake(_) => {
+                    if let Some(record) = self.make_batch(hash) {
+                        records.push(record);
+                        hashes.push(hash);
+                    }
+                }
+                State::Asleep => self.wake(hash),
+                State::Quarantined { until, why, .. } => {
+                    if now < *until {
+                        let why = Arc::clone(why);
+                        cell.refuse_all_but_ends(&Refusal::Failed(Error::Quarantined(why)));
+                        self.discard(hash);
+                    } else {
+                        self.wake(hash);
+                    }
+                }
+                State::Gone => {
+                    cell.refuse_all(&Refusal::Ended);
+                    self.forget_if_empty(hash);
+                }
+                State::Waking | State::Away { .. } => {}
+            }
+        }
+        if !records.is_empty() {
+            self.submissions += 1;
+            self.out.push(Output::Append(records, hashes));
+        }
+    }
+
+    fn make_batch(&mut self, hash: KeyHash) -> Option<Encoded> {
+        let cell = self.cells.get_mut(&hash)?;
+        let State::Awake(file) = &mut cell.state else { return None };
+        let rules = Rules {
+            limits: &self.shared.options.limits,
+            now_ms: self.now.unix_ms,
+            new_id: &ids::fresh,
+            epoch: cell.epoch,
+            begins_turns: !self.shared.draining.load(Ordering::Acquire),
+            refuses: if self.shared.disk_full.load(Ordering::Relaxed) {
+                Some(Error::DiskFull)
+            } else {
+                cell.full.then_some(Error::FileFull)
+            },
+        };
+        let make = || cell.host.make(&mut **file, &mut cell.hub, &mut cell.jobs, &rules);
+        let made = catch_unwind(AssertUnwindSafe(make));
+        cell.recount();
+        match made {
+            Ok(Outcome::Nothing) => {
+                if !cell.jobs.is_empty() {
+                    self.ready.push(hash);
+                }
+                None
+            }
+            Ok(Outcome::Record(encoded)) => Some(encoded),
+            Ok(Outcome::Failed(error)) => {
+                self.failed(hash, &error);
+                None
+            }
+            Err(_) => {
+                self.drop_file(hash);
+                if let Some(cell) = self.cells.get_mut(&hash) {
+                    cell.quarantine(
+                        "a request made it panic; see the log".into(),
+                        self.now.instant,
+                    );
+                    self.discard(hash);
+                }
+                None
+            }
+        }
+    }
+
+    /// The gate, actor by actor: answer, publish, start tasks; then commit if enough has gathered.
+    fn durable(&mut self, hashes: Vec<KeyHash>) {
+        for hash in hashes {
+            let Some(cell) = self.cells.get_mut(&hash) else { continue };
+            let Some((tasks, flags)) = cell.host.release(&mut cell.hub) else { continue };
+            for task in tasks {
+                self.out.push(Output::Spawn(cell.key.clone(), task));
+            }
+            if flags.ends {
+                self.end(hash);
+                continue;
+            }
+            cell.attend(false, self.now.instant);
+            if let State::Awake(file) = &cell.state {
+                if flags.creates {
+                    note(&self.shared, &**file, None);
+                }
+                let due = file.open_transaction();
+                if flags.redacts
+                    || due.is_some_and(|o| o.events >= COMMIT_EVENTS || o.bytes >= COMMIT_BYTES)
+                {
+                    self.commit(hash);
+                    self.checkpoint(hash);
+                } else if file.is_in_memory() && file.log().last_seq >= file_due(hash) {
+                    self.lend(hash, Work::Write);
+                }
+            }
+            if flags.redacts {
+                self.shared.journal.seal();
+            }
+            self.make_ready(hash);
+        }
+    }
+
+    /// The journal refused or does not know: forget everything that is not committed and ask the disk.
+    fn refused(&mut self, hashes: &[KeyHash], error: AppendError) {
+        for &hash in hashes {
+            let Some(cell) = self.cells.get_mut(&hash) else { continue };
+            cell.host.refuse(&Refusal::Failed(refusal(error)));
+            self.drop_file(hash);
+            self.make_ready(hash);
+        }
+    }
+
+    /// The file failed: what is not in it is in the journal, unless it is damaged.
+    pub(super) fn failed(&mut self, hash: KeyHash, error: &storage::Error) {
+        self.drop_file(hash);
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        let text = describe(error);
+        if error.kind() == Kind::Corrupt {
+            cell.quarantine(text.into(), self.now.instant);
+            self.discard(hash);
+        } else {
+            tracing::warn!(session.id = %cell.key.id(), "{} {:?} was reset: {text}", cell.kind(), cell.key);
+            self.ready.push(hash);
+        }
+    }
+
+    fn drop_file(&mut self, hash: KeyHash) {
+        let Some(cell) = self.cells.get_mut(&hash) else { return };
+        if let State::Awake(_) = cell.state {
+            cell.state = State::Asleep;
+            let kind = cell.kind();
+            self.slept(kind);
+        }
+    }
+}
+
+/// Events after which a new actor that is in use gets its file, so that writing it stays short; spread, so that those
+/// that began together do not all get theirs together.
+fn file_due(hash: KeyHash) -> u64 {
+    16 + hash.spread() / 7 % 112
+}
+
+/// What callers hear when the journal does not take a batch.
+fn refusal<R>(error: AppendError) -> Error<R> {
+    match error {
+        AppendError::Unknown => Error::OutcomeUnknown,
+        AppendError::Full => Error::DiskFull,
+        AppendError::Busy => Error::Overloaded(Limit::MailboxCount),
+    }
+}
