@@ -68,6 +68,8 @@ pub(super) struct Cell {
     pub resting: bool,
     /// The last pause of one that is or was in quarantine.
     pause: Option<Duration>,
+    /// Since when something waits for its commit.
+    pub open_since: Instant,
     /// When it became awake.
     pub awake_since: Instant,
     /// Bytes of events committed to the file since its log was last moved into it.
@@ -93,6 +95,7 @@ impl Cell {
             last_used: now,
             resting: true,
             pause: None,
+            open_since: now,
             awake_since: now,
             log_bytes: 0,
             checkpoint: Checkpoint::Idle,
@@ -122,14 +125,21 @@ impl Cell {
         self.last_used = now;
     }
 
-    /// Refuses jobs that waited too long.
+    /// Refuses jobs that waited too long. Those of the runtime wait as long as it takes.
     pub(super) fn drop_old(&mut self, limits: &Limits, now: Instant) {
         let age = Duration::from_millis(limits.mailbox_age_ms);
-        while self.jobs.front().is_some_and(|job| now.saturating_duration_since(job.at) > age) {
-            let Some(job) = self.jobs.pop_front() else { break };
+        let is_old = |job: &Job| now.saturating_duration_since(job.at) > age;
+        if !self.jobs.front().is_some_and(is_old) {
+            return;
+        }
+        let (old, jobs): (Vec<_>, Vec<_>) =
+            self.jobs.drain(..).partition(|job| is_old(job) && job.waiting.has_caller());
+        self.jobs = jobs.into();
+        for job in old {
             metric::counters().limit_hit(Limit::MailboxAge);
             job.refuse(Refusal::Failed(Error::Overloaded(Limit::MailboxAge)));
         }
+        self.recount();
     }
 
     /// Notes how many bytes wait after jobs were taken.

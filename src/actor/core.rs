@@ -28,7 +28,6 @@ use crate::actor::work::Work;
 use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
-use crate::base::ids;
 use crate::base::ids::KeyHash;
 use crate::base::limits::Limit;
 use crate::storage;
@@ -45,6 +44,15 @@ const SUBMISSIONS_MAX: usize = 2;
 /// Events and bytes at which an actor is committed without waiting.
 const COMMIT_EVENTS: usize = 1_024;
 const COMMIT_BYTES: usize = 512 << 10;
+
+/// How cells are found: by what nobody outside can choose, but in tests always alike.
+#[cfg(not(test))]
+type Hashing = foldhash::fast::RandomState;
+#[cfg(test)]
+type Hashing = foldhash::fast::FixedState;
+
+/// Makes ids that nobody has.
+pub(super) type NewId = Box<dyn Fn() -> String + Send>;
 
 /// What the clocks say.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +118,7 @@ pub(super) enum Output {
 /// A thread's worth of actors.
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
-    pub(super) cells: HashMap<KeyHash, Cell>,
+    pub(super) cells: HashMap<KeyHash, Cell, Hashing>,
     pub(super) ready: Vec<KeyHash>,
     /// Cells that may not wake before others sleep.
     pub(super) waiting: VecDeque<KeyHash>,
@@ -121,14 +129,15 @@ pub(super) struct Core {
     pub(super) awake_max: usize,
     pub(super) now: Now,
     pub(super) out: Vec<Output>,
+    new_id: NewId,
 }
 
 impl Core {
-    pub(super) fn new(shared: Arc<Shared>, now: Now) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, now: Now, new_id: NewId) -> Self {
         let awake_max = (shared.options.awake_max / shared.options.shards).max(1);
         Self {
             shared,
-            cells: HashMap::new(),
+            cells: HashMap::default(),
             ready: Vec::new(),
             waiting: VecDeque::new(),
             turn_is_due: false,
@@ -137,6 +146,7 @@ impl Core {
             awake_max,
             now,
             out: Vec::new(),
+            new_id,
         }
     }
 
@@ -202,6 +212,8 @@ impl Core {
     fn urge(&mut self, key: Key) {
         let hash = key.hash();
         match self.cells.get_mut(&hash).map(|cell| &cell.state) {
+            // One to which nothing has happened has no file to write.
+            Some(State::Awake(file)) if !file.log().exists() => {}
             Some(State::Awake(file)) if file.is_in_memory() => self.lend(hash, Work::Write),
             Some(State::Awake(_)) => self.commit(hash),
             _ => {
@@ -217,7 +229,7 @@ impl Core {
                 && file.open_transaction().is_some()
                 && !cell.host.is_in_flight()
             {
-                note(&self.shared, &**file, cell.next_timer_ms);
+                note(&self.shared, &**file);
             }
         }
     }
@@ -238,8 +250,9 @@ impl Core {
         for hash in working {
             if let Some(cell) = self.cells.get_mut(&hash) {
                 // Behind what its task posted already.
-                let waiting = cell.host.interrupt();
-                cell.push_last(waiting, self.now.instant);
+                if let Some(waiting) = cell.host.interrupt() {
+                    cell.push_last(waiting, self.now.instant);
+                }
             }
             self.make_ready(hash);
         }
@@ -292,7 +305,7 @@ impl Core {
         let rules = Rules {
             limits: &self.shared.options.limits,
             now_ms: self.now.unix_ms,
-            new_id: &ids::fresh,
+            new_id: &*self.new_id,
             epoch: cell.epoch,
             begins_turns: !self.shared.draining.load(Ordering::Acquire),
             refuses: if self.shared.disk_full.load(Ordering::Relaxed) {
@@ -301,6 +314,9 @@ impl Core {
                 cell.full.then_some(Error::FileFull)
             },
         };
+        if file.open_transaction().is_none() {
+            cell.open_since = self.now.instant;
+        }
         let make = || cell.host.make(&mut **file, &mut cell.hub, &mut cell.jobs, &rules);
         let made = catch_unwind(AssertUnwindSafe(make));
         cell.recount();
@@ -345,7 +361,7 @@ impl Core {
             cell.attend(false, self.now.instant);
             if let State::Awake(file) = &cell.state {
                 if flags.creates {
-                    note(&self.shared, &**file, None);
+                    note(&self.shared, &**file);
                 }
                 let due = file.open_transaction();
                 if flags.redacts
@@ -364,27 +380,38 @@ impl Core {
         }
     }
 
+    /// Forgets the file and everything in it that is not committed. What the journal has of that may be due some time, and
+    /// only its file says when: so it is opened again.
+    fn forget_uncommitted(&mut self, hash: KeyHash) {
+        self.drop_file(hash);
+        let is_pending = self.shared.journal.ledger().is_pending(hash);
+        if let Some(cell) = self.cells.get_mut(&hash).filter(|_| is_pending) {
+            cell.push_last(Wake::untold(), self.now.instant);
+        }
+        self.make_ready(hash);
+    }
+
     /// The journal refused or does not know: forget everything that is not committed and ask the disk.
     fn refused(&mut self, hashes: &[KeyHash], error: AppendError) {
         for &hash in hashes {
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             cell.host.refuse(&Refusal::Failed(refusal(error)));
-            self.drop_file(hash);
-            self.make_ready(hash);
+            self.forget_uncommitted(hash);
         }
     }
 
     /// The file failed: what is not in it is in the journal, unless it is damaged.
     pub(super) fn failed(&mut self, hash: KeyHash, error: &storage::Error) {
-        self.drop_file(hash);
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         let text = describe(error);
         if error.kind() == Kind::Corrupt {
+            self.drop_file(hash);
+            let Some(cell) = self.cells.get_mut(&hash) else { return };
             cell.quarantine(text.into(), self.now.instant);
             self.discard(hash);
         } else {
             tracing::warn!(session.id = %cell.key.id(), "{} {:?} was reset: {text}", cell.kind(), cell.key);
-            self.ready.push(hash);
+            self.forget_uncommitted(hash);
         }
     }
 
@@ -392,6 +419,8 @@ impl Core {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         if let State::Awake(_) = cell.state {
             cell.state = State::Asleep;
+            // What the next file holds may be more than was told, if nobody knew what became of it: they begin again there.
+            cell.hub.lag();
             let kind = cell.kind();
             self.slept(kind);
         }

@@ -55,7 +55,7 @@ pub(super) trait Host: Send {
     fn attend(&mut self, file: &dyn AnyFile, woken: bool) -> Option<Box<dyn Waiting>>;
 
     /// Cuts off what works; what says so in the rows.
-    fn interrupt(&mut self) -> Box<dyn Waiting>;
+    fn interrupt(&mut self) -> Option<Box<dyn Waiting>>;
 
     /// The actor has ended: its tasks end.
     fn end(&mut self);
@@ -140,8 +140,8 @@ impl<K: Hosted> Host for Hosting<K> {
         Some(Asked::<K>::own(command))
     }
 
-    fn interrupt(&mut self) -> Box<dyn Waiting> {
-        Asked::<K>::own(K::interrupt(&mut self.tasks))
+    fn interrupt(&mut self) -> Option<Box<dyn Waiting>> {
+        Some(Asked::<K>::own(K::interrupt(&mut self.tasks)?))
     }
 
     fn end(&mut self) {

@@ -1,5 +1,7 @@
 //! What a kind of actor gives the runtime: all that a new kind writes.
 
+use std::any::Any;
+
 use futures_util::future::LocalBoxFuture;
 
 use crate::actor::batch::Rules;
@@ -63,7 +65,7 @@ pub(super) enum Due<C> {
 }
 
 /// Something that runs beside the actor and posts what comes of it.
-pub(super) trait Task: Send {
+pub(super) trait Task: Any + Send {
     /// Runs it to its end.
     fn run(self: Box<Self>, post: Post) -> LocalBoxFuture<'static, ()>;
 }
@@ -141,8 +143,8 @@ pub(super) trait Hosted: Asks {
     /// Whether a task works; `None` if there is none to ask.
     fn is_alive(tasks: &Self::Tasks) -> Option<bool>;
 
-    /// Cuts off what works, since the process ends: the command that says so in the rows.
-    fn interrupt(tasks: &mut Self::Tasks) -> Self::Command;
+    /// Cuts off what works, since the process ends: the command that says so in the rows, if there is something to say.
+    fn interrupt(tasks: &mut Self::Tasks) -> Option<Self::Command>;
 
     /// What is to be done about `timer`, which is due.
     fn due(file: &mut FileOf<Self>, timer: &Timer) -> Result<Due<Self::Command>, storage::Error>;

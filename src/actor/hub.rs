@@ -53,6 +53,11 @@ impl Hub {
         self.queues.retain(|queue| !queue.is_abandoned());
     }
 
+    /// Tells all that they must subscribe again behind the last frame that they have.
+    pub(super) fn lag(&mut self) {
+        self.queues.drain(..).for_each(|queue| queue.lag());
+    }
+
     /// Ends all subscriptions.
     pub(super) fn close(&mut self, why: Close) {
         for queue in self.queues.drain(..) {

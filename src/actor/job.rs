@@ -30,6 +30,9 @@ pub(super) trait Waiting: Any + Send {
     /// Whether it must see a durable end of the log.
     fn subscribes(&self) -> bool;
 
+    /// Whether somebody waits for the answer.
+    fn has_caller(&self) -> bool;
+
     /// Says no.
     fn refuse(&mut self, refusal: Refusal);
 
@@ -94,6 +97,10 @@ impl<K: Hosted> Waiting for Asked<K> {
         matches!(&self.request, Request::Subscribe { .. })
     }
 
+    fn has_caller(&self) -> bool {
+        self.reply.is_some()
+    }
+
     fn refuse(&mut self, refusal: Refusal) {
         Replier::<K>(self.reply.take()).send(Err(refusal.into()));
     }
@@ -139,6 +146,10 @@ impl Waiting for Wake {
 
     fn subscribes(&self) -> bool {
         false
+    }
+
+    fn has_caller(&self) -> bool {
+        self.0.is_some()
     }
 
     fn refuse(&mut self, refusal: Refusal) {

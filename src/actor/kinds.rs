@@ -9,5 +9,7 @@ use crate::wire::envelope::SessionKind;
 pub(super) fn host(kind: ActorKind) -> Box<dyn Host> {
     match kind {
         ActorKind::Session => Box::new(Hosting::<SessionKind>::default()),
+        #[cfg(test)]
+        ActorKind::Counter => Box::new(Hosting::<crate::actor::counter::Counter>::default()),
     }
 }

@@ -106,6 +106,7 @@ impl Core {
         match found {
             Ok(file) => {
                 (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
+                cell.open_since = now;
                 cell.epoch = epoch;
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 cell.state = State::Awake(file);
@@ -193,11 +194,10 @@ impl Core {
         }
         metric::counters().commit.observe(started.elapsed().as_secs_f64());
         cell.log_bytes += open.bytes;
-        cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
         cell.full =
             file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
         // Before the books say so: segments may go then, and the catalogue must know what they said.
-        note(&self.shared, &**file, cell.next_timer_ms);
+        cell.next_timer_ms = note(&self.shared, &**file);
         if !file.is_in_memory() {
             self.shared.journal.ledger().applied(hash, file.log().last_seq);
         }
@@ -212,7 +212,7 @@ impl Core {
         let away = State::Away { works: cell.works() && work != Work::Remove };
         let State::Awake(file) = std::mem::replace(&mut cell.state, away) else { return };
         // The work commits, and what is committed is not looked at again.
-        note(&self.shared, &*file, cell.next_timer_ms);
+        cell.next_timer_ms = note(&self.shared, &*file);
         self.out.push(Output::Lend(cell.key.clone(), work, file));
     }
 
@@ -306,8 +306,8 @@ impl Core {
             Some(Due::Checkpoint)
         } else {
             let commits =
-                |open: storage::file::OpenTransaction| since(open.since) >= options.commit_delay;
-            file.open_transaction().is_some_and(commits).then_some(Due::Commit)
+                file.open_transaction().is_some() && since(cell.open_since) >= options.commit_delay;
+            commits.then_some(Due::Commit)
         }
     }
 
@@ -357,9 +357,13 @@ impl Core {
     }
 }
 
-/// Notes in the catalogue what an actor is like, if it exists.
-pub(super) fn note(shared: &Shared, file: &dyn AnyFile, next_timer_ms: Option<i64>) {
-    if file.log().exists() {
-        shared.catalogue.note(Card { next_timer_ms, ..file.card() });
+/// Notes in the catalogue what an actor is like, if it exists; when it must wake next.
+pub(super) fn note(shared: &Shared, file: &dyn AnyFile) -> Option<i64> {
+    if !file.log().exists() {
+        return None;
     }
+    let card = file.card();
+    let next_timer_ms = card.next_timer_ms;
+    shared.catalogue.note(card);
+    next_timer_ms
 }

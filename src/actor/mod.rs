@@ -25,6 +25,8 @@
 mod batch;
 mod cell;
 mod core;
+#[cfg(test)]
+mod counter;
 mod host;
 mod hosted;
 mod hub;
@@ -34,6 +36,8 @@ mod life;
 mod node;
 mod session;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod stop;
 mod subscribe;

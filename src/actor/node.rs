@@ -29,6 +29,7 @@ use crate::storage::catalogue::Catalogue;
 use crate::storage::disk;
 use crate::storage::file::Settings;
 use crate::storage::journal;
+use crate::storage::journal::Damage;
 use crate::storage::journal::Hooks;
 use crate::storage::journal::Journal;
 use crate::wire::ask::Error;
@@ -89,6 +90,60 @@ pub(super) struct Shared {
     pub caught_up: AtomicBool,
 }
 
+impl Shared {
+    /// Takes the data folder and reads the journal, which `open` opens; whether the list of actors is complete.
+    pub(super) fn open(
+        options: Options,
+        open: impl FnOnce(&journal::Options) -> Result<(Journal, Vec<Damage>), storage::Error>,
+    ) -> Result<(Self, bool), storage::Error> {
+        let folder = Folder::open(&options.data)?;
+        let policy = match options.accept_damage {
+            true => journal::DamagePolicy::Accept,
+            false => journal::DamagePolicy::Refuse,
+        };
+        let (journal, damage) = open(&journal::Options {
+            dir: folder.journal(),
+            files_dir: folder.root().to_owned(),
+            quarantine_dir: folder.quarantine(),
+            segment_bytes: options.segment_bytes,
+            max_bytes: options.journal_bytes,
+            damage: policy,
+        })?;
+        if journal.is_new() && !Catalogue::was_closed(&folder.catalogue())? && folder.has_files()? {
+            tracing::error!(
+                "the journal is empty, and the server that used {} last did not stop in good order: what was stored last \
+                 is missing where the session files do not have it. If the folder journal was removed, stop the server \
+                 and put it back; `sessile verify` names the sessions that lack something",
+                folder.root().display()
+            );
+        }
+        // Without those records files may end before what the catalogue knows, and the files are right.
+        let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
+        if !catalogue.is_complete()? && !folder.has_files()? {
+            catalogue.complete()?;
+        }
+        let complete = catalogue.is_complete()?;
+        let behind = journal.ledger().pending_count();
+        metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        let full = disk::is_full(folder.root(), options.min_free_bytes)?;
+        let deltas_kept_ms = i64::try_from(options.deltas_kept_ms).unwrap_or(i64::MAX);
+        let files = Settings { deltas_kept_ms };
+        let shared = Self {
+            folder,
+            journal,
+            catalogue,
+            disk_full: AtomicBool::new(full),
+            ready: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
+            files,
+            options,
+        };
+        Ok((shared, complete))
+    }
+}
+
 /// How a task reaches its actor.
 pub(super) struct Post {
     pub sender: Sender,
@@ -120,50 +175,8 @@ impl Node {
     ///
     /// [`storage::Error`] when the folder belongs to another process, cannot be read, or misses durable records.
     pub fn start(options: Options) -> Result<Self, storage::Error> {
-        let folder = Folder::open(&options.data)?;
-        let policy = match options.accept_damage {
-            true => journal::DamagePolicy::Accept,
-            false => journal::DamagePolicy::Refuse,
-        };
-        let (journal, damage) = Journal::open(&journal::Options {
-            dir: folder.journal(),
-            files_dir: folder.root().to_owned(),
-            quarantine_dir: folder.quarantine(),
-            segment_bytes: options.segment_bytes,
-            max_bytes: options.journal_bytes,
-            damage: policy,
-        })?;
-        if journal.is_new() && !Catalogue::was_closed(&folder.catalogue())? && folder.has_files()? {
-            tracing::error!(
-                "the journal is empty, and the server that used {} last did not stop in good order: what was stored last \
-                 is missing where the session files do not have it. If the folder journal was removed, stop the server \
-                 and put it back; `sessile verify` names the sessions that lack something",
-                folder.root().display()
-            );
-        }
-        // Without those records files may end before what the catalogue knows, and the files are right.
-        let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
-        if !catalogue.is_complete()? && !folder.has_files()? {
-            catalogue.complete()?;
-        }
-        let complete = catalogue.is_complete()?;
-        let behind = journal.ledger().pending_count();
-        metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
-        let full = disk::is_full(folder.root(), options.min_free_bytes)?;
-        let deltas_kept_ms = i64::try_from(options.deltas_kept_ms).unwrap_or(i64::MAX);
-        let files = Settings { deltas_kept_ms };
-        let shared = Arc::new(Shared {
-            folder,
-            journal,
-            catalogue,
-            disk_full: AtomicBool::new(full),
-            ready: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            caught_up: AtomicBool::new(false),
-            files,
-            options,
-        });
+        let (shared, complete) = Shared::open(options, Journal::open)?;
+        let shared = Arc::new(shared);
         wake::name_all(&shared);
         let shards = (0..shared.options.shards).map(|_| {
             let arbiter = Arbiter::with_tokio_rt(|| {

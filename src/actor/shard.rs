@@ -34,6 +34,7 @@ use crate::actor::wake;
 use crate::actor::wake::Found;
 use crate::base::Key;
 use crate::base::clock;
+use crate::base::ids;
 use crate::base::ids::KeyHash;
 use crate::base::limits::Limit;
 use crate::base::metric;
@@ -161,7 +162,7 @@ fn now() -> Now {
 
 impl Shard {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { core: Core::new(shared, now()) }
+        Self { core: Core::new(shared, now(), Box::new(ids::fresh)) }
     }
 
     fn shared(&self) -> Arc<Shared> {

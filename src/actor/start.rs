@@ -170,7 +170,7 @@ fn settle_all(shared: &Shared, keys: Vec<Key>, lacking: &mpsc::Sender<Key>) {
 fn fill(shared: &Shared, unreadable: &mpsc::Sender<Key>) -> Result<bool, storage::Error> {
     tracing::info!("making the list of sessions anew from the session files");
     let (started, mut count) = (clock::instant(), 0);
-    for kind in ActorKind::ALL {
+    for kind in ActorKind::ALL.iter().copied() {
         for folder in shared.folder.folders_of(kind)? {
             if shared.stopping.load(Ordering::Acquire) {
                 return Ok(false);

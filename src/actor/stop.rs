@@ -139,7 +139,7 @@ impl Handler<Stop> for Shard {
                 && let State::Awake(file) =
                     std::mem::replace(&mut cell.state, State::Away { works: false })
             {
-                note(&self.core.shared, &*file, cell.next_timer_ms);
+                note(&self.core.shared, &*file);
                 files.push((cell.key.clone(), file));
             }
         }

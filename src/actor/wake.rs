@@ -109,7 +109,7 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         return end_quarantine(shared, key, file, flaw);
     }
     // Before the books say so: segments may go then, and the catalogue must know what they said.
-    note(shared, &*file, file.next_timer_ms().unwrap_or(None));
+    note(shared, &*file);
     journal.ledger().applied(hash, committed(&*file));
     Ok(Found::File(file))
 }
@@ -131,7 +131,7 @@ fn end_quarantine(
             // The row only ever grows, and it may know more than is left.
             shared.catalogue.note(Card::gone(key.clone()));
             shared.catalogue.flush()?;
-            note(shared, &*file, file.next_timer_ms().unwrap_or(None));
+            note(shared, &*file);
         }
         false => shared.catalogue.note(Card::gone(key.clone())),
     }
@@ -240,7 +240,7 @@ fn replay(file: &mut dyn AnyFile, pending: &[Record]) -> Result<bool, Error> {
     for record in pending {
         file.replay(record)?;
     }
-    Ok(file.log().exists() && file.card().deleted)
+    Ok(file.log().exists() && file.card().ended)
 }
 
 /// The last event that the file itself holds.

@@ -9,5 +9,7 @@ use crate::domain::session;
 pub fn knows(kind: ActorKind, number: u8) -> bool {
     match kind {
         ActorKind::Session => session::Event::name_of(number).is_some(),
+        #[cfg(test)]
+        ActorKind::Counter => crate::domain::counter::Event::name_of(number).is_some(),
     }
 }

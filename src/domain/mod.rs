@@ -4,6 +4,8 @@
 //! happened and cannot be refused any more. What the rules must know about the past they ask of a [`session::View`],
 //! which storage implements.
 
+#[cfg(test)]
+pub(crate) mod counter;
 pub mod kind;
 pub mod kinds;
 pub mod session;

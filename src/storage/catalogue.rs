@@ -34,6 +34,7 @@ use rusqlite_migration::Migrations;
 use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::storage::Error;
 use crate::storage::While;
@@ -52,61 +53,47 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../schema/node/0002_item_count.sql")),
     M::up(include_str!("../../schema/node/0003_unfinished_sessions.sql")),
     M::up(include_str!("../../schema/node/0004_row_sums.sql")),
+    M::up(include_str!("../../schema/node/0005_actors_of_every_kind.sql")),
 ];
 /// Readers at the same time; more wait.
 const READERS_MAX: u32 = 4;
 /// How long a reader waits for its turn.
 const READER_WAIT: Duration = Duration::from_secs(5);
 
-/// What the catalogue knows of a session.
+/// What the catalogue knows of an actor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
     /// Whose.
     pub key: Key,
-    /// Shown in lists.
-    pub title: String,
-    /// The project it belongs to.
-    pub project_id: Option<String>,
-    /// What the client attached to it, as JSON.
-    pub metadata: String,
-    /// Messages in it.
-    pub message_count: u64,
-    /// Items that an agent keeps.
-    pub item_count: u64,
+    /// What lists show of it, as JSON of its kind.
+    pub summary: String,
     /// Seq of its last event.
     pub last_seq: u64,
-    /// The turn that is running.
-    pub active_turn: Option<String>,
     /// Unix time in milliseconds.
     pub created_at_ms: i64,
     /// Unix time of the last event, in milliseconds.
     pub updated_at_ms: i64,
     /// When it must wake.
     pub next_timer_ms: Option<i64>,
-    /// Whether a turn runs or waits for its place: at a start somebody must see to it.
+    /// Whether something runs for it or waits for its place: at a start somebody must see to it.
     pub unfinished: bool,
     /// Whether it has ended and must go from the list.
-    pub deleted: bool,
+    pub ended: bool,
 }
 
 impl Card {
-    /// The card of a session that was deleted.
+    /// The card of an actor that has ended.
     #[must_use]
     pub fn gone(key: Key) -> Self {
         Self {
             key,
-            title: String::new(),
-            project_id: None,
-            metadata: "{}".to_owned(),
-            message_count: 0,
-            item_count: 0,
+            summary: "{}".to_owned(),
             last_seq: 0,
-            active_turn: None,
             created_at_ms: 0,
             updated_at_ms: 0,
             next_timer_ms: None,
             unfinished: false,
-            deleted: true,
+            ended: true,
         }
     }
 }
@@ -229,7 +216,7 @@ impl Catalogue {
     /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
     pub fn last_seq(&self, hash: KeyHash) -> Result<Option<u64>, Error> {
         if let Some(card) = locked(&self.dirty).get(&hash) {
-            return Ok((!card.deleted).then_some(card.last_seq));
+            return Ok((!card.ended).then_some(card.last_seq));
         }
         row::last_seq(&*self.readers.get()?, hash)
     }
@@ -237,7 +224,7 @@ impl Catalogue {
     /// Whether the catalogue knows the session `hash`; `None` when that cannot be told without waiting.
     #[must_use]
     pub fn knows(&self, hash: KeyHash) -> Option<bool> {
-        if locked(&self.dirty).get(&hash).is_some_and(|card| !card.deleted) {
+        if locked(&self.dirty).get(&hash).is_some_and(|card| !card.ended) {
             return Some(true);
         }
         row::last_seq(&*self.readers.try_get()?, hash).ok().map(|seq| seq.is_some())
@@ -348,7 +335,7 @@ impl Catalogue {
     /// [`Error::Pool`] or [`Error::Sqlite`] when the catalogue cannot be read.
     pub fn key(&self, hash: KeyHash) -> Result<Option<Key>, Error> {
         let reader = self.readers.get()?;
-        let sql = "SELECT * FROM session WHERE hash = ?1";
+        let sql = "SELECT * FROM actor WHERE hash = ?1";
         let key = reader.query_row(sql, [hash.0], row::key_at).optional();
         let key = key.while_("looking for a session")?;
         Ok(key.filter(|key| key.hash() == hash))
@@ -364,7 +351,7 @@ impl Catalogue {
         let doing = "looking for due timers";
         let mut statement = reader
             .prepare_cached(
-                "SELECT * FROM session WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
+                "SELECT * FROM actor WHERE next_timer_ms <= ?1 ORDER BY next_timer_ms LIMIT ?2",
             )
             .while_(doing)?;
         let keys = statement.query_map(params![now_ms, limit], row::key_at).while_(doing)?;
@@ -379,7 +366,7 @@ impl Catalogue {
     pub fn unfinished(&self) -> Result<Vec<Key>, Error> {
         let reader = self.readers.get()?;
         let doing = "looking for sessions whose turns were cut off";
-        let sql = "SELECT * FROM session WHERE unfinished = 1";
+        let sql = "SELECT * FROM actor WHERE unfinished = 1";
         let mut statement = reader.prepare(sql).while_(doing)?;
         let keys = statement.query_map([], row::key_at).while_(doing)?;
         Ok(keys.filter_map(whole).collect())
@@ -395,28 +382,31 @@ fn whole<T>(row: rusqlite::Result<T>) -> Option<T> {
 pub struct Moment<'a>(&'a Connection);
 
 impl Moment<'_> {
-    /// A page of a workspace's sessions, newest activity first.
+    /// A page of a workspace's actors of `kind`, newest activity first.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the catalogue cannot be read.
     pub fn list(
         &self,
+        kind: ActorKind,
         workspace: &str,
         behind: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<Card>, Error> {
         let (at_ms, hash) = behind.unwrap_or((i64::MAX, KeyHash([0; 16])));
-        let doing = "listing sessions";
+        let doing = "reading a page of the list";
         let mut statement = self
             .0
             .prepare_cached(
-                "SELECT * FROM session
-                  WHERE workspace = ?1 AND (updated_at_ms < ?2 OR (updated_at_ms = ?2 AND hash > ?3))
-                  ORDER BY updated_at_ms DESC, hash LIMIT ?4",
+                "SELECT * FROM actor
+                  WHERE workspace = ?1 AND kind = ?2
+                    AND (updated_at_ms < ?3 OR (updated_at_ms = ?3 AND hash > ?4))
+                  ORDER BY updated_at_ms DESC, hash LIMIT ?5",
             )
             .while_(doing)?;
-        let cards = statement.query_map(params![workspace, at_ms, hash.0, limit], row::card_at);
+        let cards = statement
+            .query_map(params![workspace, kind.as_str(), at_ms, hash.0, limit], row::card_at);
         cards.and_then(Iterator::collect).while_(doing)
     }
 

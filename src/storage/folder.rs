@@ -102,8 +102,8 @@ impl Folder {
             let by = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             return Err(Error::Locked { folder: root, by });
         }
-        let folders = ActorKind::ALL.map(ActorKind::folder);
-        for name in folders.into_iter().chain(["journal", "quarantine"]) {
+        let folders = ActorKind::ALL.iter().map(|kind| kind.folder());
+        for name in folders.chain(["journal", "quarantine"]) {
             let path = root.join(name);
             builder.create(&path).at(&path, "cannot be made")?;
         }
@@ -144,7 +144,7 @@ impl Folder {
 
     /// Where the file of the actor with `hash` may lie, of which nothing else is known.
     pub fn files_of(&self, hash: KeyHash) -> impl Iterator<Item = PathBuf> {
-        ActorKind::ALL.into_iter().map(move |kind| file_of(&self.root, kind, hash))
+        ActorKind::ALL.iter().copied().map(move |kind| file_of(&self.root, kind, hash))
     }
 
     /// The mark that a session was deleted.
@@ -306,7 +306,7 @@ impl Folder {
     ///
     /// [`Error::Io`] when a folder cannot be read.
     pub fn has_files(&self) -> Result<bool, Error> {
-        for kind in ActorKind::ALL {
+        for kind in ActorKind::ALL.iter().copied() {
             for folder in self.folders_of(kind)? {
                 if !self.files_in(&folder)?.is_empty() {
                     return Ok(true);

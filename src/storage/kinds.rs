@@ -58,12 +58,14 @@ pub fn files(kind: ActorKind) -> &'static Files {
     const SESSION: Files = Files::of::<SessionTables>();
     match kind {
         ActorKind::Session => &SESSION,
+        #[cfg(test)]
+        ActorKind::Counter => &const { Files::of::<crate::storage::counter::CounterTables>() },
     }
 }
 
 /// Gives memory back that is kept for new actors and was not needed lately; to be called every second or so.
 pub fn trim() {
-    for kind in ActorKind::ALL {
+    for kind in ActorKind::ALL.iter().copied() {
         (files(kind).trim)();
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod catalogue;
 mod claim;
+#[cfg(test)]
+pub(crate) mod counter;
 pub mod disk;
 mod error;
 pub mod file;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::base::Key;
 use crate::base::ids;
+use crate::base::ids::ActorKind;
 use crate::base::ids::Name;
 use crate::base::ids::tests::name;
 use crate::base::limits::Limits;
@@ -98,7 +99,7 @@ proptest! {
         let (journal, catalogue) = open(&folder);
         let (mut listed, mut behind) = (Vec::new(), None);
         loop {
-            let page = catalogue.at_once(|moment| moment.list(&workspace, behind, 1));
+            let page = catalogue.at_once(|moment| moment.list(ActorKind::Session, &workspace, behind, 1));
             let Some(card) = page.expect("readable").pop() else { break };
             behind = Some((card.updated_at_ms, card.key.hash()));
             listed.push(card.key.name().clone());
@@ -114,7 +115,7 @@ proptest! {
             prop_assert_eq!(ids, messages.iter().map(Name::as_str).collect::<Vec<_>>());
             prop_assert_eq!(journal.pending(hash, 0).expect("readable"), [record]);
         }
-        let newest = journal.ledger().newest(&workspace);
+        let newest = journal.ledger().newest(ActorKind::Session, &workspace);
         prop_assert_eq!(newest[0].at_ms, 5);
     }
 }

@@ -201,7 +201,7 @@ fn sessions(
 ) -> Result<Vec<PathBuf>, Error> {
     let doing = "listing the session files";
     let (mut found, mut folders) = (Vec::new(), Vec::new());
-    for kind in ActorKind::ALL {
+    for kind in ActorKind::ALL.iter().copied() {
         match fs::read_dir(root.join(kind.folder())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             listed => folders.extend(listed.while_(doing)?),
@@ -228,7 +228,7 @@ fn sessions(
 /// The kind of actor that the file at `path` belongs to, as the folder says that it lies in.
 fn kind_of(path: &Path) -> ActorKind {
     let lies_in = |kind: &ActorKind| path.iter().any(|name| name == kind.folder());
-    ActorKind::ALL.into_iter().find(lies_in).unwrap_or(ActorKind::Session)
+    ActorKind::ALL.iter().copied().find(lies_in).unwrap_or(ActorKind::Session)
 }
 
 /// Checks a session file; whose it is and its last event, if it says that.

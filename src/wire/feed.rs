@@ -129,6 +129,12 @@ impl Queue {
         self.inner().lagging = false;
     }
 
+    /// Makes the subscriber subscribe again, once it has what is in the queue.
+    pub fn lag(&self) {
+        self.inner().lagging = true;
+        self.ready.notify_one();
+    }
+
     /// Ends the subscription, behind what is in the queue.
     pub fn close(&self, why: Close) {
         self.inner().closed = Some(why);

@@ -69,7 +69,7 @@ struct Writing {
 pub(in crate::actor) struct Tasks(Option<Writing>);
 
 /// The task of a turn before it runs.
-pub(super) struct TurnTask {
+pub(in crate::actor) struct TurnTask {
     pub start: Start,
     pub stopped: watch::Receiver<bool>,
 }
@@ -259,10 +259,10 @@ impl Hosted for SessionKind {
         tasks.0.as_ref().map(|writing| !writing.stop.is_closed())
     }
 
-    fn interrupt(tasks: &mut Tasks) -> Command {
+    fn interrupt(tasks: &mut Tasks) -> Option<Command> {
         // Its task ends with this.
         tasks.0 = None;
-        Command::Reconcile
+        Some(Command::Reconcile)
     }
 
     fn due(file: &mut SessionFile, timer: &Timer) -> Result<Due<Command>, storage::Error> {

@@ -23,11 +23,12 @@ use futures_util::future::join_all;
 use crate::actor::core::Input;
 use crate::actor::node::Node;
 use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
-use crate::base::json::Json;
 use crate::base::metric;
 use crate::domain::session::Rejection;
 use crate::domain::session::Session;
+use crate::domain::session::Summary;
 use crate::domain::session::TurnOptions;
 use crate::storage;
 use crate::storage::catalogue::Card;
@@ -114,7 +115,7 @@ impl Node {
             join_all(self.shards.iter().map(|shard| shard.step(Input::NoteAll))).await;
             let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&workspace));
             let merge = move || {
-                let books = shared.journal.ledger().newest(&workspace);
+                let books = shared.journal.ledger().newest(ActorKind::Session, &workspace);
                 shared.catalogue.flush()?;
                 let lines = shared.catalogue.at_once(|rows| {
                     let page = Page { workspace: &workspace, behind, limit };
@@ -252,7 +253,10 @@ impl<'a> Merge<'a> {
                 break;
             };
             let line = if card == Some(first) {
-                self.cards.pop_front().map(|card| Line::Is(Box::new(session(&card))))
+                match self.cards.pop_front() {
+                    Some(card) => Some(Line::Is(Box::new(session(&card)?))),
+                    None => None,
+                }
             } else if ahead == Some(first) {
                 self.ahead.pop_front().map(|behind| Line::Ask(behind.key))
             } else {
@@ -276,7 +280,12 @@ impl<'a> Merge<'a> {
                 self.cards.pop_front();
             }
             let Some(behind) = self.cards_behind else { return Ok(()) };
-            let cards = self.rows.list(self.page.workspace, Some(behind), self.page.limit)?;
+            let cards = self.rows.list(
+                ActorKind::Session,
+                self.page.workspace,
+                Some(behind),
+                self.page.limit,
+            )?;
             self.cards_behind = cards
                 .last()
                 .filter(|_| cards.len() == self.page.limit)
@@ -300,18 +309,23 @@ impl<'a> Merge<'a> {
 }
 
 /// A session as clients see it, from what the catalogue knows.
-fn session(card: &Card) -> Session {
-    Session {
+fn session(card: &Card) -> Result<Session, storage::Error> {
+    let unreadable = |_| {
+        let row = card.key.hash().to_string();
+        storage::Error::RowCorrupt { table: "actor", row }
+    };
+    let summary: Summary = serde_json::from_str(&card.summary).map_err(unreadable)?;
+    Ok(Session {
         id: card.key.id().to_owned(),
-        title: card.title.clone(),
-        project_id: card.project_id.clone(),
-        metadata: Json::parse(&card.metadata).unwrap_or_default(),
-        message_count: card.message_count,
-        item_count: card.item_count,
+        title: summary.title,
+        project_id: summary.project_id,
+        metadata: summary.metadata,
+        message_count: summary.message_count,
+        item_count: summary.item_count,
         settings: TurnOptions::default(),
         last_seq: card.last_seq,
-        active_turn: card.active_turn.clone(),
+        active_turn: summary.active_turn,
         created_at: card.created_at_ms.div_euclid(1_000),
         updated_at: card.updated_at_ms.div_euclid(1_000),
-    }
+    })
 }

@@ -7,4 +7,6 @@ mod query;
 mod turn;
 
 pub use engine::Engine;
+#[cfg(test)]
+pub(super) use hosted::TurnTask;
 pub use turn::COALESCE;

@@ -53,6 +53,7 @@ pub use turn::TurnState;
 pub use turn::Usage;
 pub use view::Head;
 pub use view::Session;
+pub use view::Summary;
 pub use view::View;
 
 #[cfg(test)]

@@ -177,7 +177,38 @@ pub struct Session {
     pub updated_at: i64,
 }
 
+/// What the list of sessions shows of one, beside its name, its place in the log and its times.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Shown in lists.
+    pub title: String,
+    /// The project it belongs to.
+    pub project_id: Option<String>,
+    /// What the client attached to it.
+    pub metadata: Json,
+    /// Messages, deleted ones included.
+    pub message_count: u64,
+    /// Items that an agent keeps.
+    pub item_count: u64,
+    /// The turn that is running.
+    pub active_turn: Option<String>,
+}
+
 impl Head {
+    /// What lists show of it.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            title: self.title.clone(),
+            project_id: self.project_id.clone(),
+            metadata: self.metadata.clone(),
+            message_count: self.message_count,
+            item_count: self.item_count,
+            active_turn: self.active_turn.as_ref().map(|turn| turn.id.clone()),
+        }
+    }
+
     /// As clients see it.
     #[must_use]
     pub fn session(&self, id: &str) -> Session {

@@ -4,21 +4,23 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::ToSql;
-use rusqlite::types::Type;
-use rusqlite::types::ValueRef;
 
 use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
-use crate::base::ids::Name;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
+use crate::storage::sql::name;
+use crate::storage::sql::number;
+use crate::storage::sql::sql_seq;
+use crate::storage::sql::unknown;
 use crate::storage::sum;
 
 /// Seq of the last event of the session `hash`, as far as the catalogue knows.
 pub(super) fn last_seq(reader: &Connection, hash: KeyHash) -> Result<Option<u64>, Error> {
     let found = reader
-        .prepare_cached("SELECT * FROM session WHERE hash = ?1")
+        .prepare_cached("SELECT * FROM actor WHERE hash = ?1")
         .and_then(|mut statement| statement.query_row([hash.0], card_at).optional())
         .while_("looking for a session in the catalogue");
     match found {
@@ -37,41 +39,33 @@ pub(super) fn write<'a>(
     let transaction = writer.transaction().while_(doing)?;
     for card in cards {
         let hash = card.key.hash().0;
-        if card.deleted {
-            let sql = "DELETE FROM session WHERE hash = ?1";
+        if card.ended {
+            let sql = "DELETE FROM actor WHERE hash = ?1";
             transaction.prepare_cached(sql).and_then(|mut s| s.execute([hash])).while_(doing)?;
             continue;
         }
         // Never older than it is: a file may have been looked at before the last event.
-        let sql = "INSERT INTO session (hash, workspace, name, title, project_id, metadata, message_count, last_seq,
-                                        active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished,
-                                        sum)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+        let sql = "INSERT INTO actor (hash, kind, workspace, name, summary, last_seq, created_at_ms, updated_at_ms,
+                                      next_timer_ms, unfinished, sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                    ON CONFLICT (hash) DO UPDATE
-                      SET title = excluded.title, project_id = excluded.project_id, metadata = excluded.metadata,
-                          message_count = excluded.message_count, last_seq = excluded.last_seq,
-                          active_turn = excluded.active_turn, created_at_ms = excluded.created_at_ms,
-                          updated_at_ms = excluded.updated_at_ms, next_timer_ms = excluded.next_timer_ms,
-                          item_count = excluded.item_count, unfinished = excluded.unfinished, sum = excluded.sum
-                    WHERE excluded.last_seq >= session.last_seq";
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+                      SET summary = excluded.summary, last_seq = excluded.last_seq,
+                          created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
+                          next_timer_ms = excluded.next_timer_ms, unfinished = excluded.unfinished, sum = excluded.sum
+                    WHERE excluded.last_seq >= actor.last_seq";
         let values: &[&dyn ToSql] = &[
             &hash.as_slice(),
+            &card.key.kind().as_str(),
             &card.key.workspace(),
             &card.key.id(),
-            &card.title,
-            &card.project_id,
-            &card.metadata,
-            &count(card.message_count),
-            &count(card.last_seq),
-            &card.active_turn,
+            &card.summary,
+            &sql_seq(card.last_seq),
             &card.created_at_ms,
             &card.updated_at_ms,
             &card.next_timer_ms,
-            &count(card.item_count),
             &card.unfinished,
         ];
-        sum::write(&transaction, "session", sql, values).while_(doing)?;
+        sum::write(&transaction, "actor", sql, values).while_(doing)?;
     }
     transaction.commit().while_(doing)
 }
@@ -97,10 +91,10 @@ pub(super) fn structure(connection: &Connection) -> Result<(), Error> {
 /// Verifies every row.
 pub(super) fn all(connection: &Connection) -> Result<(), Error> {
     let doing = "checking the catalogue";
-    let mut statement = connection.prepare("SELECT * FROM session").while_(doing)?;
+    let mut statement = connection.prepare("SELECT * FROM actor").while_(doing)?;
     let mut rows = statement.query([]).while_(doing)?;
     while let Some(row) = rows.next().while_(doing)? {
-        sum::verify("session", row).while_(doing)?;
+        sum::verify("actor", row).while_(doing)?;
     }
     Ok(())
 }
@@ -108,7 +102,7 @@ pub(super) fn all(connection: &Connection) -> Result<(), Error> {
 /// How far each session goes whose row is what was written.
 pub(super) fn reached(connection: &Connection) -> Result<Vec<(Key, u64)>, Error> {
     let doing = "reading the catalogue";
-    let mut statement = connection.prepare("SELECT * FROM session").while_(doing)?;
+    let mut statement = connection.prepare("SELECT * FROM actor").while_(doing)?;
     let mut rows = statement.query([]).while_(doing)?;
     let mut reached = Vec::new();
     while let Some(row) = rows.next().while_(doing)? {
@@ -126,7 +120,7 @@ pub(super) fn mend(writer: &mut Connection) -> Result<(), Error> {
     transaction.execute("UPDATE state SET complete = 0", []).while_(doing)?;
     let mut damaged: Vec<Vec<u8>> = Vec::new();
     {
-        let mut statement = transaction.prepare("SELECT * FROM session").while_(doing)?;
+        let mut statement = transaction.prepare("SELECT * FROM actor").while_(doing)?;
         let mut rows = statement.query([]).while_(doing)?;
         while let Some(row) = rows.next().while_(doing)? {
             if card_at(row).is_err() {
@@ -135,54 +129,30 @@ pub(super) fn mend(writer: &mut Connection) -> Result<(), Error> {
         }
     }
     for hash in damaged {
-        let sql = "DELETE FROM session WHERE hash = ?1";
+        let sql = "DELETE FROM actor WHERE hash = ?1";
         transaction.execute(sql, [hash]).while_(doing)?;
     }
     transaction.commit().while_(doing)
 }
 
-/// The session that a row of `SELECT * FROM session` is about.
+/// The session that a row of `SELECT * FROM actor` is about.
 pub(super) fn key_at(row: &Row<'_>) -> rusqlite::Result<Key> {
     card_at(row).map(|card| card.key)
 }
 
-/// Reads and verifies a row of `SELECT * FROM session`.
+/// Reads and verifies a row of `SELECT * FROM actor`.
 pub(super) fn card_at(row: &Row<'_>) -> rusqlite::Result<Card> {
-    let [
-        _,
-        workspace,
-        id,
-        title,
-        project_id,
-        metadata,
-        message_count,
-        last_seq,
-        active_turn,
-        created_at_ms,
-        updated_at_ms,
-        next_timer_ms,
-        item_count,
-        unfinished,
-    ] = sum::verified("session", row)?;
-    let name = |column, value: ValueRef<'_>| {
-        Name::new(value.as_str()?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-        })
-    };
-    let count = |value: ValueRef<'_>| value.as_i64().map(|count| u64::try_from(count).unwrap_or(0));
+    let [_, kind, workspace, id, summary, last_seq, created, updated, next_timer_ms, unfinished] =
+        sum::verified("actor", row)?;
+    let kind = ActorKind::from_name(kind.as_str()?).ok_or_else(|| unknown(1, kind))?;
     Ok(Card {
-        key: Key::session(&name(1, workspace)?, &name(2, id)?),
-        title: title.as_str()?.to_owned(),
-        project_id: project_id.as_str_or_null()?.map(str::to_owned),
-        metadata: metadata.as_str()?.to_owned(),
-        message_count: count(message_count)?,
-        last_seq: count(last_seq)?,
-        active_turn: active_turn.as_str_or_null()?.map(str::to_owned),
-        created_at_ms: created_at_ms.as_i64()?,
-        updated_at_ms: updated_at_ms.as_i64()?,
+        key: Key::new(kind, name(2, workspace)?, name(3, id)?),
+        summary: summary.as_str()?.to_owned(),
+        last_seq: number(last_seq)?,
+        created_at_ms: created.as_i64()?,
+        updated_at_ms: updated.as_i64()?,
         next_timer_ms: next_timer_ms.as_i64_or_null()?,
-        item_count: count(item_count)?,
         unfinished: unfinished.as_i64()? != 0,
-        deleted: false,
+        ended: false,
     })
 }

@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
 use crate::base::Key;
-use crate::base::clock;
 use crate::domain::kind::Event;
 use crate::domain::kind::LogHead;
 use crate::storage::Error;
@@ -59,8 +57,6 @@ pub struct OpenTransaction {
     pub events: usize,
     /// Bytes of their frames.
     pub bytes: usize,
-    /// Since when.
-    pub since: Instant,
 }
 
 /// An open file, or the database in memory that becomes one.
@@ -129,6 +125,12 @@ impl<T: Tables> ActorFile<T> {
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// What is kept of its tables in memory.
+    #[must_use]
+    pub fn tables(&self) -> &T {
+        &self.tables
     }
 
     /// How far its log goes.
@@ -335,7 +337,7 @@ impl<T: Tables> ActorFile<T> {
         if self.open.is_none() {
             self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
             self.changed = true;
-            self.open = Some(OpenTransaction { events: 0, bytes: 0, since: clock::instant() });
+            self.open = Some(OpenTransaction { events: 0, bytes: 0 });
         }
         Ok(())
     }

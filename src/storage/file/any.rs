@@ -22,7 +22,6 @@ use crate::storage::file::Settings;
 use crate::storage::file::Tables;
 use crate::storage::file::actor_file::connect;
 use crate::storage::file::template;
-use crate::storage::file::timer;
 use crate::storage::journal::Record;
 
 /// The file of some actor; each method is that of [`ActorFile`].
@@ -34,7 +33,7 @@ pub trait AnyFile: Any + Send + fmt::Debug {
     fn open_transaction(&self) -> Option<OpenTransaction>;
     fn next_timer_ms(&self) -> Result<Option<i64>, Error>;
     fn bytes(&self) -> Result<u64, Error>;
-    /// What the list of actors should know of it, apart from its next timer.
+    /// What the list of actors should know of it.
     fn card(&self) -> Card;
     fn claimed(self: Box<Self>, claim: Claim) -> Box<dyn AnyFile>;
     fn replay(&mut self, record: &Record) -> Result<(), Error>;
@@ -70,7 +69,8 @@ impl<T: Tables> AnyFile for ActorFile<T> {
     }
 
     fn card(&self) -> Card {
-        self.tables.card(&self.connection, self.key())
+        let next_timer_ms = self.next_timer_ms().unwrap_or(None);
+        Card { next_timer_ms, ..self.tables.card(&self.connection, self.key()) }
     }
 
     fn claimed(self: Box<Self>, claim: Claim) -> Box<dyn AnyFile> {
@@ -126,9 +126,8 @@ pub fn card<T: Tables>(path: &Path, claim: Option<&Claim>) -> Result<Option<Card
         None => {}
     }
     let (key, log) = T::meta(&connection)?;
-    let next_timer_ms = timer::next(&connection)?;
     let file = ActorFile::<T>::over(connection, key, log, &Settings::default())?;
-    Ok(Some(Card { next_timer_ms, ..AnyFile::card(&file) }))
+    Ok(Some(AnyFile::card(&file)))
 }
 
 /// Whose file is at `path`, which is called after `hash`: that proves it, whatever else is damaged in it.

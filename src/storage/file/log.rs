@@ -170,3 +170,29 @@ impl<T: Tables> ActorFile<T> {
         Ok(events)
     }
 }
+
+#[cfg(test)]
+impl<T: Tables> ActorFile<T> {
+    /// Every row of every table, as text, with what is in memory written to them.
+    pub(crate) fn rows(&mut self) -> Result<Vec<String>, String> {
+        let read = |file: &mut Self| {
+            let key = file.key().clone();
+            file.begin()?;
+            file.tables.save(&file.connection, &key)?;
+            let mut found = Vec::new();
+            for table in T::TABLES {
+                let doing = "reading a table";
+                let mut statement = file.connection.prepare(table.select).while_(doing)?;
+                let columns = statement.column_count();
+                let mut rows = statement.query([]).while_(doing)?;
+                while let Some(row) = rows.next().while_(doing)? {
+                    let value = |at| format!("{:?}", row.get_ref(at).expect("a column"));
+                    let values: Vec<String> = (0..columns).map(value).collect();
+                    found.push(format!("{}: {}", table.name, values.join(", ")));
+                }
+            }
+            Ok::<_, Error>(found)
+        };
+        read(self).map_err(|error| error.to_string())
+    }
+}

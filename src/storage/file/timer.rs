@@ -34,6 +34,15 @@ impl<T: Tables> ActorFile<T> {
         next(&self.connection)
     }
 
+    /// The timer called `id`, if it is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`] when the file cannot be read.
+    pub fn timer(&self, id: &str) -> Result<Option<Timer>, Error> {
+        Ok(find(&self.connection, id)?.map(|(timer, _)| timer))
+    }
+
     /// Timers that are due at `now_ms`, the most urgent first.
     ///
     /// # Errors

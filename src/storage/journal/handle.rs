@@ -28,6 +28,8 @@ use crate::storage::journal::Record;
 use crate::storage::journal::aside;
 use crate::storage::journal::aside::Aside;
 use crate::storage::journal::aside::AsideRecord;
+#[cfg(test)]
+use crate::storage::journal::inline::Inline;
 use crate::storage::journal::keeper::Keeper;
 use crate::storage::journal::keeper::Shared;
 use crate::storage::journal::ledger::ASIDE;
@@ -97,66 +99,7 @@ impl Journal {
     /// [`Error::Io`] when the folder cannot be read or written; [`Error::JournalDamaged`] when durable records are
     /// missing, nothing says whose they are, and `options.damage` does not accept that. Nothing is changed then.
     pub fn open(options: &Options) -> Result<(Self, Vec<Damage>), Error> {
-        fs::create_dir_all(&options.dir).at(&options.dir, "cannot be made")?;
-        let ledger = Arc::new(Ledger::default());
-        let mut covered = HashMap::new();
-        for (hash, accepted, aside) in
-            aside::list(&options.quarantine_dir).at(&options.quarantine_dir, "cannot be read")?
-        {
-            // One that cannot be read and waits stands for all there is; one that was accepted for nothing.
-            let unread = if accepted { 0 } else { u64::MAX };
-            let through = aside.map_or(unread, |aside| aside.through_lsn);
-            let covered = covered.entry(hash).or_insert(0);
-            *covered = through.max(*covered);
-            if !accepted {
-                ledger.add(aside::noted(&options.quarantine_dir, hash).into_iter());
-            }
-        }
-        let mut note = |lsn, noted: Noted| {
-            // What was set aside is not what the segments still hold of it.
-            if covered.get(&noted.hash).is_some_and(|through| lsn <= *through) {
-                return;
-            }
-            if let Some(flaw) = &noted.place.flaw {
-                metric::counters().journal_damaged.inc();
-                match &noted.key {
-                    Some(key) => {
-                        tracing::error!(session.id = %key.id(), "of session {key:?} {flaw}")
-                    }
-                    None => tracing::error!("of the session with hash {} {flaw}", noted.hash),
-                }
-            }
-            ledger.add(std::iter::once(noted));
-        };
-        let mut found =
-            recover::scan(&options.dir, &mut note).at(&options.dir, "cannot be read")?;
-        if found.segments.is_empty() {
-            // A journal that begins anew does not begin where it began before: what was set aside would cover it.
-            let through = covered.values().copied().filter(|through| *through < u64::MAX).max();
-            found.next_lsn = found.next_lsn.max(through.unwrap_or(0) + 1);
-        }
-        report(&found, options);
-        if let (Some(first), DamagePolicy::Refuse) = (found.damage.first(), options.damage) {
-            return Err(Error::JournalDamaged(Box::new(first.clone())));
-        }
-        let settle = || -> io::Result<()> {
-            for number in &found.unused {
-                fs::remove_file(segment::path(&options.dir, *number))?;
-            }
-            for number in &found.unreadable {
-                // Its loss is accepted: it is evidence now, and the next start does not meet it again.
-                let path = segment::path(&options.dir, *number);
-                fs::rename(&path, path.with_extension("accepted"))?;
-            }
-            // What was found may be shown, so it must be durable.
-            found.segments.iter().try_for_each(|number| {
-                File::open(segment::path(&options.dir, *number))?.sync_data()
-            })
-        };
-        settle().while_("making the journal durable")?;
-        for number in &found.segments {
-            ledger.open_segment(*number);
-        }
+        let (found, ledger) = find(options)?;
         let shared = Arc::new(Shared::new(found.next_segment, found.segments.last().copied()));
         let (keeper, prepared) =
             Keeper::start(options, found.next_segment, Arc::clone(&ledger), Arc::clone(&shared));
@@ -172,6 +115,31 @@ impl Journal {
         let (is_new, keeper) = (found.segments.is_empty(), Arc::new(keeper));
         let journal = Self { submissions, ledger, shared, options, epoch, is_new, keeper };
         Ok((journal, found.damage))
+    }
+
+    /// The same without threads: what is appended is written when [`Inline::write`] is called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`].
+    #[cfg(test)]
+    pub(crate) fn open_inline(options: &Options) -> Result<(Self, Inline), Error> {
+        let (found, ledger) = find(options)?;
+        let shared = Arc::new(Shared::new(found.next_segment, found.segments.last().copied()));
+        let keeper = Arc::new(Keeper::idle(options, Arc::clone(&ledger), Arc::clone(&shared)));
+        let place = (found.next_lsn, found.epoch);
+        let (inline, submissions) = Inline::new(
+            options,
+            found.next_segment,
+            place,
+            Arc::clone(&ledger),
+            Arc::clone(&shared),
+            Arc::clone(&keeper),
+        );
+        let (options, epoch) = (Arc::new(options.clone()), found.epoch);
+        let is_new = found.segments.is_empty();
+        let journal = Self { submissions, ledger, shared, options, epoch, is_new, keeper };
+        Ok((journal, inline))
     }
 
     /// Appends `records` as a whole; resolves once all of them are durable.
@@ -425,6 +393,71 @@ impl Journal {
         file.read_exact_at(&mut bytes, place.offset)?;
         Ok((bytes, lsn))
     }
+}
+
+/// Reads what is there, makes it durable, and notes in the books what files may lack.
+fn find(options: &Options) -> Result<(recover::Recovered, Arc<Ledger>), Error> {
+    fs::create_dir_all(&options.dir).at(&options.dir, "cannot be made")?;
+    let ledger = Arc::new(Ledger::default());
+    let mut covered = HashMap::new();
+    for (hash, accepted, aside) in
+        aside::list(&options.quarantine_dir).at(&options.quarantine_dir, "cannot be read")?
+    {
+        // One that cannot be read and waits stands for all there is; one that was accepted for nothing.
+        let unread = if accepted { 0 } else { u64::MAX };
+        let through = aside.map_or(unread, |aside| aside.through_lsn);
+        let covered = covered.entry(hash).or_insert(0);
+        *covered = through.max(*covered);
+        if !accepted {
+            ledger.add(aside::noted(&options.quarantine_dir, hash).into_iter());
+        }
+    }
+    let mut note = |lsn, noted: Noted| {
+        // What was set aside is not what the segments still hold of it.
+        if covered.get(&noted.hash).is_some_and(|through| lsn <= *through) {
+            return;
+        }
+        if let Some(flaw) = &noted.place.flaw {
+            metric::counters().journal_damaged.inc();
+            match &noted.key {
+                Some(key) => {
+                    tracing::error!(session.id = %key.id(), "of session {key:?} {flaw}")
+                }
+                None => tracing::error!("of the session with hash {} {flaw}", noted.hash),
+            }
+        }
+        ledger.add(std::iter::once(noted));
+    };
+    let mut found = recover::scan(&options.dir, &mut note).at(&options.dir, "cannot be read")?;
+    if found.segments.is_empty() {
+        // A journal that begins anew does not begin where it began before: what was set aside would cover it.
+        let through = covered.values().copied().filter(|through| *through < u64::MAX).max();
+        found.next_lsn = found.next_lsn.max(through.unwrap_or(0) + 1);
+    }
+    report(&found, options);
+    if let (Some(first), DamagePolicy::Refuse) = (found.damage.first(), options.damage) {
+        return Err(Error::JournalDamaged(Box::new(first.clone())));
+    }
+    let settle = || -> io::Result<()> {
+        for number in &found.unused {
+            fs::remove_file(segment::path(&options.dir, *number))?;
+        }
+        for number in &found.unreadable {
+            // Its loss is accepted: it is evidence now, and the next start does not meet it again.
+            let path = segment::path(&options.dir, *number);
+            fs::rename(&path, path.with_extension("accepted"))?;
+        }
+        // What was found may be shown, so it must be durable.
+        found
+            .segments
+            .iter()
+            .try_for_each(|number| File::open(segment::path(&options.dir, *number))?.sync_data())
+    };
+    settle().while_("making the journal durable")?;
+    for number in &found.segments {
+        ledger.open_segment(*number);
+    }
+    Ok((found, ledger))
 }
 
 /// Says at start what is not as it should be.

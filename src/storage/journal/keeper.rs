@@ -172,6 +172,14 @@ impl Keeper {
         (Self { shared, retirer, threads: threads.into_iter().flatten().collect() }, segments)
     }
 
+    /// Without threads: it retires when it is told to.
+    #[cfg(test)]
+    pub(super) fn idle(options: &Options, ledger: Arc<Ledger>, shared: Arc<Shared>) -> Self {
+        let (dir, files_dir) = (options.dir.clone(), options.files_dir.clone());
+        let retirer = Retirer { dir, files_dir, ledger, shared: Arc::clone(&shared) };
+        Self { shared, retirer: Arc::new(retirer), threads: Vec::new() }
+    }
+
     /// Retires every segment that nobody needs any more.
     pub(super) fn retire(&self) -> io::Result<()> {
         self.retirer.retire()
@@ -235,7 +243,12 @@ impl Preparer {
 }
 
 /// Makes the file of segment `number`: zeros, so that later writes change no metadata, with a durable name.
-fn prepare(dir: &Path, number: u64, bytes: u64, finished: &AtomicBool) -> io::Result<File> {
+pub(super) fn prepare(
+    dir: &Path,
+    number: u64,
+    bytes: u64,
+    finished: &AtomicBool,
+) -> io::Result<File> {
     let path = segment::path(dir, number);
     let write = || {
         let mut options = OpenOptions::new();

@@ -9,6 +9,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::storage::journal::Flaw;
 
@@ -164,13 +165,13 @@ impl Ledger {
         found.into_iter().map(|(_, _, key)| key).collect()
     }
 
-    /// Sessions of `workspace` with such records, by the time of their last event, newest first, and then by hash.
+    /// Actors of `kind` of `workspace` with such records, by the time of their last event, newest first, and then by hash.
     #[must_use]
-    pub fn newest(&self, workspace: &str) -> Vec<Behind> {
+    pub fn newest(&self, kind: ActorKind, workspace: &str) -> Vec<Behind> {
         let books = self.books();
         let behind = books.pending.values().filter_map(|pending| {
             let (last, key) = (pending.places.last()?, pending.key.as_ref()?);
-            (key.workspace() == workspace).then(|| Behind {
+            (key.kind() == kind && key.workspace() == workspace).then(|| Behind {
                 key: key.clone(),
                 last_seq: last.last_seq,
                 at_ms: last.at_ms,

@@ -34,6 +34,8 @@
 mod aside;
 mod damage;
 mod handle;
+#[cfg(test)]
+mod inline;
 mod keeper;
 mod ledger;
 mod record;
@@ -50,6 +52,8 @@ pub use damage::Flaw;
 pub use handle::AppendError;
 pub use handle::Journal;
 pub use handle::Options;
+#[cfg(test)]
+pub(crate) use inline::Inline;
 pub use keeper::Hooks;
 pub use ledger::Behind;
 pub use ledger::Ledger;

@@ -56,9 +56,7 @@ pub(super) fn start(
     shared: Arc<Shared>,
 ) -> io::Result<SyncSender<Submission>> {
     let (submissions, receiver) = sync_channel(SUBMISSIONS_MAX);
-    let (current, buffer, failed) = (None, Vec::new(), None);
-    let mut writer =
-        Writer { dir, prepared, current, next_lsn, epoch, ledger, shared, buffer, failed };
+    let mut writer = Writer::new(dir, prepared, (next_lsn, epoch), ledger, shared);
     let work = move || writer.run(&receiver);
     thread::Builder::new().name("journal".to_owned()).spawn(work)?;
     Ok(submissions)
@@ -72,7 +70,7 @@ struct Segment {
     offset: u64,
 }
 
-struct Writer {
+pub(super) struct Writer {
     dir: PathBuf,
     prepared: Receiver<Prepared>,
     current: Option<Segment>,
@@ -85,6 +83,17 @@ struct Writer {
 }
 
 impl Writer {
+    pub(super) fn new(
+        dir: PathBuf,
+        prepared: Receiver<Prepared>,
+        (next_lsn, epoch): (u64, u64),
+        ledger: Arc<Ledger>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (current, buffer, failed) = (None, Vec::new(), None);
+        Self { dir, prepared, current, next_lsn, epoch, ledger, shared, buffer, failed }
+    }
+
     fn run(&mut self, submissions: &Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
             let (mut records, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -127,14 +136,14 @@ impl Writer {
     }
 
     /// Whether the newest segment with a durable header may hold records.
-    fn holds_records(&self) -> bool {
+    pub(super) fn holds_records(&self) -> bool {
         let headed = self.shared.headed.load(Ordering::Acquire) > 0;
         self.current.as_ref().map_or(headed, |segment| segment.offset > HEADER_BYTES as u64)
     }
 
     /// Ends the newest segment and begins the next with a header alone: that counts places and lives on when all before
     /// it are gone.
-    fn roll(&mut self) -> io::Result<()> {
+    pub(super) fn roll(&mut self) -> io::Result<()> {
         // The one before is used on if there is no other.
         let segment = self.next_segment()?;
         let current = self.current.insert(segment);
@@ -165,7 +174,7 @@ impl Writer {
         }
     }
 
-    fn write_all(&mut self, mut records: &[Encoded]) -> Result<(), AppendError> {
+    pub(super) fn write_all(&mut self, mut records: &[Encoded]) -> Result<(), AppendError> {
         if let Some((since, error)) = self.failed
             && since.elapsed() < FAILURE_PAUSE
         {

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use rusqlite_migration::M;
 
 use crate::base::Key;
+use crate::base::json::Json;
 use crate::domain::kind::LogHead;
 use crate::domain::session::Draft;
 use crate::domain::session::Event;
@@ -134,20 +135,16 @@ impl Tables for SessionTables {
 
     fn card(&self, db: &Connection, key: &Key) -> Card {
         let head = &self.head;
+        let summary = Json::of(&head.summary()).expect("texts and numbers");
         Card {
             key: key.clone(),
-            title: head.title.clone(),
-            project_id: head.project_id.clone(),
-            metadata: head.metadata.as_str().to_owned(),
-            message_count: head.message_count,
-            item_count: head.item_count,
+            summary: summary.as_str().to_owned(),
             last_seq: head.last_seq,
-            active_turn: head.active_turn.as_ref().map(|turn| turn.id.clone()),
             created_at_ms: head.created_at_ms,
             updated_at_ms: head.updated_at_ms,
             next_timer_ms: None,
             unfinished: self.is_unfinished(db),
-            deleted: head.deleted,
+            ended: head.deleted,
         }
     }
 
