@@ -10,11 +10,15 @@ use crate::actor::hosted::Hosted;
 use crate::actor::hosted::Stop;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
+use crate::actor::job::Letters;
 use crate::actor::job::Replier;
+use crate::actor::job::Work;
 use crate::actor::subscribe::subscribe;
 use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::limits::BATCH_COMMANDS_MAX;
+use crate::base::limits::Limit;
 use crate::base::limits::Limits;
+use crate::base::limits::OUTBOX_COUNT_MAX;
 use crate::base::metric;
 use crate::domain::kind::Consequence;
 use crate::domain::kind::Event as _;
@@ -46,9 +50,17 @@ pub(super) struct Rules<'a> {
     pub refuses: Option<Error<Never>>,
 }
 
+/// Somebody who waits for the journal.
+enum Waits<K: Hosted> {
+    /// For this answer.
+    Answer(Replier<K>, AnswerOf<K>),
+    /// To be told that everything up to this letter was heard.
+    Heard(Box<Letters>, u64),
+}
+
 /// Answers and effects that wait for the journal.
 pub(super) struct Batch<K: Hosted> {
-    waiting: Vec<(Replier<K>, AnswerOf<K>)>,
+    waiting: Vec<Waits<K>>,
     entries: Vec<Entry>,
     first_seq: u64,
     /// What starts.
@@ -125,15 +137,19 @@ impl<K: Hosted> Batch<K> {
         job: Job,
         rules: &Rules<'_>,
     ) -> Result<(), storage::Error> {
-        let (request, reply) = match job.asked::<K>() {
-            Ok(asked) => asked.split(),
-            Err(mut wake) => {
+        let (request, reply) = match job.work::<K>() {
+            Work::Asked(asked) => asked.split(),
+            Work::Letters(letters) => return self.hear(file, letters, rules),
+            Work::Wake(mut wake) => {
                 wake.done();
                 return Ok(());
             }
         };
         let done = match request {
             Request::Query(_) if !file.log().exists() => Ok(Err(Refusal::Absent.into())),
+            Request::Query(_) | Request::Subscribe { .. } if file.is_ended() => {
+                Ok(Err(Refusal::Ended.into()))
+            }
             Request::Query(query) => K::query(file, query, rules.epoch),
             Request::Subscribe { after, queue, absent_ok } => {
                 subscribe::<K>(file, hub, (after, absent_ok), &queue, rules)
@@ -148,11 +164,11 @@ impl<K: Hosted> Batch<K> {
                 Ok(())
             }
             Ok(answer) => {
-                self.waiting.push((reply, answer));
+                self.waiting.push(Waits::Answer(reply, answer));
                 Ok(())
             }
             Err(error) => {
-                self.waiting.push((reply, Err(Error::Reset)));
+                self.waiting.push(Waits::Answer(reply, Err(Error::Reset)));
                 Err(error)
             }
         }
@@ -176,6 +192,10 @@ impl<K: Hosted> Batch<K> {
             return Ok(earlier);
         }
         let frees = command.frees();
+        if file.letters_count() >= OUTBOX_COUNT_MAX && !frees {
+            metric::counters().limit_hit(Limit::Outbox);
+            return Ok(Err(Error::Overloaded(Limit::Outbox)));
+        }
         // What an actor records is in order, also after its clock was ahead.
         let now_ms = rules.now_ms.max(file.log().updated_at_ms);
         let Decision { events, outcome } = match K::decide(file, command, rules, now_ms) {
@@ -213,6 +233,47 @@ impl<K: Hosted> Batch<K> {
         Ok(Ok(answer))
     }
 
+    /// Hears what of `letters` was not heard before, each once, with what makes that durable.
+    fn hear(
+        &mut self,
+        file: &mut FileOf<K>,
+        mut letters: Box<Letters>,
+        rules: &Rules<'_>,
+    ) -> Result<(), storage::Error> {
+        let sender = letters.from.hash();
+        let mut through = file.heard_of(sender)?;
+        if file.is_ended() {
+            letters.answer(Err(Refusal::Ended));
+            return Ok(());
+        }
+        if let Some(error) = &rules.refuses {
+            letters.answer(Err(error.clone().into()));
+            return Ok(());
+        }
+        for letter in &letters.letters {
+            if letter.number <= through {
+                continue;
+            }
+            let now_ms = rules.now_ms.max(file.log().updated_at_ms);
+            let mut events = K::told(file, &letters.from, &letter.body, rules, now_ms)?;
+            if events.is_empty() && file.log().exists() {
+                events.push(K::unchanged(file));
+            }
+            let first = self.entries.len();
+            self.apply(file, &events, now_ms)?;
+            if let Some(entry) = self.entries.get_mut(first) {
+                entry.heard = Some((sender, letter.number));
+                file.hear(sender, letter.number)?;
+            }
+            through = letter.number;
+        }
+        match self.entries.is_empty() {
+            true => letters.answer(Ok(through)),
+            false => self.waiting.push(Waits::Heard(letters, through)),
+        }
+        Ok(())
+    }
+
     fn apply(
         &mut self,
         file: &mut FileOf<K>,
@@ -222,7 +283,8 @@ impl<K: Hosted> Batch<K> {
         for event in events {
             let frame = event.encode(file.log().last_seq + 1).into();
             let number = event.number();
-            let entry = Entry { number, recorded_at_ms: now_ms, frame, idempotent: None };
+            let entry =
+                Entry { number, recorded_at_ms: now_ms, frame, idempotent: None, heard: None };
             file.apply(event, &entry)?;
             self.entries.push(entry);
             self.effects.extend(K::effect(file, event));
@@ -238,8 +300,11 @@ impl<K: Hosted> Batch<K> {
     /// The gate: what was made is durable. Answers the callers, then gives the frames to the subscribers.
     pub(super) fn release(self, hub: &mut Hub) -> (Vec<K::Effect>, Flags) {
         metric::counters().events_appended.inc_by(self.entries.len() as u64);
-        for (reply, answer) in self.waiting {
-            reply.send(answer);
+        for waits in self.waiting {
+            match waits {
+                Waits::Answer(reply, answer) => reply.send(answer),
+                Waits::Heard(mut letters, through) => letters.answer(Ok(through)),
+            }
         }
         if !hub.is_empty() {
             for (seq, entry) in (self.first_seq..).zip(self.entries) {
@@ -252,11 +317,14 @@ impl<K: Hosted> Batch<K> {
 
     /// Tells everybody that it came to nothing, or that nobody knows.
     pub(super) fn refuse(self, refusal: &Refusal) {
-        for (reply, answer) in self.waiting {
-            reply.send(match answer {
-                Err(own) if !matches!(own, Error::Reset) => Err(own),
-                _ => Err(refusal.clone().into()),
-            });
+        for waits in self.waiting {
+            match waits {
+                Waits::Answer(reply, Err(own)) if !matches!(own, Error::Reset) => {
+                    reply.send(Err(own));
+                }
+                Waits::Answer(reply, _) => reply.send(Err(refusal.clone().into())),
+                Waits::Heard(mut letters, _) => letters.answer(Err(refusal.clone())),
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Waiting;
 use crate::actor::kinds;
+use crate::actor::tell::Deliveries;
 use crate::base::Key;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;
@@ -61,6 +62,8 @@ pub(super) struct Cell {
     /// What its kind keeps: the batch that waits for the journal, and the tasks that work for it.
     pub host: Box<dyn Host>,
     pub hub: Hub,
+    /// How far letters to others are on their way.
+    pub deliveries: Deliveries,
     /// The life of whoever owns it, as of when its file was opened.
     pub epoch: u64,
     pub last_used: Instant,
@@ -91,6 +94,7 @@ impl Cell {
             jobs: VecDeque::new(),
             job_bytes: 0,
             hub: Hub::default(),
+            deliveries: Deliveries::default(),
             epoch: 0,
             last_used: now,
             resting: true,
@@ -190,6 +194,15 @@ impl Cell {
         self.state = State::Quarantined { why, until: now + pause };
     }
 
+    /// Notes that something is about to wait for its commit, if nothing does already.
+    pub(super) fn note_open(&mut self, now: Instant) {
+        if let State::Awake(file) = &self.state
+            && file.open_transaction().is_none()
+        {
+            self.open_since = now;
+        }
+    }
+
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
         self.key.kind().as_str()
@@ -231,7 +244,10 @@ impl Cell {
     /// Whether nothing is left of it but a name.
     pub(super) fn is_empty(&self) -> bool {
         let idle = matches!(self.state, State::Asleep | State::Gone);
-        idle && self.jobs.is_empty() && self.hub.is_empty() && !self.host.is_in_flight()
+        idle && self.jobs.is_empty()
+            && self.hub.is_empty()
+            && self.deliveries.is_settled()
+            && !self.host.is_in_flight()
     }
 
     /// Whether it may be put to sleep.

@@ -33,6 +33,7 @@ use crate::base::limits::Limit;
 use crate::storage;
 use crate::storage::describe;
 use crate::storage::file::AnyFile;
+use crate::storage::file::Letter;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::wire::ask::Error;
@@ -83,6 +84,8 @@ pub(super) enum Input {
     Moved(KeyHash),
     /// An actor that could not be read, for this reason, was deleted, or not.
     Discarded(KeyHash, Arc<str>, bool),
+    /// Another actor has heard the letters of one up to some number, or has not.
+    Heard(KeyHash, Key, Result<u64, Refusal>),
     /// A task of an actor is gone.
     TaskLeft(KeyHash),
     /// The file of an actor is to be brought up to date.
@@ -111,6 +114,8 @@ pub(super) enum Output {
     Move(Key),
     /// Delete an actor that cannot be read, for this reason; [`Input::Discarded`].
     Discard(Key, Arc<str>),
+    /// Bring these letters of the first actor to the second; [`Input::Heard`].
+    Tell(Key, Key, Vec<Letter>),
     /// Run a task for this actor; [`Input::TaskLeft`] when it is gone.
     Spawn(Key, Box<dyn Task>),
 }
@@ -174,6 +179,7 @@ impl Core {
             Input::Returned(hash, result) => self.returned(hash, result),
             Input::Moved(hash) => self.moved(hash),
             Input::Discarded(hash, why, done) => self.discarded(hash, why, done),
+            Input::Heard(hash, to, heard) => self.heard(hash, &to, heard),
             Input::TaskLeft(hash) => self.task_left(hash),
             Input::Urge(key) => self.urge(key),
             Input::NoteAll => self.note_all(),
@@ -229,7 +235,7 @@ impl Core {
                 && file.open_transaction().is_some()
                 && !cell.host.is_in_flight()
             {
-                note(&self.shared, &**file);
+                note(&self.shared, &**file, cell.deliveries.next_ms(self.now));
             }
         }
     }
@@ -301,7 +307,6 @@ impl Core {
 
     fn make_batch(&mut self, hash: KeyHash) -> Option<Encoded> {
         let cell = self.cells.get_mut(&hash)?;
-        let State::Awake(file) = &mut cell.state else { return None };
         let rules = Rules {
             limits: &self.shared.options.limits,
             now_ms: self.now.unix_ms,
@@ -314,9 +319,8 @@ impl Core {
                 cell.full.then_some(Error::FileFull)
             },
         };
-        if file.open_transaction().is_none() {
-            cell.open_since = self.now.instant;
-        }
+        cell.note_open(self.now.instant);
+        let State::Awake(file) = &mut cell.state else { return None };
         let make = || cell.host.make(&mut **file, &mut cell.hub, &mut cell.jobs, &rules);
         let made = catch_unwind(AssertUnwindSafe(make));
         cell.recount();
@@ -361,7 +365,7 @@ impl Core {
             cell.attend(false, self.now.instant);
             if let State::Awake(file) = &cell.state {
                 if flags.creates {
-                    note(&self.shared, &**file);
+                    note(&self.shared, &**file, None);
                 }
                 let due = file.open_transaction();
                 if flags.redacts
@@ -376,6 +380,7 @@ impl Core {
             if flags.redacts {
                 self.shared.journal.seal();
             }
+            self.tell(hash);
             self.make_ready(hash);
         }
     }

@@ -13,6 +13,7 @@ use crate::actor::hosted::Hosted;
 use crate::actor::hosted::Stop;
 use crate::actor::hosted::Task;
 use crate::base::Classify;
+use crate::base::Key;
 use crate::base::Kind;
 use crate::base::ids::ActorKind;
 use crate::base::limits::Limit;
@@ -39,6 +40,10 @@ pub(super) enum Command {
     Later { timer: String, by: u64, at_ms: i64 },
     /// `timer` is due.
     Fire { timer: String, by: u64 },
+    /// Tell another one to grow.
+    Tell { to: String, by: u64 },
+    /// Tell another one the value.
+    Report { to: String },
     /// End.
     End,
 }
@@ -93,6 +98,8 @@ impl AnyCommand for Command {
             Self::Grow(_) => "grow",
             Self::Later { .. } => "later",
             Self::Fire { .. } => "fire",
+            Self::Tell { .. } => "tell",
+            Self::Report { .. } => "report",
             Self::End => "end",
         }
     }
@@ -102,7 +109,7 @@ impl AnyCommand for Command {
     }
 
     fn may_create(&self) -> bool {
-        matches!(self, Self::Grow(_) | Self::Later { .. })
+        !matches!(self, Self::Fire { .. } | Self::End)
     }
 
     fn frees(&self) -> bool {
@@ -144,7 +151,7 @@ impl Hosted for Counter {
         _: &Rules<'_>,
         _: i64,
     ) -> Result<Decision<Self>, Stop<No>> {
-        if file.tables().ended {
+        if file.is_ended() {
             return Err(Stop::Rejected(No::Ended));
         }
         if !file.log().exists() && !command.may_create() {
@@ -152,20 +159,37 @@ impl Hosted for Counter {
         }
         let events = match command {
             Command::Grow(0) => Vec::new(),
-            Command::Grow(by) => vec![Event::Grew { by, timer: None }],
+            Command::Grow(by) => vec![Event::Grew { by, timer: None, from: None }],
             Command::Later { timer, by, at_ms } => vec![Event::Set { timer, by, at_ms }],
             // A timer that is there no more was carried out: once is enough.
             Command::Fire { timer, by } => match file.timer(&timer).map_err(Stop::File)? {
-                Some(_) => vec![Event::Grew { by, timer: Some(timer) }],
+                Some(_) => vec![Event::Grew { by, timer: Some(timer), from: None }],
                 None => Vec::new(),
             },
+            Command::Tell { to, by } => vec![Event::Told { to, by }],
+            Command::Report { to } => vec![Event::Reported { to }],
             Command::End => vec![Event::Ended],
         };
         Ok(Decision { events, outcome: () })
     }
 
+    fn told(
+        _: &FileOf<Self>,
+        from: &Key,
+        body: &str,
+        _: &Rules<'_>,
+        _: i64,
+    ) -> Result<Vec<Event>, storage::Error> {
+        let from = from.id().to_owned();
+        let number = |text: &str| text.parse().unwrap_or(0);
+        Ok(vec![match body.strip_prefix('=') {
+            Some(value) => Event::Heard { from, value: number(value) },
+            None => Event::Grew { by: number(body), timer: None, from: Some(from) },
+        }])
+    }
+
     fn unchanged(_: &FileOf<Self>) -> Event {
-        Event::Grew { by: 0, timer: None }
+        Event::Grew { by: 0, timer: None, from: None }
     }
 
     fn effect(_: &FileOf<Self>, _: &Event) -> Option<Self::Effect> {

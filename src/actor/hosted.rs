@@ -6,6 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::actor::batch::Rules;
 use crate::actor::node::Post;
+use crate::base::Key;
 use crate::domain::kind::Event;
 use crate::storage;
 use crate::storage::file::ActorFile;
@@ -90,6 +91,19 @@ pub(super) trait Hosted: Asks {
         rules: &Rules<'_>,
         now_ms: i64,
     ) -> Result<Decision<Self>, Stop<Self::Rejection>>;
+
+    /// What the actor `from` tells it leads to; nothing, in a kind that is told nothing. It is heard whatever that is.
+    fn told(
+        file: &FileOf<Self>,
+        from: &Key,
+        body: &str,
+        rules: &Rules<'_>,
+        now_ms: i64,
+    ) -> Result<Vec<Self::Event>, storage::Error> {
+        let _ = (file, body, rules, now_ms);
+        tracing::warn!("{from:?} tells something to an actor that is told nothing");
+        Ok(Vec::new())
+    }
 
     /// The actor as it is, as an event: it changes nothing.
     fn unchanged(file: &FileOf<Self>) -> Self::Event;

@@ -6,6 +6,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::actor::hosted::Hosted;
+use crate::base::Key;
+use crate::storage::file::Letter;
 use crate::wire::ask::Command as _;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
@@ -161,6 +163,73 @@ impl Waiting for Wake {
     }
 }
 
+/// Letters of another actor, in their order.
+pub(super) struct Letters {
+    pub from: Key,
+    pub letters: Vec<Letter>,
+    reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+}
+
+impl Letters {
+    /// Letters whose sender hears up to which one they were heard.
+    pub(super) fn new(
+        from: Key,
+        letters: Vec<Letter>,
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    ) -> Box<Self> {
+        Box::new(Self { from, letters, reply: Some(reply) })
+    }
+
+    /// Tells the sender up to which letter it was heard, or why not.
+    pub(super) fn answer(&mut self, heard: Result<u64, Refusal>) {
+        if let Some(reply) = self.reply.take() {
+            drop(reply.send(heard));
+        }
+    }
+
+    /// About how many bytes they hold.
+    pub(super) fn size(&self) -> usize {
+        self.letters.iter().map(|letter| letter.body.len() + 64).sum()
+    }
+}
+
+impl Waiting for Letters {
+    fn wakes(&self) -> bool {
+        false
+    }
+
+    fn may_create(&self) -> bool {
+        true
+    }
+
+    fn ends(&self) -> bool {
+        false
+    }
+
+    fn subscribes(&self) -> bool {
+        false
+    }
+
+    fn has_caller(&self) -> bool {
+        true
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.answer(Err(refusal));
+    }
+
+    fn done(&mut self) {
+        self.answer(Err(Refusal::Ended));
+    }
+}
+
+/// What a job turns out to be, to an actor of kind `K`.
+pub(super) enum Work<K: Hosted> {
+    Asked(Asked<K>),
+    Letters(Box<Letters>),
+    Wake(Box<dyn Waiting>),
+}
+
 /// A request in a mailbox.
 pub(super) struct Job {
     pub waiting: Box<dyn Waiting>,
@@ -179,13 +248,17 @@ impl Job {
         self.waiting.refuse(refusal);
     }
 
-    /// The request as one to an actor of kind `K`; otherwise whoever only wanted it to be awake.
-    pub(super) fn asked<K: Hosted>(self) -> Result<Asked<K>, Box<dyn Waiting>> {
-        let is_asked = (&*self.waiting as &dyn Any).is::<Asked<K>>();
-        if !is_asked {
-            return Err(self.waiting);
+    /// What it is to an actor of kind `K`.
+    pub(super) fn work<K: Hosted>(self) -> Work<K> {
+        let any = &*self.waiting as &dyn Any;
+        if any.is::<Asked<K>>() {
+            let any: Box<dyn Any> = self.waiting;
+            return Work::Asked(*any.downcast().expect("it was looked at"));
         }
-        let any: Box<dyn Any> = self.waiting;
-        Ok(*any.downcast().expect("it was looked at"))
+        if any.is::<Letters>() {
+            let any: Box<dyn Any> = self.waiting;
+            return Work::Letters(any.downcast().expect("it was looked at"));
+        }
+        Work::Wake(self.waiting)
     }
 }

@@ -34,6 +34,7 @@ enum Due {
     Checkpoint,
     Timers,
     Attend,
+    Tell,
 }
 
 impl Core {
@@ -111,6 +112,8 @@ impl Core {
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 cell.state = State::Awake(file);
                 cell.attend(true, now);
+                self.tell(hash);
+                self.remove_if_told(hash);
                 self.make_ready(hash);
             }
             Err(error) => {
@@ -197,7 +200,7 @@ impl Core {
         cell.full =
             file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
         // Before the books say so: segments may go then, and the catalogue must know what they said.
-        cell.next_timer_ms = note(&self.shared, &**file);
+        cell.next_timer_ms = note(&self.shared, &**file, cell.deliveries.next_ms(self.now));
         if !file.is_in_memory() {
             self.shared.journal.ledger().applied(hash, file.log().last_seq);
         }
@@ -212,7 +215,7 @@ impl Core {
         let away = State::Away { works: cell.works() && work != Work::Remove };
         let State::Awake(file) = std::mem::replace(&mut cell.state, away) else { return };
         // The work commits, and what is committed is not looked at again.
-        cell.next_timer_ms = note(&self.shared, &*file);
+        cell.next_timer_ms = note(&self.shared, &*file, cell.deliveries.next_ms(self.now));
         self.out.push(Output::Lend(cell.key.clone(), work, file));
     }
 
@@ -225,7 +228,11 @@ impl Core {
         let kind = cell.kind();
         cell.log_bytes = 0;
         match result {
-            Ok(Some(file)) => cell.state = State::Awake(file),
+            Ok(Some(file)) => {
+                cell.state = State::Awake(file);
+                self.tell(hash);
+                self.remove_if_told(hash);
+            }
             left => {
                 if let Err(error) = left {
                     // The journal has everything, so waking it again repairs it.
@@ -270,11 +277,22 @@ impl Core {
         }
     }
 
+    /// The actor has ended: its file goes once everybody has heard what it had to tell.
     pub(super) fn end(&mut self, hash: KeyHash) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         cell.hub.close(Close::Deleted);
         cell.host.end();
-        self.lend(hash, Work::Remove);
+        self.tell(hash);
+        self.remove_if_told(hash);
+    }
+
+    /// Removes the file of an actor that has ended, if everybody has heard what it had to tell.
+    pub(super) fn remove_if_told(&mut self, hash: KeyHash) {
+        let Some(cell) = self.cells.get(&hash) else { return };
+        let State::Awake(file) = &cell.state else { return };
+        if file.is_ended() && file.receivers().is_empty() {
+            self.lend(hash, Work::Remove);
+        }
     }
 
     /// What the actor in `cell` is due for.
@@ -296,6 +314,8 @@ impl Core {
             Some(Due::Attend)
         } else if cell.next_timer_ms.is_some_and(|at| at <= self.now.unix_ms) && cell.may_sleep() {
             Some(Due::Timers)
+        } else if cell.deliveries.next().is_some_and(|at| at <= self.now.instant) {
+            Some(Due::Tell)
         } else if cell.may_sleep() && (cell.resting || since(cell.last_used) >= patience) {
             Some(Due::Sleep)
         } else if in_memory && file.log().exists() && since(cell.awake_since) >= options.file_delay
@@ -321,6 +341,7 @@ impl Core {
                 Due::Sleep => self.sleep(hash),
                 Due::Checkpoint => self.checkpoint(hash),
                 Due::Timers => self.fire(hash),
+                Due::Tell => self.tell(hash),
                 Due::Attend => {
                     if let Some(cell) = self.cells.get_mut(&hash) {
                         cell.attend(false, self.now.instant);
@@ -357,13 +378,17 @@ impl Core {
     }
 }
 
-/// Notes in the catalogue what an actor is like, if it exists; when it must wake next.
-pub(super) fn note(shared: &Shared, file: &dyn AnyFile) -> Option<i64> {
+/// Notes in the catalogue what an actor is like, if it exists, and that it is to wake at `tell_at_ms`, or at once, if it has
+/// letters to send; when its next timer is due.
+pub(super) fn note(shared: &Shared, file: &dyn AnyFile, tell_at_ms: Option<i64>) -> Option<i64> {
     if !file.log().exists() {
         return None;
     }
     let card = file.card();
-    let next_timer_ms = card.next_timer_ms;
-    shared.catalogue.note(card);
-    next_timer_ms
+    let timer_ms = card.next_timer_ms;
+    let owes = !file.receivers().is_empty();
+    let tell_at_ms = owes.then(|| tell_at_ms.unwrap_or(card.updated_at_ms));
+    let next_timer_ms = timer_ms.into_iter().chain(tell_at_ms).min();
+    shared.catalogue.note(Card { next_timer_ms, ..card });
+    timer_ms
 }

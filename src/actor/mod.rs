@@ -41,6 +41,7 @@ mod simulation;
 mod start;
 mod stop;
 mod subscribe;
+mod tell;
 mod timers;
 mod wake;
 mod work;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Options {
 /// What all shards share.
 pub(super) struct Shared {
     pub options: Options,
+    /// Set once they run.
+    pub shards: OnceLock<Arc<[Sender]>>,
     /// How files are kept.
     pub files: Settings,
     pub folder: Folder,
@@ -137,11 +140,24 @@ impl Shared {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            shards: OnceLock::new(),
             files,
             options,
         };
         Ok((shared, complete))
     }
+}
+
+impl Shared {
+    /// The shard of `key`; `None` while the node starts.
+    pub(super) fn shard(&self, key: &Key) -> Option<&Sender> {
+        self.shards.get().map(|shards| shard_of(shards, key))
+    }
+}
+
+fn shard_of<'a>(shards: &'a [Sender], key: &Key) -> &'a Sender {
+    let at = key.hash().spread() % shards.len() as u64;
+    &shards[usize::try_from(at).expect("less than the number of shards")]
 }
 
 /// How a task reaches its actor.
@@ -190,9 +206,12 @@ impl Node {
             let shared = Arc::clone(&shared);
             Sender::new(Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared)))
         });
+        let shards: Arc<[Sender]> = shards.collect();
+        // Nobody has set them before.
+        let _set = shared.shards.set(Arc::clone(&shards));
         let complete = Arc::new(watch::Sender::new(complete));
         let closing = Arc::new(watch::Sender::new(false));
-        let node = Self { shards: shards.collect(), shared, complete, closing };
+        let node = Self { shards, shared, complete, closing };
         node.set_hooks();
         Ok(node)
     }
@@ -221,8 +240,7 @@ impl Node {
     }
 
     fn shard(&self, key: &Key) -> &Sender {
-        let at = key.hash().spread() % self.shards.len() as u64;
-        &self.shards[usize::try_from(at).expect("less than the number of shards")]
+        shard_of(&self.shards, key)
     }
 
     /// Asks the actor of `key`, which must be of kind `K`.

@@ -27,6 +27,7 @@ use crate::actor::hosted::Hosted;
 use crate::actor::hosted::Task;
 use crate::actor::job::Asked;
 use crate::actor::job::Job;
+use crate::actor::job::Letters;
 use crate::actor::job::Wake;
 use crate::actor::node::Post;
 use crate::actor::node::Shared;
@@ -40,6 +41,7 @@ use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::storage;
 use crate::storage::describe;
+use crate::storage::file::Letter;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::kinds;
@@ -82,6 +84,23 @@ impl Sender {
             return Err(Refusal::Failed(Error::Overloaded(Limit::MailboxCount)));
         }
         woken.await.unwrap_or(Err(Refusal::Failed(Error::Reset)))
+    }
+
+    /// Brings `letters` of `from` to the actor of `to`; up to which one it has heard them then.
+    async fn tell_letters(
+        &self,
+        from: Key,
+        to: &Key,
+        letters: Vec<Letter>,
+    ) -> Result<u64, Refusal> {
+        let (reply, heard) = oneshot::channel();
+        let waiting = Letters::new(from, letters, reply);
+        let bytes = waiting.size();
+        let job = Job { waiting, at: clock::instant(), bytes };
+        if !self.tell(Input::Deliver(to.clone(), job)) {
+            return Err(Refusal::Failed(Error::Overloaded(Limit::MailboxCount)));
+        }
+        heard.await.unwrap_or(Err(Refusal::Failed(Error::Reset)))
     }
 
     /// Gives `text` to all who follow the actor of `key` now.
@@ -207,6 +226,7 @@ impl Shard {
                     Input::Discarded(hash, why, matches!(result, Some(Ok(()))))
                 });
             }
+            Output::Tell(from, to, letters) => self.tell(from, to, letters, ctx),
             Output::Spawn(key, task) => self.spawn(key, task, ctx),
         }
     }
@@ -270,6 +290,18 @@ impl Shard {
         ctx.spawn(done.into_actor(self).map(move |result, shard, ctx| {
             shard.step(input(result), ctx);
         }));
+    }
+
+    fn tell(&mut self, from: Key, to: Key, letters: Vec<Letter>, ctx: &mut Context<Self>) {
+        let (hash, shared) = (from.hash(), self.shared());
+        let told = async move {
+            let Some(shard) = shared.shard(&to) else {
+                return Input::Heard(hash, to, Err(Refusal::Failed(Error::Starting)));
+            };
+            let heard = shard.tell_letters(from, &to, letters).await;
+            Input::Heard(hash, to, heard)
+        };
+        ctx.spawn(told.into_actor(self).map(|input, shard, ctx| shard.step(input, ctx)));
     }
 
     /// A task of its own on this thread: a future of the actor would be polled with all others whenever one of them has

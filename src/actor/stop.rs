@@ -139,7 +139,7 @@ impl Handler<Stop> for Shard {
                 && let State::Awake(file) =
                     std::mem::replace(&mut cell.state, State::Away { works: false })
             {
-                note(&self.core.shared, &*file);
+                note(&self.core.shared, &*file, None);
                 files.push((cell.key.clone(), file));
             }
         }

@@ -96,7 +96,8 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         }
         replayed => replayed?,
     };
-    if ended {
+    // One that has something to tell still does that first.
+    if ended && file.receivers().is_empty() {
         drop(file);
         finish_deletion(shared, key)?;
         return Ok(Found::Gone);
@@ -109,7 +110,7 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
         return end_quarantine(shared, key, file, flaw);
     }
     // Before the books say so: segments may go then, and the catalogue must know what they said.
-    note(shared, &*file);
+    note(shared, &*file, None);
     journal.ledger().applied(hash, committed(&*file));
     Ok(Found::File(file))
 }
@@ -131,7 +132,7 @@ fn end_quarantine(
             // The row only ever grows, and it may know more than is left.
             shared.catalogue.note(Card::gone(key.clone()));
             shared.catalogue.flush()?;
-            note(shared, &*file);
+            note(shared, &*file, None);
         }
         false => shared.catalogue.note(Card::gone(key.clone())),
     }
@@ -240,7 +241,7 @@ fn replay(file: &mut dyn AnyFile, pending: &[Record]) -> Result<bool, Error> {
     for record in pending {
         file.replay(record)?;
     }
-    Ok(file.log().exists() && file.card().ended)
+    Ok(file.is_ended())
 }
 
 /// The last event that the file itself holds.

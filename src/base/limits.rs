@@ -29,6 +29,8 @@ pub const REPLAY_EVENTS_MAX: usize = 1_000;
 pub const REPLAY_BYTES_MAX: usize = 1 << 20;
 /// Longest reason a close frame can carry: control frames hold 125 bytes, the code takes two. Source: RFC 6455, 5.5.
 pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+/// Letters to others that wait in one actor's outbox.
+pub const OUTBOX_COUNT_MAX: usize = 10_000;
 /// Turns of one session that wait behind the running one.
 pub const QUEUED_TURNS_MAX: usize = 16;
 
@@ -181,6 +183,8 @@ pub enum Limit {
     MailboxBytes,
     /// A command waited too long.
     MailboxAge,
+    /// Too much that an actor told others was not heard yet.
+    Outbox,
     /// A subscriber fell behind by too many frames or bytes.
     Queue,
     /// A session had too many subscribers.
@@ -220,6 +224,7 @@ pub const TABLE: &[(Limit, &str, &str, u16)] = &[
     (Limit::MailboxCount, "mailbox_count", "overloaded.queue_count", 503),
     (Limit::MailboxBytes, "mailbox_bytes", "overloaded.queue_bytes", 503),
     (Limit::MailboxAge, "mailbox_age", "overloaded.queue_age", 503),
+    (Limit::Outbox, "outbox_count", "overloaded.queue_count", 503),
     (Limit::Queue, "subscriber_queue", "slow_consumer", 0),
     (Limit::Subscribers, "subscribers_count", "too_many_subscribers", 503),
     (Limit::Frame, "socket_frame_bytes", "too_large", 0),

@@ -124,6 +124,7 @@ const SUBSCRIBERS: [Label; 7] = ["sse", "websocket", "poll", "chat", "ui", "ui-s
 const FRAMES: [Label; 2] = ["sse", "websocket"];
 const CAUGHT_UP: [Label; 4] = ["file", "list", "rebuild", "wake"];
 const SLOW: [Label; 3] = ["caught_up", "lagging", "closed"];
+const LETTERS: [Label; 3] = ["heard", "retried", "dropped"];
 const TIMERS: [Label; 3] = ["done", "retried", "dead"];
 const DIALECTS: [Label; 3] = ["native", "chat", "ui"];
 const TURNS: [Label; 5] = ["completed", "stopped", "interrupted", "failed", "waiting_approval"];
@@ -171,6 +172,7 @@ pub struct Counters {
     /// Time from the beginning of a turn to the first that its model says.
     pub first_chunk: Histogram,
     timers: Family<OutcomeLabel, Counter>,
+    letters: Family<OutcomeLabel, Counter>,
     http: Family<HttpLabel, Histogram, fn() -> Histogram>,
 }
 
@@ -221,6 +223,7 @@ impl Counters {
             tokens: Family::default(),
             first_chunk: http_buckets(),
             timers: Family::default(),
+            letters: Family::default(),
             http: Family::new_with_constructor(http_buckets),
         };
         counters.begin();
@@ -252,6 +255,9 @@ impl Counters {
         }
         for outcome in TIMERS {
             drop(self.timers.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for outcome in LETTERS {
+            drop(self.letters.get_or_create(&OutcomeLabel { outcome }));
         }
         for dialect in DIALECTS {
             self.sockets(dialect);
@@ -358,6 +364,8 @@ impl Counters {
             self.first_chunk.clone(),
         );
         registry.register("timers", "Timers that fired, by outcome", self.timers.clone());
+        let letters = self.letters.clone();
+        registry.register("letters", "Deliveries from one actor to another, by outcome", letters);
         registry.register("limit_hits", "Requests beyond a limit", self.limit_hits.clone());
         let http = self.http.clone();
         registry.sub_registry_with_prefix("http").register(
@@ -431,6 +439,11 @@ impl Counters {
     /// Counts a timer that fired.
     pub fn timer(&self, outcome: Label) {
         self.timers.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts a delivery from one actor to another.
+    pub fn letter(&self, outcome: Label) {
+        self.letters.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Counts an answered request.

@@ -12,24 +12,34 @@ use crate::domain::kind::Undecodable;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(crate) enum Event {
-    /// It grew; `timer`: because that was due.
-    Grew { by: u64, timer: Option<String> },
+    /// It grew; `timer`: because that was due; `from`: because another one said so.
+    Grew { by: u64, timer: Option<String>, from: Option<String> },
+    /// It tells another one to grow.
+    Told { to: String, by: u64 },
+    /// It tells another one its value, of which only the latest matters.
+    Reported { to: String },
+    /// Another one reported its value.
+    Heard { from: String, value: u64 },
     /// It is to grow later.
     Set { timer: String, by: u64, at_ms: i64 },
     /// It has ended.
     Ended,
 }
 
-const NAMES: [&str; 3] = ["grew", "set", "ended"];
+const NAMES: [&str; 6] = ["grew", "set", "ended", "told", "reported", "heard"];
 
 impl kind::Event for Event {
     const KIND: ActorKind = ActorKind::Counter;
+    const ENDING: u8 = 3;
 
     fn number(&self) -> u8 {
         match self {
             Self::Grew { .. } => 1,
             Self::Set { .. } => 2,
             Self::Ended => 3,
+            Self::Told { .. } => 4,
+            Self::Reported { .. } => 5,
+            Self::Heard { .. } => 6,
         }
     }
 
@@ -48,7 +58,7 @@ impl kind::Event for Event {
     fn consequence(&self) -> Consequence {
         match self {
             Self::Ended => Consequence::Ends,
-            Self::Grew { .. } | Self::Set { .. } => Consequence::Nothing,
+            _ => Consequence::Nothing,
         }
     }
 }

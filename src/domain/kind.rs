@@ -13,6 +13,9 @@ pub trait Event: fmt::Debug + Sized {
     /// The kind of actor that it happens in.
     const KIND: ActorKind;
 
+    /// The number of the events of which one may be the last of all.
+    const ENDING: u8;
+
     /// The number of what it is, in records of the journal. A disk format: add, never change.
     fn number(&self) -> u8;
 

@@ -1,11 +1,17 @@
 //! When a timer that failed is tried again. The numbers are those of Durable Objects' alarms.
 
 /// Pause before the second try, in milliseconds; doubled with each.
-const FIRST_PAUSE_MS: i64 = 2_000;
+const FIRST_PAUSE_MS: u64 = 2_000;
 /// Longest pause, in milliseconds.
-const PAUSE_MS_MAX: i64 = 1_024_000;
+const PAUSE_MS_MAX: u64 = 1_024_000;
 /// Tries after which a timer is dead.
 pub const TRIES_MAX: u32 = 6;
+
+/// Pause after try number `attempt` (from 1) failed, in milliseconds.
+#[must_use]
+pub fn pause_ms(attempt: u32) -> u64 {
+    FIRST_PAUSE_MS.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(PAUSE_MS_MAX)
+}
 
 /// When a timer is due again whose try number `attempt` (from 1) failed at `now_ms`; `None` after the last try.
 ///
@@ -16,8 +22,7 @@ pub fn next_try_ms(attempt: u32, now_ms: i64, jitter: f64) -> Option<i64> {
     if attempt >= TRIES_MAX {
         return None;
     }
-    let pause =
-        FIRST_PAUSE_MS.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(PAUSE_MS_MAX);
+    let pause = pause_ms(attempt);
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

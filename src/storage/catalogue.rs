@@ -65,7 +65,7 @@ const READER_WAIT: Duration = Duration::from_secs(5);
 pub struct Card {
     /// Whose.
     pub key: Key,
-    /// What lists show of it, as JSON of its kind.
+    /// What lists show of it, as JSON of its kind; empty if no list shows it.
     pub summary: String,
     /// Seq of its last event.
     pub last_seq: u64,
@@ -400,7 +400,7 @@ impl Moment<'_> {
             .0
             .prepare_cached(
                 "SELECT * FROM actor
-                  WHERE workspace = ?1 AND kind = ?2
+                  WHERE workspace = ?1 AND kind = ?2 AND summary <> ''
                     AND (updated_at_ms < ?3 OR (updated_at_ms = ?3 AND hash > ?4))
                   ORDER BY updated_at_ms DESC, hash LIMIT ?5",
             )

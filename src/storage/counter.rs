@@ -8,6 +8,7 @@ use rusqlite_migration::M;
 
 use crate::base::Key;
 use crate::base::ids::ActorKind;
+use crate::base::ids::Name;
 use crate::domain::counter::Event;
 use crate::domain::kind::LogHead;
 use crate::storage::Error;
@@ -18,6 +19,7 @@ use crate::storage::file::Place;
 use crate::storage::file::Settings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
+use crate::storage::file::Tell;
 use crate::storage::file::Timer;
 use crate::storage::file::check::Findings;
 use crate::storage::file::timer;
@@ -31,7 +33,6 @@ pub(crate) struct CounterTables {
     log: LogHead,
     created_at_ms: i64,
     pub(crate) value: u64,
-    pub(crate) ended: bool,
 }
 
 static BLANK: Blank = Blank::new();
@@ -53,7 +54,7 @@ fn meta(db: &Connection) -> Result<(Key, CounterTables), Error> {
         };
         let key = Key::new(ActorKind::Counter, name(2, workspace)?, name(3, id)?);
         let (created_at_ms, value) = (created.as_i64()?, state.as_str()?.parse().unwrap_or(0));
-        Ok((key, CounterTables { log, created_at_ms, value, ended: false }))
+        Ok((key, CounterTables { log, created_at_ms, value }))
     };
     let found = db.query_row("SELECT * FROM meta", [], row);
     found.while_("reading the head of a counter")
@@ -105,7 +106,7 @@ impl Tables for CounterTables {
             self.created_at_ms = place.at_ms;
         }
         match event {
-            Event::Grew { by, timer: due } => {
+            Event::Grew { by, timer: due, .. } => {
                 self.value += by;
                 let due = due.as_ref().filter(|_| !TIMERS_STAY.get());
                 due.map_or(Ok(()), |id| timer::remove(db, id))
@@ -114,10 +115,26 @@ impl Tables for CounterTables {
                 let (id, kind) = (id.clone(), "grow".to_owned());
                 timer::put(db, &Timer { id, kind, attempt: 0, payload: by.to_string() }, *at_ms)
             }
-            Event::Ended => {
-                self.ended = true;
+            Event::Ended | Event::Told { .. } | Event::Reported { .. } | Event::Heard { .. } => {
                 Ok(())
             }
+        }
+    }
+
+    fn tells(&self, event: &Event) -> Vec<Tell> {
+        let to = |name: &str| {
+            let named = |text: &str| Name::new(text).expect("a name");
+            Key::new(ActorKind::Counter, named("default"), named(name))
+        };
+        match event {
+            Event::Told { to: name, by } => {
+                vec![Tell { to: to(name), slot: None, body: by.to_string() }]
+            }
+            Event::Reported { to: name } => {
+                let body = format!("={}", self.value);
+                vec![Tell { to: to(name), slot: Some("value"), body }]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -147,7 +164,7 @@ impl Tables for CounterTables {
 
     fn card(&self, _: &Connection, key: &Key) -> Card {
         let (last_seq, updated_at_ms) = (self.log.last_seq, self.log.updated_at_ms);
-        let (created_at_ms, ended) = (self.created_at_ms, self.ended);
+        let (created_at_ms, ended) = (self.created_at_ms, false);
         Card { last_seq, updated_at_ms, created_at_ms, ended, ..Card::gone(key.clone()) }
     }
 

@@ -42,7 +42,13 @@ fn say(file: &mut SessionFile, id: &Name) -> Entry {
     let decision = decide(file, Command::AddMessage(message), &context).expect("it is new");
     let event = &decision.events[0];
     let frame = event.encode(file.head().last_seq + 1).into();
-    let entry = Entry { number: event.kind() as u8, recorded_at_ms: 5, frame, idempotent: None };
+    let entry = Entry {
+        number: event.kind() as u8,
+        recorded_at_ms: 5,
+        frame,
+        idempotent: None,
+        heard: None,
+    };
     file.apply(event, &entry).expect("memory");
     entry
 }

@@ -254,7 +254,7 @@ async fn a_damaged_row_of_the_list_is_made_anew_while_the_server_runs() {
     let list = rusqlite::Connection::open(data.join("node.db")).unwrap();
     list.busy_timeout(SOON).unwrap();
     let changed =
-        list.execute("UPDATE session SET title = 'wrong', last_seq = 1000 WHERE name = 'b'", ());
+        list.execute("UPDATE actor SET summary = '{}', last_seq = 1000 WHERE name = 'b'", ());
     assert_eq!(changed.unwrap(), 1);
     drop(list);
     let after = eventually(3 * SOON, "the list is whole again", async || {

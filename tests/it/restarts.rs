@@ -201,7 +201,7 @@ async fn a_list_that_was_lost_is_made_anew_and_goes_on_where_it_was_cut_off() {
 
     // As a crash in the middle leaves it.
     let half = Connection::open(&catalogue).unwrap();
-    half.execute_batch("DELETE FROM session WHERE name LIKE '%5%'; UPDATE state SET complete = 0")
+    half.execute_batch("DELETE FROM actor WHERE name LIKE '%5%'; UPDATE state SET complete = 0")
         .unwrap();
     drop(half);
     let mut server = Options::default().start_in(dir.path());

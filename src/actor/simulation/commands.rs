@@ -148,9 +148,14 @@ pub(super) fn of_task(
 pub(super) fn of_counter(world: &mut World) -> counter::Command {
     let now_ms = world.now().unix_ms;
     let chance = &mut world.chance;
-    match chance.below(12) {
+    match chance.below(13) {
         0..7 => counter::Command::Grow(chance.below(5)),
         7 if chance.once_in(6) => counter::Command::End,
+        8 | 9 => {
+            let (to, by) = (format!("n{}", chance.below(3)), 1 + chance.below(9));
+            counter::Command::Tell { to, by }
+        }
+        10 => counter::Command::Report { to: format!("n{}", chance.below(3)) },
         _ => counter::Command::Later {
             timer: format!("t{}", chance.below(4)),
             by: 1 + chance.below(5),

@@ -157,10 +157,24 @@ impl Run {
                         let (is, wanted) = (file.log().last_seq, truth.last_seq());
                         return Err(format!("{:?} ends at {is}, not at {wanted}", truth.key));
                     }
+                    if let Some(to) = file.receivers().first() {
+                        let letters = file.letters(to);
+                        return Err(format!("{:?}: {to:?} has not heard {letters:?}", truth.key));
+                    }
                     truth.check_rows(&mut *file)?;
                 }
                 Found::Absent if truth.last_seq() == 0 => {}
-                _ => return Err(format!("{:?}: it is not there, or there again", truth.key)),
+                Found::File(file) => {
+                    let (key, owes) = (&truth.key, file.receivers());
+                    return Err(format!("{key:?} has ended and is there, for it owes {owes:?}"));
+                }
+                _ => return Err(format!("{:?} is not there", truth.key)),
+            }
+        }
+        let counters = || self.keys.1.iter().filter_map(|key| self.world.truth.get(&key.hash()));
+        for sender in counters() {
+            for receiver in counters().filter(|receiver| !receiver.ended) {
+                receiver.check_letters(sender)?;
             }
         }
         Ok(())
@@ -173,7 +187,7 @@ fn run(seed: u64, fault: Option<Fault>) -> Result<(), String> {
         world: World::new(seed, fault),
         sessions: Clients::new(),
         counters: Clients::new(),
-        keys: (keys(ActorKind::Session, 3), keys(ActorKind::Counter, 2)),
+        keys: (keys(ActorKind::Session, 3), keys(ActorKind::Counter, 3)),
     };
     for _ in 0..STEPS {
         run.step()?;
@@ -230,8 +244,13 @@ fn whatever_happens_nothing_is_lost_shown_too_early_or_done_twice() {
 
 #[test]
 fn planted_faults_are_found() {
-    let faults =
-        [Fault::LostBatch, Fault::ShownTooEarly, Fault::RowsBehindBooks, Fault::TimerStays];
+    let faults = [
+        Fault::LostBatch,
+        Fault::ShownTooEarly,
+        Fault::RowsBehindBooks,
+        Fault::TimerStays,
+        Fault::LettersOutOfOrder,
+    ];
     for fault in faults {
         let found = (0..SEEDS_TO_FIND).find_map(|seed| caught(seed, Some(fault)).err());
         assert!(found.is_some(), "nobody noticed {fault:?}");

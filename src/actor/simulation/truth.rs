@@ -9,6 +9,7 @@ use crate::actor::counter::Counter;
 use crate::actor::hosted::Hosted;
 use crate::base::Key;
 use crate::base::ids::ActorKind;
+use crate::base::ids::KeyHash;
 use crate::domain::counter;
 use crate::domain::kind::Event as _;
 use crate::domain::session;
@@ -35,6 +36,10 @@ pub(super) struct Truth {
     pub timers: BTreeMap<String, i64>,
     /// Idempotency keys under which something happened.
     keys: BTreeSet<String>,
+    /// What it told, by receiver: numbers and texts, those of a slot only once.
+    pub told: BTreeMap<String, Vec<(u64, String)>>,
+    /// What it heard, by sender.
+    pub heard: BTreeMap<KeyHash, Vec<(u64, String)>>,
 }
 
 impl Truth {
@@ -48,6 +53,8 @@ impl Truth {
             values: vec![0],
             timers: BTreeMap::new(),
             keys: BTreeSet::new(),
+            told: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -91,7 +98,9 @@ impl Truth {
                 }
                 ActorKind::Counter => {
                     let event = counter::Event::decode(entry.number, &entry.frame);
-                    self.count(event.map_err(|error| error.to_string())?)?;
+                    let event = event.map_err(|error| error.to_string())?;
+                    self.hear(entry, &event)?;
+                    self.count(event)?;
                 }
             }
             self.entries.push(entry.clone());
@@ -99,10 +108,35 @@ impl Truth {
         Ok(())
     }
 
+    /// What it hears of one sender comes in order, and once.
+    fn hear(&mut self, entry: &Entry, event: &counter::Event) -> Result<(), String> {
+        let text = match event {
+            counter::Event::Grew { by, from: Some(_), .. } => by.to_string(),
+            counter::Event::Heard { value, .. } => format!("={value}"),
+            _ => return Ok(()),
+        };
+        let (sender, number) = entry.heard.ok_or("it heard what nobody told it")?;
+        let heard = self.heard.entry(sender).or_default();
+        if heard.last().is_some_and(|(last, _)| *last >= number) {
+            return Err(format!("{:?}: letter {number} was heard again, or too late", self.key));
+        }
+        heard.push((number, text));
+        Ok(())
+    }
+
     fn count(&mut self, event: counter::Event) -> Result<(), String> {
         let mut value = self.value();
         match event {
-            counter::Event::Grew { by, timer } => {
+            counter::Event::Told { to, by } => {
+                let number = (self.last_seq() + 1) * 256;
+                self.told.entry(to).or_default().push((number, by.to_string()));
+            }
+            counter::Event::Reported { to } => {
+                let number = (self.last_seq() + 1) * 256;
+                self.told.entry(to).or_default().push((number, format!("={value}")));
+            }
+            counter::Event::Heard { .. } => {}
+            counter::Event::Grew { by, timer, .. } => {
                 value += by;
                 if let Some(timer) = timer
                     && self.timers.remove(&timer).is_none()
@@ -146,14 +180,31 @@ impl Truth {
         }
     }
 
+    /// Everything that `sender` told was heard, each once and in order; of what only the latest matters, the latest.
+    pub(super) fn check_letters(&self, sender: &Self) -> Result<(), String> {
+        let empty = Vec::new();
+        let told = sender.told.get(self.key.id()).unwrap_or(&empty);
+        let heard = self.heard.get(&sender.key.hash()).unwrap_or(&empty);
+        let is_report = |(_, text): &&(u64, String)| text.starts_with('=');
+        let plain = |all: &[(u64, String)]| {
+            all.iter().filter(|letter| !is_report(letter)).cloned().collect::<Vec<_>>()
+        };
+        let latest = |all: &[(u64, String)]| all.iter().rfind(is_report).cloned();
+        match plain(told) == plain(heard) && latest(told) == latest(heard) {
+            true => Ok(()),
+            false => Err(format!(
+                "{:?} told {:?} {told:?}, and it heard {heard:?}",
+                sender.key, self.key
+            )),
+        }
+    }
+
     fn anew<T: Tables>(&self) -> Result<ActorFile<T>, String> {
         let make = || {
             let mut file = ActorFile::<T>::create(&self.key, &Settings::default())?;
             for (seq, entry) in (1..).zip(&self.entries) {
                 file.apply(&T::Event::decode(entry.number, &entry.frame)?, entry)?;
-                if let Some(kept) = &entry.idempotent {
-                    file.remember(seq, kept)?;
-                }
+                file.once(seq, entry)?;
             }
             Ok::<_, crate::storage::Error>(file)
         };

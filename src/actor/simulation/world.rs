@@ -14,6 +14,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::actor::Engine;
 use crate::actor::Options;
@@ -22,6 +24,7 @@ use crate::actor::core::Input;
 use crate::actor::core::Now;
 use crate::actor::core::Output;
 use crate::actor::job::Job;
+use crate::actor::job::Letters;
 use crate::actor::job::Waiting;
 use crate::actor::job::Wake;
 use crate::actor::node::Shared;
@@ -41,6 +44,8 @@ use crate::storage::journal::Inline;
 use crate::storage::journal::Journal;
 use crate::storage::journal::Record;
 use crate::storage::kinds;
+use crate::wire::ask::Error;
+use crate::wire::ask::Refusal;
 
 /// Something that is wrong on purpose, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +58,12 @@ pub(super) enum Fault {
     RowsBehindBooks,
     /// A timer that was carried out is not taken away.
     TimerStays,
+    /// What an actor tells another comes in the wrong order.
+    LettersOutOfOrder,
 }
+
+/// Letters under way: from whom, to whom, and what is heard of them.
+type Courier = (Key, Key, oneshot::Receiver<Result<u64, Refusal>>);
 
 /// Where the clock begins.
 const BEGIN_MS: i64 = 1_700_000_000_000;
@@ -79,6 +89,8 @@ pub(super) struct World {
     /// What the journal has done and not told.
     told_later: Vec<Input>,
     pub truth: BTreeMap<KeyHash, Truth>,
+    /// Letters whose senders wait.
+    couriers: Vec<Courier>,
     /// Records that were called durable before they are written.
     too_late: Vec<Vec<Encoded>>,
     is_calm: bool,
@@ -146,6 +158,7 @@ impl World {
             pending: VecDeque::new(),
             told_later: Vec::new(),
             truth: BTreeMap::new(),
+            couriers: Vec::new(),
             too_late: Vec::new(),
             is_calm: false,
             turns: Vec::new(),
@@ -181,8 +194,9 @@ impl World {
         self.pending.extend(out);
     }
 
-    /// Whether nothing is under way.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// Whether there is nothing to do until time passes.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.come_back();
         self.pending.is_empty() && self.told_later.is_empty()
     }
 
@@ -197,8 +211,26 @@ impl World {
         }
     }
 
+    /// Brings back what receivers say of letters.
+    fn come_back(&mut self) {
+        let mut at = 0;
+        while at < self.couriers.len() {
+            let heard = match self.couriers[at].2.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    at += 1;
+                    continue;
+                }
+                Err(TryRecvError::Closed) => Err(Refusal::Failed(Error::Reset)),
+                Ok(heard) => heard,
+            };
+            let (from, to, _) = self.couriers.swap_remove(at);
+            self.told_later.push(Input::Heard(from.hash(), to, heard));
+        }
+    }
+
     /// Does something that is to be done: records in their order, the rest in any.
     pub(super) fn work(&mut self) -> Result<(), String> {
+        self.come_back();
         if let Some(records) = self.too_late.pop() {
             return self.write(&records);
         }
@@ -241,6 +273,24 @@ impl World {
                 // The file may have gone meanwhile.
                 drop((kinds::files(key.kind()).move_log)(&path));
                 self.step(Input::Moved(key.hash()));
+            }
+            Output::Tell(from, to, mut letters) => {
+                if self.fault == Some(Fault::LettersOutOfOrder) {
+                    letters.reverse();
+                }
+                // It may come twice, and whether it came may never be known.
+                if !self.is_calm && self.chance.once_in(8) {
+                    let (reply, _) = oneshot::channel();
+                    self.deliver(&to, Letters::new(from.clone(), letters.clone(), reply), 64);
+                }
+                if !self.is_calm && self.chance.once_in(8) {
+                    let lost = Err(Refusal::Failed(Error::Reset));
+                    self.told_later.push(Input::Heard(from.hash(), to, lost));
+                    return Ok(());
+                }
+                let (reply, heard) = oneshot::channel();
+                self.deliver(&to, Letters::new(from.clone(), letters, reply), 64);
+                self.couriers.push((from, to, heard));
             }
             Output::Discard(key, why) => return Err(format!("{key:?} cannot be read: {why}")),
             Output::Spawn(key, task) => {
@@ -339,6 +389,7 @@ impl World {
             }
         }
         self.told_later.clear();
+        self.couriers.clear();
         self.turns.clear();
         if self.chance.once_in(2) {
             drop(self.shared().catalogue.flush());

@@ -375,6 +375,7 @@ impl Event {
 
 impl kind::Event for Event {
     const KIND: ActorKind = ActorKind::Session;
+    const ENDING: u8 = EventKind::Session as u8;
 
     fn number(&self) -> u8 {
         self.kind() as u8

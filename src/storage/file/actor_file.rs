@@ -9,6 +9,7 @@ use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
 use crate::base::Key;
+use crate::domain::kind::Consequence;
 use crate::domain::kind::Event;
 use crate::domain::kind::LogHead;
 use crate::storage::Error;
@@ -22,6 +23,7 @@ use crate::storage::file::Tables;
 use crate::storage::file::check;
 use crate::storage::file::log;
 use crate::storage::file::log::EventRow;
+use crate::storage::file::outbox::Debts;
 use crate::storage::file::template;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Record;
@@ -64,8 +66,11 @@ pub struct OpenTransaction {
 pub struct ActorFile<T> {
     pub(in crate::storage) connection: Connection,
     pub(in crate::storage) tables: T,
+    /// What is told to others and not known to be heard.
+    pub(super) debts: Debts,
     key: Key,
     in_memory: bool,
+    ended: bool,
     open: Option<OpenTransaction>,
     /// Whether the seal of the file does not fit any more.
     changed: bool,
@@ -81,8 +86,9 @@ impl<T: Tables> ActorFile<T> {
     /// [`Error::Sqlite`] when memory does not suffice.
     pub fn create(key: &Key, settings: &Settings) -> Result<Self, Error> {
         let (connection, tables) = (T::blank().take::<T>()?, T::new(settings));
-        let (key, open) = (key.clone(), None);
-        Ok(Self { connection, tables, key, in_memory: true, open, changed: false, _claim: None })
+        let (key, open, debts) = (key.clone(), None, Debts::default());
+        let (in_memory, ended, changed, _claim) = (true, false, false, None);
+        Ok(Self { connection, tables, debts, key, in_memory, ended, open, changed, _claim })
     }
 
     /// Opens the file of `key` at `path` and migrates it. If it is not as it was closed, everything in it is checked.
@@ -110,8 +116,11 @@ impl<T: Tables> ActorFile<T> {
         let last = log::event::<T::Event>(&connection, log.last_seq)?;
         let last = last.ok_or(Error::EventCorrupt { seq: log.last_seq })?;
         let tables = T::load(&connection, LogHead { last_hash: last.hash, ..log }, settings)?;
-        let (open, _claim) = (None, None);
-        Ok(Self { connection, tables, key, in_memory: false, open, changed: false, _claim })
+        let debts = Debts::load(&connection)?;
+        let ended = last.number == T::Event::ENDING
+            && T::Event::decode(last.number, &last.body)?.consequence() == Consequence::Ends;
+        let (in_memory, open, changed, _claim) = (false, None, false, None);
+        Ok(Self { connection, tables, debts, key, in_memory, ended, open, changed, _claim })
     }
 
     /// The same, which nobody else in this process opens meanwhile.
@@ -137,6 +146,12 @@ impl<T: Tables> ActorFile<T> {
     #[must_use]
     pub fn log(&self) -> LogHead {
         self.tables.log()
+    }
+
+    /// Whether the actor has ended: it is there only for what it has to tell still.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// Whether there is no file yet.
@@ -171,6 +186,8 @@ impl<T: Tables> ActorFile<T> {
         let place = Place { seq: row.seq, at_ms: row.recorded_at_ms };
         log::insert::<T::Event>(&self.connection, row)?;
         self.tables.apply(&self.connection, place, event)?;
+        self.debts.post(&self.connection, row.seq, self.tables.tells(event))?;
+        self.ended |= event.consequence() == Consequence::Ends;
         self.tables.advance(LogHead {
             last_seq: row.seq,
             last_hash: row.hash,
@@ -182,6 +199,21 @@ impl<T: Tables> ActorFile<T> {
             open.bytes += row.body.len();
         }
         Ok(())
+    }
+
+    /// Notes whose request or letter led to event `seq`, so that it leads to nothing again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; this must be dropped then.
+    pub fn once(&mut self, seq: u64, entry: &Entry) -> Result<(), Error> {
+        if let Some(kept) = &entry.idempotent {
+            self.remember(seq, kept)?;
+        }
+        match entry.heard {
+            Some((sender, number)) => self.hear(sender, number),
+            None => Ok(()),
+        }
     }
 
     /// Applies what of `record` the file does not hold yet.
@@ -201,9 +233,7 @@ impl<T: Tables> ActorFile<T> {
         for (seq, entry) in (record.first_seq..).zip(&record.entries) {
             if seq > last_seq {
                 self.apply(&T::Event::decode(entry.number, &entry.frame)?, entry)?;
-                if let Some(kept) = &entry.idempotent {
-                    self.remember(seq, kept)?;
-                }
+                self.once(seq, entry)?;
             }
         }
         Ok(())

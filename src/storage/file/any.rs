@@ -17,6 +17,7 @@ use crate::storage::While;
 use crate::storage::catalogue::Card;
 use crate::storage::claim::Claim;
 use crate::storage::file::ActorFile;
+use crate::storage::file::Letter;
 use crate::storage::file::OpenTransaction;
 use crate::storage::file::Settings;
 use crate::storage::file::Tables;
@@ -29,12 +30,16 @@ use crate::storage::journal::Record;
 pub trait AnyFile: Any + Send + fmt::Debug {
     fn key(&self) -> &Key;
     fn log(&self) -> LogHead;
+    fn is_ended(&self) -> bool;
     fn is_in_memory(&self) -> bool;
     fn open_transaction(&self) -> Option<OpenTransaction>;
     fn next_timer_ms(&self) -> Result<Option<i64>, Error>;
     fn bytes(&self) -> Result<u64, Error>;
     /// What the list of actors should know of it.
     fn card(&self) -> Card;
+    fn receivers(&self) -> Vec<Key>;
+    fn letters(&self, to: &Key) -> Result<Vec<Letter>, Error>;
+    fn heard(&mut self, to: &Key, through: u64) -> Result<(), Error>;
     fn claimed(self: Box<Self>, claim: Claim) -> Box<dyn AnyFile>;
     fn replay(&mut self, record: &Record) -> Result<(), Error>;
     fn commit(&mut self) -> Result<(), Error>;
@@ -50,6 +55,10 @@ impl<T: Tables> AnyFile for ActorFile<T> {
 
     fn log(&self) -> LogHead {
         self.log()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.is_ended()
     }
 
     fn is_in_memory(&self) -> bool {
@@ -69,8 +78,28 @@ impl<T: Tables> AnyFile for ActorFile<T> {
     }
 
     fn card(&self) -> Card {
+        let card = self.tables.card(&self.connection, self.key());
+        // Whoever owes letters must wake at a start.
+        let unfinished = card.unfinished || self.letters_count() > 0;
         let next_timer_ms = self.next_timer_ms().unwrap_or(None);
-        Card { next_timer_ms, ..self.tables.card(&self.connection, self.key()) }
+        // One that has ended and has something to tell still must be seen to, but no list shows it.
+        let (ended, summary) = match self.is_ended() {
+            true => (self.letters_count() == 0, String::new()),
+            false => (false, card.summary),
+        };
+        Card { next_timer_ms, unfinished, ended, summary, ..card }
+    }
+
+    fn receivers(&self) -> Vec<Key> {
+        self.receivers()
+    }
+
+    fn letters(&self, to: &Key) -> Result<Vec<Letter>, Error> {
+        self.letters(to)
+    }
+
+    fn heard(&mut self, to: &Key, through: u64) -> Result<(), Error> {
+        self.heard(to, through)
     }
 
     fn claimed(self: Box<Self>, claim: Claim) -> Box<dyn AnyFile> {

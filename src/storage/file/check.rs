@@ -11,6 +11,7 @@ use crate::storage::While;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
 use crate::storage::file::log::Chain;
+use crate::storage::file::outbox;
 use crate::storage::schema;
 use crate::storage::sum;
 
@@ -87,6 +88,7 @@ pub(super) fn rows<T: Tables>(db: &Connection, key: Option<&Key>) -> Result<Vec<
     for table in T::TABLES {
         findings.note(sums(db, table))?;
     }
+    findings.note(outbox::check(db))?;
     findings.note(log::<T>(db, head))?;
     if head.is_some() {
         T::check(db, &mut findings)?;

@@ -180,15 +180,17 @@ impl<T: Tables> ActorFile<T> {
             file.begin()?;
             file.tables.save(&file.connection, &key)?;
             let mut found = Vec::new();
-            for table in T::TABLES {
+            file.debts.make_tables(&file.connection)?;
+            let all = T::TABLES.iter().map(|table| (table.name, table.select));
+            for (name, select) in all.chain([("inbox", "SELECT * FROM inbox")]) {
                 let doing = "reading a table";
-                let mut statement = file.connection.prepare(table.select).while_(doing)?;
+                let mut statement = file.connection.prepare(select).while_(doing)?;
                 let columns = statement.column_count();
                 let mut rows = statement.query([]).while_(doing)?;
                 while let Some(row) = rows.next().while_(doing)? {
                     let value = |at| format!("{:?}", row.get_ref(at).expect("a column"));
                     let values: Vec<String> = (0..columns).map(value).collect();
-                    found.push(format!("{}: {}", table.name, values.join(", ")));
+                    found.push(format!("{name}: {}", values.join(", ")));
                 }
             }
             Ok::<_, Error>(found)

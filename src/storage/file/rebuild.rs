@@ -90,6 +90,7 @@ impl<T: Tables> ActorFile<T> {
         let mut new = Self::create(key, settings)?;
         new.take_log(&damaged, least)?;
         new.take_answers(&damaged)?;
+        new.take_inbox(&damaged)?;
         new.commit()?;
         drop(damaged);
         let rebuilt = folder.rebuilt(key);
@@ -183,7 +184,10 @@ fn rows<T: Tables>(connection: &Connection) -> Result<Verified, Error> {
     };
     let rebuilds = || {
         let mut new = ActorFile::<T>::create(of.as_ref()?, &Settings::default()).ok()?;
-        new.take_log(connection, 0).and_then(|()| new.take_answers(connection)).ok()
+        new.take_log(connection, 0)
+            .and_then(|()| new.take_answers(connection))
+            .and_then(|()| new.take_inbox(connection))
+            .ok()
     };
     let can_be_made_anew = !findings.is_empty() && rebuilds().is_some();
     Ok(Verified { key: of, last_seq, findings, can_be_made_anew, is_old })

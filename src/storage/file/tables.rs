@@ -11,6 +11,7 @@ use crate::domain::kind::LogHead;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::file::Blank;
+use crate::storage::file::Tell;
 use crate::storage::file::check::Findings;
 
 /// How files are kept, whatever their kind.
@@ -92,6 +93,12 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     ///
     /// [`Error::Sqlite`]; this must be dropped then.
     fn apply(&mut self, db: &Connection, place: Place, event: &Self::Event) -> Result<(), Error>;
+
+    /// What others are told because of `event`, which was just applied; it follows from what was applied alone.
+    fn tells(&self, event: &Self::Event) -> Vec<Tell> {
+        let _ = event;
+        Vec::new()
+    }
 
     /// Writes what is only in memory so far, and the row `meta`; before each commit.
     ///

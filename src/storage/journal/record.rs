@@ -35,6 +35,8 @@ pub struct Entry {
     pub frame: ByteString,
     /// Set on the first event of a request that had an idempotency key.
     pub idempotent: Option<Idempotent>,
+    /// Set on the first event that a letter of another actor led to: whose, and its number.
+    pub heard: Option<(KeyHash, u64)>,
 }
 
 /// The events of one batch.
@@ -241,6 +243,12 @@ impl Record {
             out.push(entry.number);
             out.extend_from_slice(&entry.recorded_at_ms.to_le_bytes());
             put_text(&mut out, &entry.frame);
+            if let Some((sender, number)) = entry.heard {
+                out.push(3);
+                out.extend_from_slice(&sender.0);
+                out.extend_from_slice(&number.to_le_bytes());
+                continue;
+            }
             let Some(idempotent) = &entry.idempotent else {
                 out.push(0);
                 continue;
@@ -314,8 +322,14 @@ fn take_event(number: u8, rest: &mut &[u8]) -> Option<Entry> {
     let recorded_at_ms = i64::from_le_bytes(take(rest)?);
     let frame = take_text(rest)?.into();
     let form = take::<1>(rest)?[0];
+    let mut heard = None;
     let idempotent = match form {
         0 => None,
+        3 => {
+            let sender = KeyHash(take(rest)?);
+            heard = Some((sender, u64::from_le_bytes(take(rest)?)));
+            None
+        }
         1 | 2 => Some(Idempotent {
             key: take_text(rest)?,
             request: take(rest)?,
@@ -324,7 +338,7 @@ fn take_event(number: u8, rest: &mut &[u8]) -> Option<Entry> {
         }),
         _ => return None,
     };
-    Some(Entry { number, recorded_at_ms, frame, idempotent })
+    Some(Entry { number, recorded_at_ms, frame, idempotent, heard })
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {

@@ -39,6 +39,7 @@ fn record(key: &Key, seq: u64, text: &str) -> Record {
         recorded_at_ms: 5,
         frame: text.into(),
         idempotent,
+        heard: None,
     };
     let entries = vec![entry.clone(), Entry { idempotent: None, ..entry }];
     Record { key: key.clone(), epoch: 1, first_seq: seq, previous_hash: [1; 16], entries }

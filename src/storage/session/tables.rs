@@ -144,7 +144,7 @@ impl Tables for SessionTables {
             updated_at_ms: head.updated_at_ms,
             next_timer_ms: None,
             unfinished: self.is_unfinished(db),
-            ended: head.deleted,
+            ended: false,
         }
     }
 

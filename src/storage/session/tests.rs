@@ -212,8 +212,13 @@ fn carry_out(file: &mut SessionFile, command: Command, at_ms: i64) -> Result<Vec
     for event in &events {
         let frame: ByteString = event.encode(file.head().last_seq + 1).into();
         assert_eq!(&Event::read(event.kind(), &frame).expect("what was encoded"), event);
-        let entry =
-            Entry { number: event.kind() as u8, recorded_at_ms: at_ms, frame, idempotent: None };
+        let entry = Entry {
+            number: event.kind() as u8,
+            recorded_at_ms: at_ms,
+            frame,
+            idempotent: None,
+            heard: None,
+        };
         file.apply(event, &entry)?;
         entries.push(entry);
     }
