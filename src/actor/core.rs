@@ -36,6 +36,7 @@ use crate::storage::file::AnyFile;
 use crate::storage::file::Letter;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
+use crate::storage::journal::Refused;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
 use crate::wire::feed::Frame;
@@ -72,8 +73,8 @@ pub(super) enum Input {
     Publish(Key, ByteString),
     /// Everything that had come in was delivered.
     Turn,
-    /// What was submitted to the journal for these actors, and what came of it.
-    Appended(Vec<KeyHash>, Result<(), AppendError>),
+    /// What was submitted to the journal for these actors, and what came of it: of each by itself.
+    Appended(Vec<KeyHash>, Result<(), Refused>),
     /// A file was opened, by an owner in this life.
     Opened(KeyHash, Result<Found, storage::Error>, u64),
     /// A file is being opened for so long already.
@@ -170,8 +171,12 @@ impl Core {
             Input::Appended(hashes, result) => {
                 self.submissions -= 1;
                 match result {
-                    Ok(()) => self.durable(hashes),
-                    Err(error) => self.refused(&hashes, error),
+                    Ok(()) => self.durable(&hashes),
+                    Err(Refused { durable, error }) => {
+                        let (stored, lost) = hashes.split_at(durable.min(hashes.len()));
+                        self.durable(stored);
+                        self.refused(lost, error);
+                    }
                 }
             }
             Input::Opened(hash, found, epoch) => self.opened(hash, found, epoch),
@@ -351,8 +356,8 @@ impl Core {
     }
 
     /// The gate, actor by actor: answer, publish, start tasks; then commit if enough has gathered.
-    fn durable(&mut self, hashes: Vec<KeyHash>) {
-        for hash in hashes {
+    fn durable(&mut self, hashes: &[KeyHash]) {
+        for &hash in hashes {
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             let Some((tasks, flags)) = cell.host.release(&mut cell.hub) else { continue };
             for task in tasks {

@@ -44,6 +44,7 @@ use crate::storage::describe;
 use crate::storage::file::Letter;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
+use crate::storage::journal::Refused;
 use crate::storage::kinds;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
@@ -233,10 +234,13 @@ impl Shard {
 
     fn append(&mut self, records: Vec<Encoded>, hashes: Vec<KeyHash>, ctx: &mut Context<Self>) {
         match self.core.shared.journal.append(records) {
-            Err(error) => self.step(Input::Appended(hashes, Err(error)), ctx),
+            Err(error) => {
+                self.step(Input::Appended(hashes, Err(Refused { durable: 0, error })), ctx);
+            }
             Ok(appended) => {
                 ctx.spawn(appended.into_actor(self).map(move |result, shard, ctx| {
-                    let result = result.unwrap_or(Err(AppendError::Unknown));
+                    let unknown = Refused { durable: 0, error: AppendError::Unknown };
+                    let result = result.unwrap_or(Err(unknown));
                     shard.step(Input::Appended(hashes, result), ctx);
                 }));
             }

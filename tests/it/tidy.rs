@@ -40,6 +40,21 @@ const GATES: &[(&str, &[&str])] = &[
 const PURE: &[&str] =
     &["async fn", "tokio::", "std::fs", "std::net", "tracing::", "clock::", "Instant"];
 
+/// What holds for every kind of actor alike, and so may name none. The places where a kind meets its code, and tests, may.
+const KINDLESS: &[&str] = &["src/actor/", "src/storage/journal/", "src/storage/file/"];
+const KIND_NAMED: &[&str] =
+    &["/session/", "/simulation/", "/tests", "kinds.rs", "mod.rs", "actor/counter.rs"];
+/// How a kind is named.
+const KINDS: &[&str] = &[
+    "SessionKind",
+    "SessionFile",
+    "SessionTables",
+    "session::",
+    "envelope::",
+    "counter::",
+    "Counter",
+];
+
 const FILE_LINES_MAX: usize = 500;
 const BANNED_NAMES: &[&str] = &["utils", "helpers", "common", "manager", "types", "misc"];
 
@@ -87,6 +102,26 @@ fn the_rules_are_pure() {
                 .lines()
                 .find(|line| !line.trim_start().starts_with("//") && line.contains(word));
             assert!(code.is_none(), "{}: the domain knows `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_runtime_knows_no_kind() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, _, text) in sources() {
+        let place = format!("/{}", path.strip_prefix(root).unwrap().display());
+        let kindless = KINDLESS.iter().any(|folder| place.contains(folder));
+        if !kindless || KIND_NAMED.iter().any(|named| place.contains(named)) {
+            continue;
+        }
+        // What follows is there for tests.
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for (line, name) in code.lines().zip(1..).flat_map(|(code, line)| {
+            let code = code.split("//").next().unwrap_or_default().to_owned();
+            KINDS.iter().filter(move |kind| code.contains(**kind)).map(move |kind| (line, *kind))
+        }) {
+            panic!("{place}:{line} names `{name}`");
         }
     }
 }

@@ -6,6 +6,7 @@
 mod chance;
 mod clients;
 mod commands;
+mod letters;
 mod run;
 mod truth;
 mod world;

@@ -208,7 +208,7 @@ fn caught(seed: u64, fault: Option<Fault>) -> Result<(), String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test, which has no settings")]
-fn asked_for(name: &str) -> Option<u64> {
+pub(super) fn asked_for(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 

@@ -36,6 +36,7 @@ use crate::base::Key;
 use crate::base::clock;
 use crate::base::ids::KeyHash;
 use crate::base::limits::Limits;
+use crate::storage;
 use crate::storage::counter::TIMERS_STAY;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
@@ -43,6 +44,7 @@ use crate::storage::journal::Hooks;
 use crate::storage::journal::Inline;
 use crate::storage::journal::Journal;
 use crate::storage::journal::Record;
+use crate::storage::journal::Refused;
 use crate::storage::kinds;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
@@ -79,6 +81,7 @@ struct Process {
 pub(super) struct World {
     pub chance: Chance,
     dir: TempDir,
+    awake_max: usize,
     fault: Option<Fault>,
     begun: Instant,
     elapsed: Duration,
@@ -98,12 +101,11 @@ pub(super) struct World {
     pub turns: Vec<(Key, Box<TurnTask>)>,
 }
 
-fn options(dir: &TempDir) -> Options {
+fn options(dir: &TempDir, awake_max: usize) -> Options {
     Options {
         data: dir.path().join("data"),
         shards: 1,
-        // Few, so that they put each other to sleep.
-        awake_max: 3,
+        awake_max,
         sleep_after: Duration::from_secs(10),
         commit_delay: Duration::from_secs(1),
         file_delay: Duration::from_secs(2),
@@ -119,14 +121,20 @@ fn options(dir: &TempDir) -> Options {
     }
 }
 
-fn open(dir: &TempDir, now: Now) -> Process {
+fn open(dir: &TempDir, awake_max: usize, now: Now) -> Process {
     let mut inline = None;
-    let opened = Shared::open(options(dir), |options| {
-        let (journal, made) = Journal::open_inline(options)?;
-        inline = Some(made);
-        Ok((journal, Vec::new()))
-    });
-    let shared = Arc::new(opened.expect("a folder of this process").0);
+    let shared = loop {
+        let opened = Shared::open(options(dir, awake_max), |options| {
+            let (journal, made) = Journal::open_inline(options)?;
+            inline = Some(made);
+            Ok((journal, Vec::new()))
+        });
+        match opened {
+            // A program that another test is just starting has a copy of the lock until it runs.
+            Err(storage::Error::Locked { .. }) => std::thread::yield_now(),
+            opened => break Arc::new(opened.expect("a folder of this process").0),
+        }
+    };
     let flush = Arc::downgrade(&shared);
     shared.journal.set_hooks(Hooks {
         flush: Box::new(move || flush.upgrade().is_some_and(|s| s.catalogue.flush().is_ok())),
@@ -142,15 +150,26 @@ fn open(dir: &TempDir, now: Now) -> Process {
 
 impl World {
     pub(super) fn new(seed: u64, fault: Option<Fault>) -> Self {
+        // Few, so that they put each other to sleep.
+        Self::made(seed, fault, 3)
+    }
+
+    /// One where `awake_max` actors may be awake at once.
+    pub(super) fn with_room(seed: u64, awake_max: usize) -> Self {
+        Self::made(seed, None, awake_max)
+    }
+
+    fn made(seed: u64, fault: Option<Fault>, awake_max: usize) -> Self {
         TIMERS_STAY.set(fault == Some(Fault::TimerStays));
         // In memory, if there is such a place: it is written to all the time, and nothing has to last.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a folder");
         let begun = clock::instant();
-        let process = open(&dir, Now { instant: begun, unix_ms: BEGIN_MS });
+        let process = open(&dir, awake_max, Now { instant: begun, unix_ms: BEGIN_MS });
         Self {
             chance: Chance::of(seed),
             dir,
+            awake_max,
             fault,
             begun,
             elapsed: Duration::ZERO,
@@ -319,7 +338,15 @@ impl World {
             if error == AppendError::Unknown && self.chance.once_in(2) {
                 self.write(&records)?;
             }
-            self.told_later.push(Input::Appended(hashes, Err(error)));
+            self.told_later.push(Input::Appended(hashes, Err(Refused { durable: 0, error })));
+            return Ok(());
+        }
+        // Of a group that did not fit, the first may be durable and the others not.
+        if !self.is_calm && records.len() > 1 && self.chance.once_in(8) {
+            let durable = 1 + self.chance.index(records.len() - 1);
+            self.write(&records[..durable])?;
+            let refused = Refused { durable, error: AppendError::Busy };
+            self.told_later.push(Input::Appended(hashes, Err(refused)));
             return Ok(());
         }
         self.write(&records)?;
@@ -373,7 +400,7 @@ impl World {
     /// Another process begins where the last one ended.
     pub(super) fn restart(&mut self) {
         self.process = None;
-        self.process = Some(open(&self.dir, self.now()));
+        self.process = Some(open(&self.dir, self.awake_max, self.now()));
     }
 
     /// The process dies, and another one begins. What was with the journal may have been written before.

@@ -73,8 +73,18 @@ pub enum AppendError {
     Busy,
 }
 
+/// Records that are not durable, and why not: all behind the first `durable` of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{durable} records are durable, the others are not: {error}")]
+pub struct Refused {
+    /// How many are durable.
+    pub durable: usize,
+    /// What became of the others.
+    pub error: AppendError,
+}
+
 /// What an append comes to.
-pub(super) type Appended = oneshot::Receiver<Result<(), AppendError>>;
+pub(super) type Appended = oneshot::Receiver<Result<(), Refused>>;
 
 /// The journal of a node. Cheap to clone; the last clone to go ends its threads.
 #[derive(Clone)]
@@ -142,7 +152,7 @@ impl Journal {
         Ok((journal, inline))
     }
 
-    /// Appends `records` as a whole; resolves once all of them are durable.
+    /// Appends `records`, in their order; resolves once all of them are durable, or it is known how many are.
     ///
     /// One append is in flight per session: the order between two appends of one session is the caller's to keep.
     ///

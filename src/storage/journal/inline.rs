@@ -8,10 +8,10 @@ use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::TrySendError;
 use std::sync::mpsc::sync_channel;
 
-use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Ledger;
 use crate::storage::journal::Options;
+use crate::storage::journal::Refused;
 use crate::storage::journal::keeper::Keeper;
 use crate::storage::journal::keeper::Prepared;
 use crate::storage::journal::keeper::Shared;
@@ -62,9 +62,14 @@ impl Inline {
     }
 
     /// Makes `records` durable.
-    pub(crate) fn write(&mut self, records: &[Encoded]) -> Result<(), AppendError> {
-        self.prepare();
-        self.writer.write_all(records)
+    pub(crate) fn write(&mut self, records: &[Encoded]) -> Result<(), Refused> {
+        for (durable, record) in records.iter().enumerate() {
+            // Each may need a segment of its own.
+            self.prepare();
+            let written = self.writer.write_all(std::slice::from_ref(record));
+            written.map_err(|refused| Refused { durable, ..refused })?;
+        }
+        Ok(())
     }
 
     /// Ends segments for whoever asked for that, and removes those that nobody needs.

@@ -52,6 +52,7 @@ pub use damage::Flaw;
 pub use handle::AppendError;
 pub use handle::Journal;
 pub use handle::Options;
+pub use handle::Refused;
 #[cfg(test)]
 pub(crate) use inline::Inline;
 pub use keeper::Hooks;

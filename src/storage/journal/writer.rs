@@ -21,6 +21,7 @@ use crate::base::metric;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Ledger;
+use crate::storage::journal::Refused;
 use crate::storage::journal::keeper::Prepared;
 use crate::storage::journal::keeper::Shared;
 use crate::storage::journal::ledger::Noted;
@@ -42,7 +43,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked of the writer.
 pub(super) enum Submission {
-    Append(Vec<Encoded>, oneshot::Sender<Result<(), AppendError>>),
+    Append(Vec<Encoded>, oneshot::Sender<Result<(), Refused>>),
     Seal,
     Finish(oneshot::Sender<()>),
 }
@@ -105,8 +106,8 @@ impl Writer {
                     Submission::Append(new, done) => {
                         bytes +=
                             new.iter().map(|r| segment::stride(r.payload.len())).sum::<usize>();
+                        waiting.push((new.len(), done));
                         records.extend(new);
-                        waiting.push(done);
                     }
                 }
                 if bytes >= GROUP_BYTES_MAX {
@@ -115,9 +116,17 @@ impl Writer {
                 next = submissions.try_recv().ok();
             }
             let result = self.write_all(&records);
-            for done in waiting {
+            let mut before = 0;
+            for (count, done) in waiting {
+                // Each hears of its own records: a group may end in the middle of one append.
+                let refused =
+                    |Refused { durable, error }: Refused| match durable.saturating_sub(before) {
+                        durable if durable >= count => Ok(()),
+                        durable => Err(Refused { durable, error }),
+                    };
                 // A caller that went away does not care.
-                let _gone = done.send(result);
+                let _gone = done.send(result.or_else(refused));
+                before += count;
             }
             let refusing = self.shared.refusing.load(Ordering::Acquire);
             if (seal || finish.is_some())
@@ -174,11 +183,14 @@ impl Writer {
         }
     }
 
-    pub(super) fn write_all(&mut self, mut records: &[Encoded]) -> Result<(), AppendError> {
+    pub(super) fn write_all(&mut self, all: &[Encoded]) -> Result<(), Refused> {
+        let mut records = all;
+        let refused =
+            |left: &[Encoded], error| Err(Refused { durable: all.len() - left.len(), error });
         if let Some((since, error)) = self.failed
             && since.elapsed() < FAILURE_PAUSE
         {
-            return Err(error);
+            return refused(records, error);
         }
         self.failed = None;
         let (mut tries, mut touched) = (2, false);
@@ -186,10 +198,11 @@ impl Writer {
             if let Err(error) = self.make_room(&records[0]) {
                 tracing::error!(error = %error, "the journal has no segment to write to");
                 // What was not begun is not stored: that much is known.
-                return Err(self.refuse(match error.kind() {
-                    io::ErrorKind::TimedOut if !touched => AppendError::Busy,
+                let error = match error.kind() {
+                    io::ErrorKind::TimedOut => AppendError::Busy,
                     kind => failure(kind),
-                }));
+                };
+                return refused(records, self.refuse(error));
             }
             touched = true;
             let result = self.write_some(records);
@@ -203,7 +216,7 @@ impl Writer {
                     tracing::error!(error = %error, "writing the journal failed");
                     metric::counters().journal_errors.inc();
                     if tries == 0 {
-                        return Err(self.refuse(failure(error.kind())));
+                        return refused(records, self.refuse(failure(error.kind())));
                     }
                 }
             }
