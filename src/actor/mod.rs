@@ -1,11 +1,15 @@
-//! The runtime: sessions as actors, each with one writer, and nothing leaves one before it is durable.
+//! The runtime: actors of any kind, each with one writer, and nothing leaves one before it is durable.
 //!
-//! **Shape.** A shard is an actix actor on a thread of its own. It holds the cells of the sessions whose hash falls to
-//! it; a cell is the session's actor: its mailbox, its file, its subscribers. Cells share the mailbox machinery of
-//! their shard because that is what makes them cheap: everything that came in while the shard was busy is one turn of
-//! the shard, and the batches of all its cells go to the journal as one submission and come back with one wake-up.
+//! **Shape.** A shard is an actix actor on a thread of its own, a shell around a core without threads or clocks. The core
+//! holds the cells of the actors whose hash falls to it; a cell is an actor: its mailbox, its file, its subscribers. Cells
+//! share the mailbox machinery of their shard because that is what makes them cheap: everything that came in while the
+//! shard was busy is one turn of the shard, and the batches of all its cells go to the journal as one submission and come
+//! back with one wake-up.
 //!
-//! **The write path**, as the code has it (`shard.rs`, `cell.rs`):
+//! **Kinds.** `hosted.rs` is what a kind gives the runtime, `host.rs` what the runtime sees of it, `kinds.rs` the way from
+//! one to the other; `session/` is the first kind.
+//!
+//! **The write path**, as the code has it (`core.rs`, `host.rs`, `batch.rs`):
 //!
 //! ```text
 //! deliver -> cell's mailbox -> [turn of the shard] decide + apply each command -> journal
