@@ -15,13 +15,13 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::catalogue::Card;
 use crate::storage::file::Blank;
+use crate::storage::file::Findings;
 use crate::storage::file::Place;
 use crate::storage::file::Settings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
 use crate::storage::file::Tell;
 use crate::storage::file::Timer;
-use crate::storage::file::check::Findings;
 use crate::storage::file::timer;
 use crate::storage::sql::name;
 use crate::storage::sql::number;
@@ -35,7 +35,20 @@ pub(crate) struct CounterTables {
     pub(crate) value: u64,
 }
 
-static BLANK: Blank = Blank::new();
+const STEPS: &[M<'static>] = &[M::up(include_str!("../../schema/file/0001_create_file.sql"))];
+
+const TABLES: &[Table] = &[
+    Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
+    Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
+    Table {
+        name: "idempotency",
+        select: "SELECT * FROM idempotency",
+        empty: "DELETE FROM idempotency",
+    },
+    Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
+];
+
+static BLANK: Blank = Blank::new(STEPS, TABLES);
 
 thread_local! {
     /// A fault that tests plant: a timer that was carried out is not taken away.
@@ -62,20 +75,6 @@ fn meta(db: &Connection) -> Result<(Key, CounterTables), Error> {
 
 impl Tables for CounterTables {
     type Event = Event;
-
-    const STEPS: &'static [M<'static>] =
-        &[M::up(include_str!("../../schema/file/0001_create_file.sql"))];
-
-    const TABLES: &'static [Table] = &[
-        Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
-        Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
-        Table {
-            name: "idempotency",
-            select: "SELECT * FROM idempotency",
-            empty: "DELETE FROM idempotency",
-        },
-        Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
-    ];
 
     fn blank() -> &'static Blank {
         &BLANK

@@ -16,6 +16,7 @@ use crate::actor::hosted::Task;
 use crate::actor::node::Post;
 use crate::actor::session::query;
 use crate::actor::session::turn::Run;
+use crate::actor::session::turn::Start;
 use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::json::Object;
@@ -46,15 +47,6 @@ use crate::wire::envelope::Backlog;
 use crate::wire::envelope::Query;
 use crate::wire::envelope::SessionKind;
 use crate::wire::envelope::Snapshot;
-
-/// A turn that begins: the model is asked once this is durable.
-pub(in crate::actor) struct Start {
-    pub turn: Turn,
-    /// Parts that its message has already.
-    pub parts: usize,
-    /// What the provider must be told to go on where it was.
-    pub resume: Option<String>,
-}
 
 /// A turn that a task of this process is writing.
 struct Writing {

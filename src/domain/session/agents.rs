@@ -6,6 +6,7 @@ use crate::base::ids::Name;
 use crate::base::json::Json;
 use crate::base::limits::Limit;
 use crate::domain::session::Context;
+use crate::domain::session::Decision;
 use crate::domain::session::Event;
 use crate::domain::session::Item;
 use crate::domain::session::ItemsChange;
@@ -18,13 +19,12 @@ use crate::domain::session::Role;
 use crate::domain::session::Status;
 use crate::domain::session::Stop;
 use crate::domain::session::View;
-use crate::domain::session::decide::Decided;
-use crate::domain::session::decide::Decision;
-use crate::domain::session::decide::nothing;
-use crate::domain::session::decide::stored;
-use crate::domain::session::decide::within;
+use crate::domain::session::decision::Decided;
+use crate::domain::session::decision::nothing;
 use crate::domain::session::items;
 use crate::domain::session::items::Shown;
+use crate::domain::session::messages::stored;
+use crate::domain::session::messages::within;
 use crate::domain::session::same_items;
 
 /// What the items of an agent's message come to, in bytes, when the next part begins another message.

@@ -2,6 +2,7 @@
 
 use crate::base::json::Object;
 use crate::domain::session::Context;
+use crate::domain::session::Decision;
 use crate::domain::session::Draft;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
@@ -16,11 +17,10 @@ use crate::domain::session::ToolAnswer;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
-use crate::domain::session::decide::Decided;
-use crate::domain::session::decide::Decision;
-use crate::domain::session::decide::nothing;
-use crate::domain::session::turns::Plan;
-use crate::domain::session::turns::next;
+use crate::domain::session::decision::Decided;
+use crate::domain::session::decision::nothing;
+use crate::domain::session::plan::Plan;
+use crate::domain::session::plan::next;
 
 /// A tool call that somebody outside must answer.
 pub(super) struct Waiting {

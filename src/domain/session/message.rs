@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 use crate::base::json::Json;
 use crate::base::json::Object;
 use crate::base::told;
-use crate::domain::session::Turn;
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -175,25 +174,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// The answer of `turn` as it begins with event `seq` at `at_ms`: nothing is said yet.
-    #[must_use]
-    pub fn begun_by(turn: &Turn, seq: u64, at_ms: i64) -> Self {
-        Self {
-            id: turn.message_id.clone(),
-            seq,
-            version: 1,
-            role: Role::Assistant,
-            content: String::new(),
-            parts: Vec::new(),
-            metadata: None,
-            turn_id: Some(turn.id.clone()),
-            status: Status::Streaming,
-            created_at: at_ms.div_euclid(1_000),
-            created_at_ms: at_ms,
-            updated_at_ms: at_ms,
-        }
-    }
-
     /// Bytes of what it says: of its text and its parts.
     #[must_use]
     pub fn bytes(&self) -> usize {

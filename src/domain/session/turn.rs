@@ -6,6 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::base::json::Json;
+use crate::domain::session::Message;
+use crate::domain::session::Role;
 use crate::domain::session::Status;
 
 /// How far a turn is.
@@ -259,4 +261,25 @@ pub struct Ending {
     pub error_status: Option<u16>,
     /// What the provider must be told to go on from here.
     pub resume: Option<String>,
+}
+
+impl Turn {
+    /// Its answer as it begins with event `seq` at `at_ms`: nothing is said yet.
+    #[must_use]
+    pub fn answer(&self, seq: u64, at_ms: i64) -> Message {
+        Message {
+            id: self.message_id.clone(),
+            seq,
+            version: 1,
+            role: Role::Assistant,
+            content: String::new(),
+            parts: Vec::new(),
+            metadata: None,
+            turn_id: Some(self.id.clone()),
+            status: Status::Streaming,
+            created_at: at_ms.div_euclid(1_000),
+            created_at_ms: at_ms,
+            updated_at_ms: at_ms,
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::base::limits::QUEUED_TURNS_MAX;
 use crate::domain::session::Busy;
 use crate::domain::session::Context;
 use crate::domain::session::Counted;
+use crate::domain::session::Decision;
 use crate::domain::session::Ending;
 use crate::domain::session::Event;
 use crate::domain::session::Growing;
@@ -25,30 +26,14 @@ use crate::domain::session::TurnState;
 use crate::domain::session::Usage;
 use crate::domain::session::View;
 use crate::domain::session::approvals;
-use crate::domain::session::decide::Decided;
-use crate::domain::session::decide::Decision;
-use crate::domain::session::decide::check_question;
-use crate::domain::session::decide::nothing;
-use crate::domain::session::decide::stored;
-use crate::domain::session::decide::within;
+use crate::domain::session::decision::Decided;
+use crate::domain::session::decision::nothing;
+use crate::domain::session::messages::check_question;
+use crate::domain::session::messages::stored;
+use crate::domain::session::messages::within;
+use crate::domain::session::plan::Plan;
+use crate::domain::session::plan::next;
 use crate::domain::session::title;
-
-/// What a turn reads and writes, and what has to happen before and after it begins.
-pub(super) struct Plan {
-    pub(super) before: Vec<Event>,
-    pub(super) after: Vec<Event>,
-    pub(super) input_id: String,
-    /// The message that goes on; `None`: a new one.
-    pub(super) message_id: Option<String>,
-    /// The turn that wrote it so far.
-    pub(super) earlier: Option<Turn>,
-}
-
-impl Plan {
-    fn answering(input_id: String, before: Vec<Event>) -> Self {
-        Self { before, after: Vec::new(), input_id, message_id: None, earlier: None }
-    }
-}
 
 /// Begins a turn, or lets it wait for its place.
 pub(super) fn start<V: View>(view: &V, new: NewTurn, ctx: &Context<'_>) -> Decided<V::Error> {
@@ -480,13 +465,4 @@ fn metadata(message: &Message, turn: &Turn) -> Json {
         metadata.set("finishReason", Json::string(reason));
     }
     metadata.to_json()
-}
-
-/// The turn whose place has come.
-pub(super) fn next<V: View>(view: &V, ctx: &Context<'_>) -> Result<Option<Event>, Stop<V::Error>> {
-    if !ctx.begins_turns {
-        return Ok(None);
-    }
-    let next = view.queued_turns().map_err(Stop::View)?.into_iter().next();
-    Ok(next.map(|turn| Event::Turn(Turn { state: TurnState::Running, ..turn })))
 }

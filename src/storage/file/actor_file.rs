@@ -85,7 +85,7 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`] when memory does not suffice.
     pub fn create(key: &Key, settings: &Settings) -> Result<Self, Error> {
-        let (connection, tables) = (T::blank().take::<T>()?, T::new(settings));
+        let (connection, tables) = (T::blank().take()?, T::new(settings));
         let (key, open, debts) = (key.clone(), None, Debts::default());
         let (in_memory, ended, changed, _claim) = (true, false, false, None);
         Ok(Self { connection, tables, debts, key, in_memory, ended, open, changed, _claim })
@@ -265,7 +265,7 @@ impl<T: Tables> ActorFile<T> {
             return Ok(self);
         }
         let path = self.write(folder)?;
-        T::blank().give_back::<T>(std::mem::replace(&mut self.connection, connect(&path)?));
+        T::blank().give_back(std::mem::replace(&mut self.connection, connect(&path)?));
         Ok(Self { in_memory: false, changed: false, ..self })
     }
 
@@ -297,7 +297,7 @@ impl<T: Tables> ActorFile<T> {
         if self.in_memory {
             self.commit()?;
             self.write(folder)?;
-            T::blank().give_back::<T>(self.connection);
+            T::blank().give_back(self.connection);
             return Ok(());
         }
         self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
@@ -386,7 +386,7 @@ fn open_whole<T: Tables>(path: &Path, key: Option<&Key>) -> Result<(Connection, 
     if seal == Seal::Broken {
         check::structure(&connection)?;
     }
-    let migrated = template::migrate::<T>(&mut connection)?;
+    let migrated = template::migrate(&mut connection, T::blank().steps())?;
     if seal == Seal::Broken
         && let Some(finding) = check::rows::<T>(&connection, key)?.into_iter().next()
     {

@@ -150,8 +150,10 @@ impl dyn AnyFile {
 pub fn card<T: Tables>(path: &Path, claim: Option<&Claim>) -> Result<Option<Card>, Error> {
     let mut connection = connect(path)?;
     match claim {
-        Some(_) => drop(template::migrate::<T>(&mut connection)?),
-        None if template::version_of(&connection)? < template::version::<T>() => return Ok(None),
+        Some(_) => drop(template::migrate(&mut connection, T::blank().steps())?),
+        None if template::version_of(&connection)? < template::version(T::blank().steps()) => {
+            return Ok(None);
+        }
         None => {}
     }
     let (key, log) = T::meta(&connection)?;

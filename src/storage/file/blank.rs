@@ -11,10 +11,11 @@ use std::sync::PoisonError;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite_migration::M;
 
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::file::Tables;
+use crate::storage::file::Table;
 use crate::storage::file::template;
 use crate::storage::schema;
 use crate::storage::schema::Object;
@@ -53,18 +54,29 @@ impl Kept {
 /// The empty databases of one kind of actor: what every new file is a copy of, and those that wait for an actor.
 #[derive(Debug)]
 pub struct Blank {
+    steps: &'static [M<'static>],
+    tables: &'static [Table],
     kept: Mutex<Kept>,
     template: OnceLock<Vec<u8>>,
     schema: OnceLock<Vec<Object>>,
 }
 
 impl Blank {
-    /// Nothing yet.
+    /// Those that `steps` make from nothing, which `user_version` counts, with these `tables`.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it is a static")]
-    pub const fn new() -> Self {
+    pub const fn new(steps: &'static [M<'static>], tables: &'static [Table]) -> Self {
         let kept = Mutex::new(Kept { waiting: Vec::new(), fewest: 0 });
-        Self { kept, template: OnceLock::new(), schema: OnceLock::new() }
+        Self { steps, tables, kept, template: OnceLock::new(), schema: OnceLock::new() }
+    }
+
+    /// What makes the schema.
+    pub(super) fn steps(&self) -> &'static [M<'static>] {
+        self.steps
+    }
+
+    /// Every table that the steps make.
+    pub(super) fn tables(&self) -> &'static [Table] {
+        self.tables
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -76,20 +88,20 @@ impl Blank {
     /// # Errors
     ///
     /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
-    fn template<T: Tables>(&self) -> Result<&[u8], Error> {
+    fn template(&self) -> Result<&[u8], Error> {
         if let Some(bytes) = self.template.get() {
             return Ok(bytes);
         }
-        let made = template::bytes::<T>()?;
+        let made = template::bytes(self.steps)?;
         Ok(self.template.get_or_init(|| made))
     }
 
     /// What is in the schema of such a file.
-    pub(super) fn schema<T: Tables>(&self) -> Result<&[Object], Error> {
+    pub(super) fn schema(&self) -> Result<&[Object], Error> {
         if let Some(schema) = self.schema.get() {
             return Ok(schema);
         }
-        let made = schema::made_by(template::migrate::<T>)?;
+        let made = schema::made_by(|connection| template::migrate(connection, self.steps))?;
         Ok(self.schema.get_or_init(|| made))
     }
 
@@ -98,7 +110,7 @@ impl Blank {
     /// # Errors
     ///
     /// [`Error::Sqlite`] when memory does not suffice.
-    pub(super) fn take<T: Tables>(&self) -> Result<Connection, Error> {
+    pub(super) fn take(&self) -> Result<Connection, Error> {
         let waiting = {
             let mut kept = self.kept();
             let waiting = kept.waiting.pop();
@@ -111,7 +123,7 @@ impl Blank {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let doing = "making a database in memory";
         let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
-        let template = self.template::<T>()?;
+        let template = self.template()?;
         connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
         connection.execute_batch(SETTINGS).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -119,8 +131,8 @@ impl Blank {
     }
 
     /// Keeps `connection`, whose actor is in a file, for another one, if it can be emptied.
-    pub(super) fn give_back<T: Tables>(&self, connection: Connection) {
-        if matches!(self.empty::<T>(&connection), Ok(true)) {
+    pub(super) fn give_back(&self, connection: Connection) {
+        if matches!(self.empty(&connection), Ok(true)) {
             let mut kept = self.kept();
             if kept.waiting.len() < KEPT_MAX {
                 kept.waiting.push(connection);
@@ -136,16 +148,16 @@ impl Blank {
     }
 
     /// Empties the database; whether it is the template again.
-    fn empty<T: Tables>(&self, connection: &Connection) -> Result<bool, Error> {
+    fn empty(&self, connection: &Connection) -> Result<bool, Error> {
         let doing = "emptying a database in memory";
         connection.execute_batch("BEGIN").while_(doing)?;
-        for table in T::TABLES {
+        for table in self.tables {
             let mut statement = connection.prepare_cached(table.empty).while_(doing)?;
             statement.execute([]).while_(doing)?;
         }
         connection.execute_batch("COMMIT").while_(doing)?;
         let bytes = connection.serialize("main").while_(doing)?;
-        Ok(is_blank(&bytes, self.template::<T>()?))
+        Ok(is_blank(&bytes, self.template()?))
     }
 }
 
@@ -161,25 +173,24 @@ fn is_blank(bytes: &[u8], template: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::file::Table;
+    use crate::storage::file::Tables as _;
     use crate::storage::session::SessionTables;
-
-    static BLANK: Blank = Blank::new();
 
     #[test]
     fn every_table_is_emptied_and_what_is_left_is_the_template() {
-        let connection = BLANK.take::<SessionTables>().expect("a database");
+        let blank = SessionTables::blank();
+        let connection = blank.take().expect("a database");
         let tables: Vec<String> = connection
             .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
             .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
             .expect("its tables");
         for table in &tables {
             let is = |known: &&Table| known.name == table;
-            let known = SessionTables::TABLES.iter().find(is).expect(table);
+            let known = blank.tables().iter().find(is).expect(table);
             assert_eq!(known.empty.strip_prefix("DELETE FROM "), Some(table.as_str()));
             assert_eq!(known.select.strip_prefix("SELECT * FROM "), Some(table.as_str()));
         }
-        assert_eq!(tables.len(), SessionTables::TABLES.len());
+        assert_eq!(tables.len(), blank.tables().len());
 
         let secret = "something that one session said";
         let write = |count: usize| {
@@ -197,11 +208,11 @@ mod tests {
         };
         write(5);
         assert!(holds(&connection));
-        assert!(BLANK.empty::<SessionTables>(&connection).expect("emptied"), "it is as it was");
+        assert!(blank.empty(&connection).expect("emptied"), "it is as it was");
         assert!(!holds(&connection));
         // One that grew has pages that no template has.
         write(500);
-        assert!(!BLANK.empty::<SessionTables>(&connection).expect("emptied"));
+        assert!(!blank.empty(&connection).expect("emptied"));
     }
 
     #[test]

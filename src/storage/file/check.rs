@@ -2,46 +2,17 @@
 
 use rusqlite::Connection;
 
-use crate::base::Classify;
 use crate::base::Key;
-use crate::base::Kind;
 use crate::domain::kind::LogHead;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::Findings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
 use crate::storage::file::log::Chain;
 use crate::storage::file::outbox;
 use crate::storage::schema;
 use crate::storage::sum;
-
-/// Findings after which a check gives up: the rest of such a file is no better.
-const FINDINGS_MAX: usize = 10;
-
-/// What is wrong with a file, up to a handful.
-#[derive(Debug, Default)]
-pub struct Findings(pub(super) Vec<Error>);
-
-impl Findings {
-    /// Notes damage; any other error is handed back.
-    ///
-    /// # Errors
-    ///
-    /// An error that says nothing about the file.
-    pub fn note(&mut self, result: Result<(), Error>) -> Result<(), Error> {
-        match result {
-            Err(error) if error.kind() == Kind::Corrupt => {
-                let text = error.to_string();
-                let known = self.0.iter().any(|found| found.to_string() == text);
-                if !known && self.0.len() < FINDINGS_MAX {
-                    self.0.push(error);
-                }
-                Ok(())
-            }
-            other => other,
-        }
-    }
-}
 
 /// Checks how the database is built: its pages, its trees, and that each index knows each row.
 ///
@@ -84,8 +55,8 @@ pub(super) fn rows<T: Tables>(db: &Connection, key: Option<&Key>) -> Result<Vec<
             None
         }
     };
-    findings.note(schema::check(db, T::blank().schema::<T>()?))?;
-    for table in T::TABLES {
+    findings.note(schema::check(db, T::blank().schema()?))?;
+    for table in T::blank().tables() {
         findings.note(sums(db, table))?;
     }
     findings.note(outbox::check(db))?;

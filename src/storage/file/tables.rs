@@ -3,7 +3,6 @@
 use std::fmt;
 
 use rusqlite::Connection;
-use rusqlite_migration::M;
 
 use crate::base::Key;
 use crate::domain::kind::Event;
@@ -11,41 +10,10 @@ use crate::domain::kind::LogHead;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
 use crate::storage::file::Blank;
+use crate::storage::file::Findings;
+use crate::storage::file::Place;
+use crate::storage::file::Settings;
 use crate::storage::file::Tell;
-use crate::storage::file::check::Findings;
-
-/// How files are kept, whatever their kind.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long text that grew stays in the log as it grew, after its end, in milliseconds.
-    pub deltas_kept_ms: i64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { deltas_kept_ms: 5 * 60 * 1_000 }
-    }
-}
-
-/// A table, how it is read whole, and how it is emptied.
-#[derive(Debug)]
-pub struct Table {
-    /// Its name.
-    pub name: &'static str,
-    /// Reads every column of every row.
-    pub select: &'static str,
-    /// Removes every row. Without a condition, SQLite clears whole pages.
-    pub empty: &'static str,
-}
-
-/// Where an event stands.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its place in the log.
-    pub seq: u64,
-    /// Unix time in milliseconds.
-    pub at_ms: i64,
-}
 
 /// The tables of one kind of actor, and what is kept of them in memory while the file is open.
 ///
@@ -55,13 +23,7 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     /// What happens in such an actor.
     type Event: Event;
 
-    /// Steps from nothing to the present schema; `user_version` counts them.
-    const STEPS: &'static [M<'static>];
-
-    /// Every table that the steps make.
-    const TABLES: &'static [Table];
-
-    /// The empty databases of this kind.
+    /// The empty databases of this kind, with its schema.
     fn blank() -> &'static Blank;
 
     /// Of an actor to which nothing has happened.

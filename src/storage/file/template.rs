@@ -2,16 +2,16 @@
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite_migration::M;
 use rusqlite_migration::Migrations;
 
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::file::Tables;
 use crate::storage::sum;
 
 /// The version that this program writes.
-pub(super) fn version<T: Tables>() -> i64 {
-    i64::try_from(T::STEPS.len()).expect("a handful of steps")
+pub(super) fn version(steps: &[M<'_>]) -> i64 {
+    i64::try_from(steps.len()).expect("a handful of steps")
 }
 
 /// The version that the file has.
@@ -27,8 +27,11 @@ pub(super) fn version_of(connection: &Connection) -> Result<i64, Error> {
 ///
 /// [`Error::TooNew`] for a file of a newer program; [`Error::Sqlite`] when a step fails, the file then keeps the
 /// version before it.
-pub(super) fn migrate<T: Tables>(connection: &mut Connection) -> Result<bool, Error> {
-    let (is, known) = (version_of(connection)?, version::<T>());
+pub(super) fn migrate(
+    connection: &mut Connection,
+    steps: &'static [M<'static>],
+) -> Result<bool, Error> {
+    let (is, known) = (version_of(connection)?, version(steps));
     if is > known {
         return Err(Error::TooNew { is, known });
     }
@@ -41,7 +44,7 @@ pub(super) fn migrate<T: Tables>(connection: &mut Connection) -> Result<bool, Er
     };
     // A step rewrites whole tables: what does not fit the cache goes into the log, however large the file is.
     spill(connection, "PRAGMA cache_spill = ON")?;
-    Migrations::from_slice(T::STEPS).to_latest(connection).map_err(|error| match error {
+    Migrations::from_slice(steps).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => {
             Error::Sqlite { doing: "migrating the schema", source: err }
         }
@@ -56,11 +59,11 @@ pub(super) fn migrate<T: Tables>(connection: &mut Connection) -> Result<bool, Er
 /// # Errors
 ///
 /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
-pub(super) fn bytes<T: Tables>() -> Result<Vec<u8>, Error> {
+pub(super) fn bytes(steps: &'static [M<'static>]) -> Result<Vec<u8>, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_in_memory_with_flags(flags).while_("opening a database in memory")?;
-    migrate::<T>(&mut connection)?;
+    migrate(&mut connection, steps)?;
     // Without the pages that only the steps needed.
     connection.execute_batch("VACUUM").while_("making the template small")?;
     Ok(connection.serialize("main").while_("serialising the template")?.to_vec())
@@ -76,12 +79,13 @@ pub(super) fn set_wal(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::file::Tables as _;
     use crate::storage::session::SessionTables;
 
     #[test]
     fn people_find_messages_and_items_under_common_names() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate::<SessionTables>(&mut connection).unwrap();
+        migrate(&mut connection, SessionTables::blank().steps()).unwrap();
         let insert = "INSERT INTO item (sequence, id, body, message_id, created_at_ms) VALUES (1, 'i', '{}', NULL, 2500)";
         connection.execute(insert, ()).unwrap();
         let row = connection.query_row(

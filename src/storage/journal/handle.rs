@@ -19,12 +19,15 @@ use crate::base::metric;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::error::At;
+use crate::storage::journal::AppendError;
 use crate::storage::journal::Damage;
 use crate::storage::journal::DamagePolicy;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Ledger;
+use crate::storage::journal::Options;
 use crate::storage::journal::Record;
+use crate::storage::journal::Refused;
 use crate::storage::journal::aside;
 use crate::storage::journal::aside::Aside;
 use crate::storage::journal::aside::AsideRecord;
@@ -41,47 +44,6 @@ use crate::storage::journal::segment::FRAME_BYTES;
 use crate::storage::journal::segment::Frame;
 use crate::storage::journal::writer;
 use crate::storage::journal::writer::Submission;
-
-/// How a journal is opened.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Folder of the segments.
-    pub dir: PathBuf,
-    /// Any folder on the file system of the session files.
-    pub files_dir: PathBuf,
-    /// Folder of what is set aside of sessions that are quarantined.
-    pub quarantine_dir: PathBuf,
-    /// Size of a segment.
-    pub segment_bytes: u64,
-    /// Size of all segments at which writers wait.
-    pub max_bytes: u64,
-    /// What to do about damage.
-    pub damage: DamagePolicy,
-}
-
-/// Why an append was not carried out, as far as one can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The disk failed in the middle: the records may or may not come back after a crash.
-    #[error("the journal could not be written; whether the change was kept is not known yet")]
-    Unknown,
-    /// The disk is full.
-    #[error("the disk is full")]
-    Full,
-    /// Too much waits, or the journal is as large as it may be, or closed. Nothing was stored.
-    #[error("the journal takes no more at the moment")]
-    Busy,
-}
-
-/// Records that are not durable, and why not: all behind the first `durable` of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{durable} records are durable, the others are not: {error}")]
-pub struct Refused {
-    /// How many are durable.
-    pub durable: usize,
-    /// What became of the others.
-    pub error: AppendError,
-}
 
 /// What an append comes to.
 pub(super) type Appended = oneshot::Receiver<Result<(), Refused>>;

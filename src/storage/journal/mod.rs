@@ -38,8 +38,10 @@ mod handle;
 mod inline;
 mod keeper;
 mod ledger;
+mod options;
 mod record;
 mod recover;
+mod refused;
 mod segment;
 mod writer;
 
@@ -49,15 +51,13 @@ pub use aside::list as set_aside;
 pub use damage::Damage;
 pub use damage::DamagePolicy;
 pub use damage::Flaw;
-pub use handle::AppendError;
 pub use handle::Journal;
-pub use handle::Options;
-pub use handle::Refused;
 #[cfg(test)]
 pub(crate) use inline::Inline;
 pub use keeper::Hooks;
 pub use ledger::Behind;
 pub use ledger::Ledger;
+pub use options::Options;
 pub use record::Encoded;
 pub use record::Entry;
 pub use record::Idempotent;
@@ -66,6 +66,8 @@ pub use record::Record;
 pub use record::chain;
 pub use recover::Checked;
 pub use recover::check;
+pub use refused::AppendError;
+pub use refused::Refused;
 
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ pub(super) fn project(
         head.created_at_ms = at_ms;
     }
     match event {
-        Event::Message(message) if message.seq == seq => add_message(connection, head, message)?,
+        Event::Message(message) if message.seq == seq => message::add(connection, head, message)?,
         Event::Message(message) => finish_message(connection, message)?,
         Event::MessageParts { message_id, version, parts, from } => {
             let mut row = called(connection, message_id)?;
@@ -82,17 +82,6 @@ pub(super) fn project(
         }
         Event::Items(change) => items::project(connection, head, change, at_ms)?,
     }
-    Ok(())
-}
-
-/// Inserts a message at the end of the history.
-pub(super) fn add_message(
-    connection: &Connection,
-    head: &mut Head,
-    message: &Message,
-) -> Result<(), Error> {
-    message::insert(connection, message, head.message_count)?;
-    head.message_count += 1;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::domain::session::Item;
 use crate::domain::session::ItemsChange;
 use crate::storage::Error;
 use crate::storage::While;
-use crate::storage::session::page::Bounded;
+use crate::storage::session::bounded::Bounded;
 use crate::storage::sql::json;
 use crate::storage::sql::number;
 use crate::storage::sql::sql_seq;

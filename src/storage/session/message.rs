@@ -6,6 +6,7 @@ use rusqlite::Row;
 use rusqlite::ToSql;
 use rusqlite::params;
 
+use crate::domain::session::Head;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
@@ -95,11 +96,7 @@ impl MessageRow {
 }
 
 /// Inserts `message` with its parts into the history, at `position`.
-pub(super) fn insert(
-    connection: &Connection,
-    message: &Message,
-    position: u64,
-) -> Result<(), Error> {
+fn insert(connection: &Connection, message: &Message, position: u64) -> Result<(), Error> {
     let sql = "INSERT INTO message (seq, id, role, content, status, version, part_count, metadata, turn_id,
                                     created_at_ms, updated_at_ms, branch, position, sum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
@@ -108,6 +105,17 @@ pub(super) fn insert(
     for (at, part) in message.parts.iter().enumerate() {
         put_part(connection, message.seq, at, part)?;
     }
+    Ok(())
+}
+
+/// Inserts a message at the end of the history.
+pub(super) fn add(
+    connection: &Connection,
+    head: &mut Head,
+    message: &Message,
+) -> Result<(), Error> {
+    insert(connection, message, head.message_count)?;
+    head.message_count += 1;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What the file of a session holds: its messages and parts, turns, and the items of agents.
 
 mod apply;
+mod bounded;
 mod check;
 mod compact;
 mod draft;
@@ -8,11 +9,12 @@ mod items;
 mod message;
 mod page;
 mod read;
+mod state;
 mod tables;
 mod turn;
 
-pub use tables::SessionFile;
-pub use tables::SessionTables;
+pub use state::SessionFile;
+pub use state::SessionTables;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::base::limits::PAGE_BYTES_MAX;
 use crate::domain::session::Direction;
 use crate::domain::session::Message;
 use crate::domain::session::Page;
@@ -13,44 +12,10 @@ use crate::domain::session::View;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::session::SessionFile;
+use crate::storage::session::bounded::Bounded;
 use crate::storage::session::message::MessageRow;
+use crate::storage::session::state::Tail;
 use crate::storage::sql::sql_seq;
-
-/// What a page takes until it is full: one of a kind at least.
-#[derive(Debug)]
-pub(super) struct Bounded<T> {
-    /// What it took.
-    pub taken: Vec<T>,
-    /// Whether there was one that it had no room for.
-    pub more: bool,
-    limit: usize,
-    bytes: usize,
-}
-
-impl<T> Bounded<T> {
-    /// A page of at most `limit` and [`PAGE_BYTES_MAX`].
-    pub(super) fn of(limit: usize) -> Self {
-        Self { taken: Vec::new(), more: false, limit, bytes: 0 }
-    }
-
-    /// Takes `one` if there is room for it.
-    pub(super) fn take(&mut self, one: T, bytes: impl FnOnce(&T) -> usize) {
-        self.bytes += bytes(&one);
-        let too_large = self.bytes > PAGE_BYTES_MAX && !self.taken.is_empty();
-        self.more = too_large || self.taken.len() >= self.limit;
-        if !self.more {
-            self.taken.push(one);
-        }
-    }
-}
-
-/// The latest page, as long as nothing happens.
-#[derive(Debug)]
-pub(super) struct Tail {
-    last_seq: u64,
-    limit: usize,
-    page: Arc<SharedPage>,
-}
 
 impl SessionFile {
     /// The latest page of at most `limit` messages, as [`SessionFile::page`] bounds it. Whoever asks again before something happens gets the same one:

@@ -1,4 +1,4 @@
-//! The tables of a session, and what is kept of them in memory: its head, the message that a turn writes, the latest page.
+//! The tables of a session, and how its events become their rows.
 
 use rusqlite::Connection;
 use rusqlite_migration::M;
@@ -12,61 +12,48 @@ use crate::domain::session::Head;
 use crate::domain::session::message_of;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
-use crate::storage::file::ActorFile;
 use crate::storage::file::Blank;
+use crate::storage::file::Findings;
 use crate::storage::file::Place;
 use crate::storage::file::Settings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
-use crate::storage::file::check::Findings;
+use crate::storage::session::SessionFile;
+use crate::storage::session::SessionTables;
 use crate::storage::session::apply;
 use crate::storage::session::check;
 use crate::storage::session::compact;
 use crate::storage::session::draft;
-use crate::storage::session::page::Tail;
 use crate::storage::session::read;
 use crate::storage::session::turn;
 
-/// The file of a session.
-pub type SessionFile = ActorFile<SessionTables>;
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("../../../schema/session/0001_create_session.sql")),
+    M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
+    M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
+    M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
+    M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
+];
 
-/// The tables of a session.
-#[derive(Debug)]
-pub struct SessionTables {
-    pub(super) head: Head,
-    pub(super) tail: Option<Tail>,
-    /// The message that the running turn writes.
-    pub(super) draft: Option<Draft>,
-    pub(super) deltas_kept_ms: i64,
-}
+const TABLES: &[Table] = &[
+    Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
+    Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
+    Table { name: "message", select: "SELECT * FROM message", empty: "DELETE FROM message" },
+    Table { name: "part", select: "SELECT * FROM part", empty: "DELETE FROM part" },
+    Table { name: "turn", select: "SELECT * FROM turn", empty: "DELETE FROM turn" },
+    Table {
+        name: "idempotency",
+        select: "SELECT * FROM idempotency",
+        empty: "DELETE FROM idempotency",
+    },
+    Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
+    Table { name: "item", select: "SELECT * FROM item", empty: "DELETE FROM item" },
+];
 
-static BLANK: Blank = Blank::new();
+static BLANK: Blank = Blank::new(STEPS, TABLES);
 
 impl Tables for SessionTables {
     type Event = Event;
-
-    const STEPS: &'static [M<'static>] = &[
-        M::up(include_str!("../../../schema/session/0001_create_session.sql")),
-        M::up(include_str!("../../../schema/session/0002_turns_branches_items.sql")),
-        M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
-        M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
-        M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
-    ];
-
-    const TABLES: &'static [Table] = &[
-        Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
-        Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
-        Table { name: "message", select: "SELECT * FROM message", empty: "DELETE FROM message" },
-        Table { name: "part", select: "SELECT * FROM part", empty: "DELETE FROM part" },
-        Table { name: "turn", select: "SELECT * FROM turn", empty: "DELETE FROM turn" },
-        Table {
-            name: "idempotency",
-            select: "SELECT * FROM idempotency",
-            empty: "DELETE FROM idempotency",
-        },
-        Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
-        Table { name: "item", select: "SELECT * FROM item", empty: "DELETE FROM item" },
-    ];
 
     fn blank() -> &'static Blank {
         &BLANK

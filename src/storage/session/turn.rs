@@ -6,7 +6,6 @@ use rusqlite::Row;
 
 use crate::base::json::Json;
 use crate::domain::session::Head;
-use crate::domain::session::Message;
 use crate::domain::session::Status;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
@@ -14,7 +13,7 @@ use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::file::Timer;
 use crate::storage::file::timer;
-use crate::storage::session::apply;
+use crate::storage::session::message;
 use crate::storage::session::message::MessageRow;
 use crate::storage::sql::number;
 use crate::storage::sql::sql_seq;
@@ -127,7 +126,7 @@ fn begin_message(
         row.message.updated_at_ms = at_ms;
         return row.update(connection);
     }
-    apply::add_message(connection, head, &Message::begun_by(turn, seq, at_ms))
+    message::add(connection, head, &turn.answer(seq, at_ms))
 }
 
 fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Result<(), Error> {

@@ -9,3 +9,4 @@ mod writer;
 pub use writer::COALESCE;
 
 pub(super) use run::Run;
+pub(in crate::actor) use run::Start;

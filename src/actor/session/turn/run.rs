@@ -10,7 +10,6 @@ use tracing::Instrument;
 
 use crate::actor::node::Post;
 use crate::actor::node::Shared;
-use crate::actor::session::hosted::Start;
 use crate::actor::session::turn::say::Step;
 use crate::actor::session::turn::transcript;
 use crate::actor::session::turn::writer::Over;
@@ -36,6 +35,15 @@ use crate::wire::envelope::Request;
 
 /// Part of the time of a turn after which its slowness is worth a line in the log.
 const WARN_AT: f64 = 0.8;
+
+/// A turn that begins: the model is asked once this is durable.
+pub(in crate::actor) struct Start {
+    pub turn: Turn,
+    /// Parts that its message has already.
+    pub parts: usize,
+    /// What the provider must be told to go on where it was.
+    pub resume: Option<String>,
+}
 
 /// One attempt of a turn.
 pub(in crate::actor::session) struct Run {

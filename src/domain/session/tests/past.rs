@@ -188,7 +188,7 @@ impl Past {
             message.updated_at_ms = at_ms;
             return;
         }
-        self.messages.push((0, Message::begun_by(turn, seq, at_ms)));
+        self.messages.push((0, turn.answer(seq, at_ms)));
         self.head.message_count += 1;
     }
 }
