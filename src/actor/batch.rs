@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use crate::actor::hosted::AnswerOf;
 use crate::actor::hosted::Applied;
 use crate::actor::hosted::Decision;
 use crate::actor::hosted::FileOf;
@@ -13,11 +12,11 @@ use crate::actor::job::Job;
 use crate::actor::job::Letters;
 use crate::actor::job::Replier;
 use crate::actor::job::Work;
+use crate::actor::rules::Rules;
 use crate::actor::subscribe::subscribe;
 use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::limits::BATCH_COMMANDS_MAX;
 use crate::base::limits::Limit;
-use crate::base::limits::Limits;
 use crate::base::limits::OUTBOX_COUNT_MAX;
 use crate::base::metric;
 use crate::domain::kind::Consequence;
@@ -26,29 +25,14 @@ use crate::storage;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Record;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Command as _;
 use crate::wire::ask::Error;
 use crate::wire::ask::Idempotency;
-use crate::wire::ask::Never;
 use crate::wire::ask::Refusal;
 use crate::wire::ask::Request;
 use crate::wire::feed::Frame;
 use crate::wire::feed::What;
-
-/// What holds while a batch is made.
-pub(super) struct Rules<'a> {
-    pub limits: &'a Limits,
-    /// Unix time in milliseconds.
-    pub now_ms: i64,
-    /// Makes an id that nobody has.
-    pub new_id: &'a dyn Fn() -> String,
-    /// The life of the owner of the actor.
-    pub epoch: u64,
-    /// Whether turns may begin; not when the process is about to end.
-    pub begins_turns: bool,
-    /// Why nothing may be written now, if so.
-    pub refuses: Option<Error<Never>>,
-}
 
 /// Somebody who waits for the journal.
 enum Waits<K: Hosted> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::actor::delivery::Deliveries;
 use crate::actor::host::Host;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Waiting;
 use crate::actor::kinds;
-use crate::actor::tell::Deliveries;
 use crate::base::Key;
 use crate::base::limits::Limit;
 use crate::base::limits::Limits;

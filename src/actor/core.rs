@@ -9,21 +9,18 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
 
-use bytestring::ByteString;
-
-use crate::actor::batch::Rules;
 use crate::actor::cell::Cell;
 use crate::actor::cell::State;
 use crate::actor::host::Outcome;
-use crate::actor::hosted::Task;
+use crate::actor::input::Input;
+use crate::actor::input::Now;
 use crate::actor::job::Job;
 use crate::actor::job::Wake;
-use crate::actor::life::note;
-use crate::actor::node::Shared;
-use crate::actor::wake::Found;
+use crate::actor::listing::note;
+use crate::actor::output::Output;
+use crate::actor::rules::Rules;
+use crate::actor::shared::Shared;
 use crate::actor::work::Work;
 use crate::base::Classify;
 use crate::base::Key;
@@ -32,8 +29,6 @@ use crate::base::ids::KeyHash;
 use crate::base::limits::Limit;
 use crate::storage;
 use crate::storage::describe;
-use crate::storage::file::AnyFile;
-use crate::storage::file::Letter;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Refused;
@@ -55,71 +50,6 @@ type Hashing = foldhash::fast::FixedState;
 
 /// Makes ids that nobody has.
 pub(super) type NewId = Box<dyn Fn() -> String + Send>;
-
-/// What the clocks say.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    /// For ages and deadlines.
-    pub instant: Instant,
-    /// Unix time in milliseconds.
-    pub unix_ms: i64,
-}
-
-/// What comes in.
-pub(super) enum Input {
-    /// A request for an actor.
-    Deliver(Key, Job),
-    /// A text for all who follow an actor now.
-    Publish(Key, ByteString),
-    /// Everything that had come in was delivered.
-    Turn,
-    /// What was submitted to the journal for these actors, and what came of it: of each by itself.
-    Appended(Vec<KeyHash>, Result<(), Refused>),
-    /// A file was opened, by an owner in this life.
-    Opened(KeyHash, Result<Found, storage::Error>, u64),
-    /// A file is being opened for so long already.
-    Slow(KeyHash, Duration),
-    /// A file comes back from its work, if it is still open.
-    Returned(KeyHash, Result<Option<Box<dyn AnyFile>>, storage::Error>),
-    /// Another connection has moved most of the log of an actor into its file.
-    Moved(KeyHash),
-    /// An actor that could not be read, for this reason, was deleted, or not.
-    Discarded(KeyHash, Arc<str>, bool),
-    /// Another actor has heard the letters of one up to some number, or has not.
-    Heard(KeyHash, Key, Result<u64, Refusal>),
-    /// A task of an actor is gone.
-    TaskLeft(KeyHash),
-    /// The file of an actor is to be brought up to date.
-    Urge(Key),
-    /// The catalogue is to know what is not committed yet.
-    NoteAll,
-    /// What waits for its commit is to be committed.
-    Commit,
-    /// What works is to be cut off.
-    Interrupt,
-    /// Some time has passed.
-    Tick,
-}
-
-/// What is to be done.
-pub(super) enum Output {
-    /// Say [`Input::Turn`] once everything that has come in is delivered.
-    Turn,
-    /// Append these records, one for each of these actors; [`Input::Appended`].
-    Append(Vec<Encoded>, Vec<KeyHash>),
-    /// Open the file of this actor; [`Input::Opened`], and [`Input::Slow`] if it takes long.
-    Open(Key),
-    /// Do something with a file; [`Input::Returned`].
-    Lend(Key, Work, Box<dyn AnyFile>),
-    /// Move most of the log of this actor into its file, beside the traffic; [`Input::Moved`].
-    Move(Key),
-    /// Delete an actor that cannot be read, for this reason; [`Input::Discarded`].
-    Discard(Key, Arc<str>),
-    /// Bring these letters of the first actor to the second; [`Input::Heard`].
-    Tell(Key, Key, Vec<Letter>),
-    /// Run a task for this actor; [`Input::TaskLeft`] when it is gone.
-    Spawn(Key, Box<dyn Task>),
-}
 
 /// A thread's worth of actors.
 pub(super) struct Core {

@@ -3,15 +3,14 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::actor::batch::Rules;
-use crate::actor::hosted::AnswerOf;
 use crate::actor::hosted::Applied;
 use crate::actor::hosted::Decision;
 use crate::actor::hosted::Due;
 use crate::actor::hosted::FileOf;
 use crate::actor::hosted::Hosted;
 use crate::actor::hosted::Stop;
-use crate::actor::hosted::Task;
+use crate::actor::rules::Rules;
+use crate::actor::tasks::Task;
 use crate::base::Classify;
 use crate::base::Key;
 use crate::base::Kind;
@@ -22,6 +21,7 @@ use crate::storage;
 use crate::storage::counter::CounterTables;
 use crate::storage::file::Timer;
 use crate::storage::journal::Idempotent;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Asks;
 use crate::wire::ask::Backlog;
 use crate::wire::ask::Command as AnyCommand;
@@ -132,6 +132,10 @@ impl Asks for Counter {
     fn is_wake(_: &Read) -> bool {
         false
     }
+
+    fn ended() -> Answer {
+        Answer::Value { value: 0, seq: 0 }
+    }
 }
 
 fn value(file: &FileOf<Counter>) -> Answer {
@@ -210,10 +214,6 @@ impl Hosted for Counter {
     fn replayed(earlier: Idempotent, seq: u64) -> Answer {
         let value = earlier.response.and_then(|value| value.parse().ok()).unwrap_or(0);
         Answer::Value { value, seq }
-    }
-
-    fn ended() -> Answer {
-        Answer::Value { value: 0, seq: 0 }
     }
 
     fn query(file: &mut FileOf<Self>, _: Read, _: u64) -> Result<AnswerOf<Self>, storage::Error> {

@@ -1,11 +1,7 @@
 //! What a kind of actor gives the runtime: all that a new kind writes.
 
-use std::any::Any;
-
-use futures_util::future::LocalBoxFuture;
-
-use crate::actor::batch::Rules;
-use crate::actor::node::Post;
+use crate::actor::rules::Rules;
+use crate::actor::tasks::Task;
 use crate::base::Key;
 use crate::domain::kind::Event;
 use crate::storage;
@@ -14,16 +10,14 @@ use crate::storage::file::Tables;
 use crate::storage::file::Timer;
 use crate::storage::journal::Entry;
 use crate::storage::journal::Idempotent;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Asks;
 use crate::wire::ask::Backlog;
-use crate::wire::ask::Error;
 use crate::wire::ask::Idempotency;
 use crate::wire::ask::Refusal;
 
 /// The file of an actor of kind `K`.
 pub(super) type FileOf<K> = ActorFile<<K as Hosted>::Tables>;
-/// What an actor of kind `K` answers.
-pub(super) type AnswerOf<K> = Result<<K as Asks>::Answer, Error<<K as Asks>::Rejection>>;
 
 /// What a command leads to.
 pub(super) struct Decision<K: Hosted> {
@@ -63,12 +57,6 @@ pub(super) enum Due<C> {
     Kept,
     /// It was set by a newer program, perhaps, which may be back before the last try.
     Unknown,
-}
-
-/// Something that runs beside the actor and posts what comes of it.
-pub(super) trait Task: Any + Send {
-    /// Runs it to its end.
-    fn run(self: Box<Self>, post: Post) -> LocalBoxFuture<'static, ()>;
 }
 
 /// What a kind of actor gives the runtime.
@@ -127,9 +115,6 @@ pub(super) trait Hosted: Asks {
 
     /// What a repeat hears, whose request led to event `seq`.
     fn replayed(earlier: Idempotent, seq: u64) -> Self::Answer;
-
-    /// What is heard by one who ended an actor that could not be read.
-    fn ended() -> Self::Answer;
 
     /// What `query` asks. Nothing of it may be told before everything in the file is durable.
     fn query(

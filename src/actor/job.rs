@@ -5,18 +5,16 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::actor::hosted::Hosted;
 use crate::base::Key;
 use crate::storage::file::Letter;
+use crate::wire::ask::AnswerOf;
+use crate::wire::ask::Asks;
 use crate::wire::ask::Command as _;
-use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
 use crate::wire::ask::Request;
 
 /// Where an answer of an actor of kind `K` goes.
-pub(super) type Reply<K> =
-    oneshot::Sender<Result<<K as crate::wire::ask::Asks>::Answer, Error<RejectionOf<K>>>>;
-type RejectionOf<K> = <K as crate::wire::ask::Asks>::Rejection;
+pub(super) type Reply<K> = oneshot::Sender<AnswerOf<K>>;
 
 /// Somebody who waits for an actor.
 pub(super) trait Waiting: Any + Send {
@@ -43,13 +41,13 @@ pub(super) trait Waiting: Any + Send {
 }
 
 /// A request to an actor of kind `K`.
-pub(super) struct Asked<K: Hosted> {
+pub(super) struct Asked<K: Asks> {
     /// `None` once it is carried out.
     pub request: Request<K>,
     reply: Option<Reply<K>>,
 }
 
-impl<K: Hosted> Asked<K> {
+impl<K: Asks> Asked<K> {
     /// A request whose answer goes to `reply`.
     pub(super) fn new(request: Request<K>, reply: Reply<K>) -> Box<Self> {
         Box::new(Self { request, reply: Some(reply) })
@@ -67,18 +65,18 @@ impl<K: Hosted> Asked<K> {
 }
 
 /// Where an answer goes; nowhere, if nobody waits for it.
-pub(super) struct Replier<K: Hosted>(Option<Reply<K>>);
+pub(super) struct Replier<K: Asks>(Option<Reply<K>>);
 
-impl<K: Hosted> Replier<K> {
+impl<K: Asks> Replier<K> {
     /// Answers. A caller that went away does not care.
-    pub(super) fn send(self, answer: Result<K::Answer, Error<K::Rejection>>) {
+    pub(super) fn send(self, answer: AnswerOf<K>) {
         if let Some(reply) = self.0 {
             drop(reply.send(answer));
         }
     }
 }
 
-impl<K: Hosted> Waiting for Asked<K> {
+impl<K: Asks> Waiting for Asked<K> {
     fn wakes(&self) -> bool {
         matches!(&self.request, Request::Query(query) if K::is_wake(query))
     }
@@ -224,7 +222,7 @@ impl Waiting for Letters {
 }
 
 /// What a job turns out to be, to an actor of kind `K`.
-pub(super) enum Work<K: Hosted> {
+pub(super) enum Work<K: Asks> {
     Asked(Asked<K>),
     Letters(Box<Letters>),
     Wake(Box<dyn Waiting>),
@@ -249,7 +247,7 @@ impl Job {
     }
 
     /// What it is to an actor of kind `K`.
-    pub(super) fn work<K: Hosted>(self) -> Work<K> {
+    pub(super) fn work<K: Asks>(self) -> Work<K> {
         let any = &*self.waiting as &dyn Any;
         if any.is::<Asked<K>>() {
             let any: Box<dyn Any> = self.waiting;

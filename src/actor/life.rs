@@ -8,10 +8,10 @@ use crate::actor::cell::Cell;
 use crate::actor::cell::Checkpoint;
 use crate::actor::cell::State;
 use crate::actor::core::Core;
-use crate::actor::core::Output;
-use crate::actor::node::Shared;
+use crate::actor::found::Found;
+use crate::actor::listing::note;
+use crate::actor::output::Output;
 use crate::actor::wake;
-use crate::actor::wake::Found;
 use crate::actor::work::Work;
 use crate::base::clock;
 use crate::base::ids::KeyHash;
@@ -376,19 +376,4 @@ impl Core {
             Err(error) => self.failed(hash, &error),
         }
     }
-}
-
-/// Notes in the catalogue what an actor is like, if it exists, and that it is to wake at `tell_at_ms`, or at once, if it has
-/// letters to send; when its next timer is due.
-pub(super) fn note(shared: &Shared, file: &dyn AnyFile, tell_at_ms: Option<i64>) -> Option<i64> {
-    if !file.log().exists() {
-        return None;
-    }
-    let card = file.card();
-    let timer_ms = card.next_timer_ms;
-    let owes = !file.receivers().is_empty();
-    let tell_at_ms = owes.then(|| tell_at_ms.unwrap_or(card.updated_at_ms));
-    let next_timer_ms = timer_ms.into_iter().chain(tell_at_ms).min();
-    shared.catalogue.note(Card { next_timer_ms, ..card });
-    timer_ms
 }

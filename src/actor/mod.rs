@@ -31,26 +31,35 @@ mod cell;
 mod core;
 #[cfg(test)]
 mod counter;
+mod delivery;
+mod found;
 mod host;
 mod hosted;
 mod hub;
+mod input;
 mod job;
 mod kinds;
 mod life;
+mod listing;
 mod node;
+mod output;
+mod rules;
+mod sender;
 mod session;
 mod shard;
+mod shared;
 #[cfg(test)]
 mod simulation;
 mod start;
 mod stop;
 mod subscribe;
+mod tasks;
 mod tell;
 mod timers;
 mod wake;
 mod work;
 
 pub use node::Node;
-pub use node::Options;
 pub use session::COALESCE;
 pub use session::Engine;
+pub use shared::Options;

@@ -1,177 +1,43 @@
 //! All actors of this process: the shards, what they share, and how a request finds its shard.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use actix::Actor;
+use actix::Addr;
 use actix::Arbiter;
 use bytestring::ByteString;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actor::Engine;
-use crate::actor::core::Input;
-use crate::actor::hosted::AnswerOf;
-use crate::actor::hosted::Hosted;
-use crate::actor::shard::Sender;
+use crate::actor::Options;
+use crate::actor::input::Input;
+use crate::actor::sender::Sender;
 use crate::actor::shard::Shard;
+use crate::actor::shared::Shared;
+use crate::actor::shared::shard_of;
 use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::limits::Limits;
 use crate::base::metric;
 use crate::storage;
-use crate::storage::Folder;
-use crate::storage::catalogue::Catalogue;
 use crate::storage::disk;
-use crate::storage::file::Settings;
-use crate::storage::journal;
-use crate::storage::journal::Damage;
 use crate::storage::journal::Hooks;
 use crate::storage::journal::Journal;
+use crate::wire::ask::AnswerOf;
+use crate::wire::ask::Asks;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
 use crate::wire::ask::Request;
 
-/// How the actors of a node are set up.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The data folder.
-    pub data: PathBuf,
-    /// Threads for actors.
-    pub shards: usize,
-    /// Sessions that are awake at most, over all shards.
-    pub awake_max: usize,
-    /// Idle time before a session sleeps.
-    pub sleep_after: Duration,
-    /// How long applied events may wait for their commit.
-    pub commit_delay: Duration,
-    /// How long a new session may be without a file.
-    pub file_delay: Duration,
-    /// How long the text of an answer stays in the log as it grew, in milliseconds.
-    pub deltas_kept_ms: u64,
-    /// Bytes of events after which the write-ahead log of a session in use is moved into its file.
-    pub checkpoint_bytes: usize,
-    /// Free space below which nothing is written; `None`: the default reserve.
-    pub min_free_bytes: Option<u64>,
-    /// Size of a journal segment.
-    pub segment_bytes: u64,
-    /// Size of the journal at which writers wait.
-    pub journal_bytes: u64,
-    /// Whether to start although durable records are missing.
-    pub accept_damage: bool,
-    /// The models and tools of turns.
-    pub engine: Engine,
-    /// Who answers on the chat route, if not the default model.
-    pub chat_model: Option<String>,
-    /// The bounds in force.
-    pub limits: Limits,
-}
-
-/// What all shards share.
-pub(super) struct Shared {
-    pub options: Options,
-    /// Set once they run.
-    pub shards: OnceLock<Arc<[Sender]>>,
-    /// How files are kept.
-    pub files: Settings,
-    pub folder: Folder,
-    pub journal: Journal,
-    pub catalogue: Catalogue,
-    pub disk_full: AtomicBool,
-    /// Whether requests are answered; readiness ends first when the process stops.
-    pub ready: AtomicBool,
-    /// Whether no turn begins any more.
-    pub draining: AtomicBool,
-    /// Whether nothing is taken any more.
-    pub stopping: AtomicBool,
-    /// Whether no session is behind what the journal held at the start.
-    pub caught_up: AtomicBool,
-}
-
-impl Shared {
-    /// Takes the data folder and reads the journal, which `open` opens; whether the list of actors is complete.
-    pub(super) fn open(
-        options: Options,
-        open: impl FnOnce(&journal::Options) -> Result<(Journal, Vec<Damage>), storage::Error>,
-    ) -> Result<(Self, bool), storage::Error> {
-        let folder = Folder::open(&options.data)?;
-        let policy = match options.accept_damage {
-            true => journal::DamagePolicy::Accept,
-            false => journal::DamagePolicy::Refuse,
-        };
-        let (journal, damage) = open(&journal::Options {
-            dir: folder.journal(),
-            files_dir: folder.root().to_owned(),
-            quarantine_dir: folder.quarantine(),
-            segment_bytes: options.segment_bytes,
-            max_bytes: options.journal_bytes,
-            damage: policy,
-        })?;
-        if journal.is_new() && !Catalogue::was_closed(&folder.catalogue())? && folder.has_files()? {
-            tracing::error!(
-                "the journal is empty, and the server that used {} last did not stop in good order: what was stored last \
-                 is missing where the session files do not have it. If the folder journal was removed, stop the server \
-                 and put it back; `sessile verify` names the sessions that lack something",
-                folder.root().display()
-            );
-        }
-        // Without those records files may end before what the catalogue knows, and the files are right.
-        let catalogue = Catalogue::open(&folder.catalogue(), !damage.is_empty())?;
-        if !catalogue.is_complete()? && !folder.has_files()? {
-            catalogue.complete()?;
-        }
-        let complete = catalogue.is_complete()?;
-        let behind = journal.ledger().pending_count();
-        metric::counters().catch_up.set(i64::try_from(behind).unwrap_or(i64::MAX));
-        let full = disk::is_full(folder.root(), options.min_free_bytes)?;
-        let deltas_kept_ms = i64::try_from(options.deltas_kept_ms).unwrap_or(i64::MAX);
-        let files = Settings { deltas_kept_ms };
-        let shared = Self {
-            folder,
-            journal,
-            catalogue,
-            disk_full: AtomicBool::new(full),
-            ready: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            caught_up: AtomicBool::new(false),
-            shards: OnceLock::new(),
-            files,
-            options,
-        };
-        Ok((shared, complete))
-    }
-}
-
-impl Shared {
-    /// The shard of `key`; `None` while the node starts.
-    pub(super) fn shard(&self, key: &Key) -> Option<&Sender> {
-        self.shards.get().map(|shards| shard_of(shards, key))
-    }
-}
-
-fn shard_of<'a>(shards: &'a [Sender], key: &Key) -> &'a Sender {
-    let at = key.hash().spread() % shards.len() as u64;
-    &shards[usize::try_from(at).expect("less than the number of shards")]
-}
-
-/// How a task reaches its actor.
-pub(super) struct Post {
-    pub sender: Sender,
-    pub shared: Arc<Shared>,
-    /// Its actor.
-    pub key: Key,
-}
-
 /// The actors of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
-    pub(super) shards: Arc<[Sender]>,
+    pub(super) shards: Arc<[Addr<Shard>]>,
+    /// The ways to them.
+    senders: Arc<[Sender]>,
     pub(super) shared: Arc<Shared>,
     /// Whether every session file is in the catalogue; there is no list of sessions before.
     pub(super) complete: Arc<watch::Sender<bool>>,
@@ -204,14 +70,16 @@ impl Node {
                     .expect("a runtime can be built when the process starts")
             });
             let shared = Arc::clone(&shared);
-            Sender::new(Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared)))
+            Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(shared))
         });
-        let shards: Arc<[Sender]> = shards.collect();
+        let shards: Arc<[Addr<Shard>]> = shards.collect();
+        let sender = |shard: &Addr<Shard>| Sender::new(shard.clone().recipient());
+        let senders: Arc<[Sender]> = shards.iter().map(sender).collect();
         // Nobody has set them before.
-        let _set = shared.shards.set(Arc::clone(&shards));
+        let _set = shared.shards.set(Arc::clone(&senders));
         let complete = Arc::new(watch::Sender::new(complete));
         let closing = Arc::new(watch::Sender::new(false));
-        let node = Self { shards, shared, complete, closing };
+        let node = Self { shards, senders, shared, complete, closing };
         node.set_hooks();
         Ok(node)
     }
@@ -240,11 +108,11 @@ impl Node {
     }
 
     fn shard(&self, key: &Key) -> &Sender {
-        shard_of(&self.shards, key)
+        shard_of(&self.senders, key)
     }
 
     /// Asks the actor of `key`, which must be of kind `K`.
-    pub(super) async fn ask_of<K: Hosted>(&self, key: &Key, request: Request<K>) -> AnswerOf<K> {
+    pub(super) async fn ask_of<K: Asks>(&self, key: &Key, request: Request<K>) -> AnswerOf<K> {
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
@@ -347,8 +215,13 @@ impl Node {
         join_all(due.iter().map(|key| self.wake(key))).await;
     }
 
+    /// Says something to all shards, and waits until it is carried out.
+    pub(super) async fn step_all(&self, input: impl Fn() -> Input) {
+        join_all(self.senders.iter().map(|shard| shard.step(input()))).await;
+    }
+
     /// Commits what waits for its commit, on all shards.
     pub async fn commit(&self) {
-        join_all(self.shards.iter().map(|shard| shard.step(Input::Commit))).await;
+        self.step_all(|| Input::Commit).await;
     }
 }

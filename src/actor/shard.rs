@@ -7,37 +7,28 @@ use std::time::Instant;
 
 use actix::Actor;
 use actix::ActorFutureExt;
-use actix::Addr;
 use actix::AsyncContext;
 use actix::Context;
 use actix::Handler;
-use actix::Message;
 use actix::WrapFuture;
-use bytestring::ByteString;
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::actor::core::Core;
-use crate::actor::core::Input;
-use crate::actor::core::Now;
-use crate::actor::core::Output;
-use crate::actor::hosted::AnswerOf;
-use crate::actor::hosted::Hosted;
-use crate::actor::hosted::Task;
-use crate::actor::job::Asked;
-use crate::actor::job::Job;
-use crate::actor::job::Letters;
-use crate::actor::job::Wake;
-use crate::actor::node::Post;
-use crate::actor::node::Shared;
+use crate::actor::found::Found;
+use crate::actor::input::Input;
+use crate::actor::input::Now;
+use crate::actor::output::Output;
+use crate::actor::sender::Sender;
+use crate::actor::sender::Step;
+use crate::actor::shared::Shared;
+use crate::actor::tasks::Post;
+use crate::actor::tasks::Task;
 use crate::actor::wake;
-use crate::actor::wake::Found;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::ids;
 use crate::base::ids::KeyHash;
-use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::storage;
 use crate::storage::describe;
@@ -48,7 +39,6 @@ use crate::storage::journal::Refused;
 use crate::storage::kinds;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
-use crate::wire::ask::Request;
 
 /// Requests that a shard holds beyond those in the mailboxes of its actors.
 const MAILBOX_MAX: usize = 16_384;
@@ -56,103 +46,6 @@ const MAILBOX_MAX: usize = 16_384;
 const TICK: Duration = Duration::from_millis(50);
 /// How long those wait who asked for an actor whose file is being opened.
 const WAKE_MAX: Duration = Duration::from_secs(30);
-
-/// Sends requests to a shard. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Sender(Addr<Shard>);
-
-impl Sender {
-    pub(super) fn new(shard: Addr<Shard>) -> Self {
-        Self(shard)
-    }
-
-    /// Asks the actor of `key`, which must be one of the shard's, and of kind `K`.
-    pub(super) async fn ask<K: Hosted>(&self, key: &Key, request: Request<K>) -> AnswerOf<K> {
-        let (reply, answer) = oneshot::channel();
-        let bytes = request.size();
-        let job = Job { waiting: Asked::new(request, reply), at: clock::instant(), bytes };
-        if !self.tell(Input::Deliver(key.clone(), job)) {
-            return Err(Error::Overloaded(Limit::MailboxCount));
-        }
-        answer.await.unwrap_or(Err(Error::Reset))
-    }
-
-    /// Waits until the actor of `key` is awake, and so up to date.
-    pub(super) async fn wake(&self, key: &Key) -> Result<(), Refusal> {
-        let (reply, woken) = oneshot::channel();
-        let job = Job::own(Wake::new(reply), clock::instant());
-        if !self.tell(Input::Deliver(key.clone(), job)) {
-            return Err(Refusal::Failed(Error::Overloaded(Limit::MailboxCount)));
-        }
-        woken.await.unwrap_or(Err(Refusal::Failed(Error::Reset)))
-    }
-
-    /// Brings `letters` of `from` to the actor of `to`; up to which one it has heard them then.
-    async fn tell_letters(
-        &self,
-        from: Key,
-        to: &Key,
-        letters: Vec<Letter>,
-    ) -> Result<u64, Refusal> {
-        let (reply, heard) = oneshot::channel();
-        let waiting = Letters::new(from, letters, reply);
-        let bytes = waiting.size();
-        let job = Job { waiting, at: clock::instant(), bytes };
-        if !self.tell(Input::Deliver(to.clone(), job)) {
-            return Err(Refusal::Failed(Error::Overloaded(Limit::MailboxCount)));
-        }
-        heard.await.unwrap_or(Err(Refusal::Failed(Error::Reset)))
-    }
-
-    /// Gives `text` to all who follow the actor of `key` now.
-    pub(super) fn publish(&self, key: &Key, text: ByteString) {
-        self.tell(Input::Publish(key.clone(), text));
-    }
-
-    /// Asks for the file of `key` to be brought up to date soon.
-    pub(super) fn urge(&self, key: Key) {
-        // A full mailbox is tried again with the next round.
-        drop(self.0.try_send(Step(Input::Urge(key))));
-    }
-
-    fn tell(&self, input: Input) -> bool {
-        let told = self.0.try_send(Step(input)).is_ok();
-        if !told {
-            metric::counters().limit_hit(Limit::MailboxCount);
-        }
-        told
-    }
-
-    /// Says `input` and waits until it is carried out.
-    pub(super) async fn step(&self, input: Input) {
-        self.send(Step(input)).await;
-    }
-
-    /// Asks for a number; 0 if the shard is gone.
-    pub(super) async fn count<M: Message<Result = usize> + Send + 'static>(
-        &self,
-        message: M,
-    ) -> usize
-    where
-        Shard: Handler<M>,
-    {
-        self.0.send(message).await.unwrap_or(0)
-    }
-
-    /// Sends `message` and waits until it is carried out.
-    pub(super) async fn send<M: Message<Result = ()> + Send + 'static>(&self, message: M)
-    where
-        Shard: Handler<M>,
-    {
-        if self.0.send(message).await.is_err() {
-            tracing::debug!("a shard is gone and has nothing left to do");
-        }
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Step(Input);
 
 /// The core on its thread.
 pub(super) struct Shard {
@@ -311,7 +204,7 @@ impl Shard {
     /// A task of its own on this thread: a future of the actor would be polled with all others whenever one of them has
     /// something to do, which is quadratic in the turns that stream.
     fn spawn(&mut self, key: Key, task: Box<dyn Task>, ctx: &mut Context<Self>) {
-        let (hash, sender) = (key.hash(), Sender(ctx.address()));
+        let (hash, sender) = (key.hash(), Sender::new(ctx.address().recipient()));
         let post = Post { sender: sender.clone(), shared: self.shared(), key };
         let run = task.run(post);
         actix::spawn(async move {

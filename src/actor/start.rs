@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::actor::node::Node;
-use crate::actor::node::Shared;
+use crate::actor::shared::Shared;
 use crate::actor::wake;
 use crate::base::Key;
 use crate::base::clock;

@@ -20,8 +20,8 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::actor::cell::State;
-use crate::actor::core::Input;
-use crate::actor::life::note;
+use crate::actor::input::Input;
+use crate::actor::listing::note;
 use crate::actor::node::Node;
 use crate::actor::shard::Shard;
 use crate::actor::work::Work;
@@ -67,7 +67,7 @@ impl Node {
     pub async fn stop(&self, patience: Duration) {
         let deadline = clock::instant() + patience;
         self.shared.draining.store(true, Ordering::Release);
-        join_all(self.shards.iter().map(|shard| shard.step(Input::Interrupt))).await;
+        self.step_all(|| Input::Interrupt).await;
         self.wait_for(Awaited::Turns, SETTLE_MAX).await;
         self.shared.stopping.store(true, Ordering::Release);
         self.wait_for(Awaited::Commands, SETTLE_MAX).await;
@@ -104,8 +104,9 @@ impl Node {
             let mut every = tokio::time::interval(LOOK_EVERY);
             loop {
                 every.tick().await;
-                let busy = join_all(self.shards.iter().map(|shard| shard.count(Busy(work)))).await;
-                if busy.iter().sum::<usize>() == 0 {
+                let busy = join_all(self.shards.iter().map(|shard| shard.send(Busy(work)))).await;
+                // A shard that is gone does nothing.
+                if busy.into_iter().flatten().sum::<usize>() == 0 {
                     return;
                 }
             }

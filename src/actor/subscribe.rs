@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::actor::batch::Rules;
-use crate::actor::hosted::AnswerOf;
 use crate::actor::hosted::FileOf;
 use crate::actor::hosted::Hosted;
 use crate::actor::hub::Hub;
+use crate::actor::rules::Rules;
 use crate::base::limits::Limit;
 use crate::base::metric;
 use crate::storage;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Backlog;
 use crate::wire::ask::Error;
 use crate::wire::ask::Reason;

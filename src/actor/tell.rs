@@ -3,111 +3,14 @@
 //! A receiver that cannot hear, be it quarantined, full or far away, stalls nobody else: each has its own delivery. One
 //! that has ended hears nothing any more; what it would have been told goes.
 
-use std::collections::HashMap;
-use std::time::Duration;
-use std::time::Instant;
-
 use crate::actor::cell::State;
 use crate::actor::core::Core;
-use crate::actor::core::Now;
-use crate::actor::core::Output;
 use crate::actor::job::Wake;
+use crate::actor::output::Output;
 use crate::base::Key;
 use crate::base::ids::KeyHash;
 use crate::base::metric;
-use crate::domain::timer;
 use crate::wire::ask::Refusal;
-
-/// How far a delivery is.
-#[derive(Clone, Copy, Debug)]
-enum Delivery {
-    /// Letters are on their way.
-    UnderWay {
-        /// Tries that failed before.
-        attempt: u32,
-    },
-    /// It failed, and is tried again then.
-    Waits {
-        /// Tries that failed.
-        attempt: u32,
-        until: Instant,
-    },
-    /// They were heard up to this one, while the file was closed.
-    Heard { through: u64 },
-}
-
-/// The deliveries of one actor, by receiver.
-#[derive(Debug, Default)]
-pub(super) struct Deliveries(HashMap<KeyHash, Delivery>);
-
-impl Deliveries {
-    /// When the next one is tried again.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let waits = self.0.values().filter_map(|delivery| match delivery {
-            Delivery::Waits { until, .. } => Some(*until),
-            Delivery::UnderWay { .. } | Delivery::Heard { .. } => None,
-        });
-        waits.min()
-    }
-
-    /// When the actor must be awake for them, in Unix time, in milliseconds. It may sleep while letters are under way, so that
-    /// their receiver can wake.
-    pub(super) fn next_ms(&self, now: Now) -> Option<i64> {
-        let pause_ms = |delivery: &Delivery| match delivery {
-            Delivery::UnderWay { attempt } => timer::pause_ms(attempt + 1),
-            Delivery::Waits { until, .. } => {
-                let pause = until.saturating_duration_since(now.instant).as_millis();
-                u64::try_from(pause).unwrap_or(u64::MAX)
-            }
-            Delivery::Heard { .. } => 0,
-        };
-        let pause_ms = self.0.values().map(pause_ms).min()?;
-        Some(now.unix_ms.saturating_add(i64::try_from(pause_ms).unwrap_or(i64::MAX)))
-    }
-
-    /// Begins a delivery to `to`, if there is none and none waits: then the tries before it.
-    fn begin(&mut self, to: KeyHash, now: Instant) -> bool {
-        let attempt = match self.0.get(&to) {
-            None => 0,
-            Some(Delivery::Waits { attempt, until }) if *until <= now => *attempt,
-            Some(_) => return false,
-        };
-        self.0.insert(to, Delivery::UnderWay { attempt });
-        true
-    }
-
-    /// Whether nothing would be forgotten with them but a pause.
-    pub(super) fn is_settled(&self) -> bool {
-        self.0.values().all(|delivery| matches!(delivery, Delivery::Waits { .. }))
-    }
-
-    /// What was heard by `to` while the file was closed.
-    fn take_heard(&mut self, to: KeyHash) -> Option<u64> {
-        match self.0.get(&to) {
-            Some(Delivery::Heard { through }) => {
-                let through = *through;
-                self.0.remove(&to);
-                Some(through)
-            }
-            _ => None,
-        }
-    }
-
-    fn end(&mut self, to: KeyHash) {
-        self.0.remove(&to);
-    }
-
-    fn failed(&mut self, to: KeyHash, now: Instant) {
-        let attempt = match self.0.get(&to) {
-            Some(Delivery::UnderWay { attempt } | Delivery::Waits { attempt, .. }) => attempt + 1,
-            Some(Delivery::Heard { .. }) | None => 1,
-        };
-        // As timers, but without an end: it is nobody's fault, and nothing may be lost.
-        let pause_ms = timer::pause_ms(attempt);
-        let until = now + Duration::from_millis(pause_ms);
-        self.0.insert(to, Delivery::Waits { attempt, until });
-    }
-}
 
 impl Core {
     /// Sends the letters of an actor that wait, to everyone to whom none are under way.
@@ -171,7 +74,7 @@ impl Core {
         };
         cell.note_open(now);
         let State::Awake(file) = &mut cell.state else {
-            cell.deliveries.0.insert(to.hash(), Delivery::Heard { through });
+            cell.deliveries.heard(to.hash(), through);
             cell.push_last(Wake::untold(), now);
             return self.make_ready(hash);
         };

@@ -4,8 +4,9 @@ use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
-use crate::actor::life::note;
-use crate::actor::node::Shared;
+use crate::actor::found::Found;
+use crate::actor::listing::note;
+use crate::actor::shared::Shared;
 use crate::base::Key;
 use crate::storage::Error;
 use crate::storage::catalogue::Card;
@@ -15,16 +16,6 @@ use crate::storage::file::AnyFile;
 use crate::storage::journal::Flaw;
 use crate::storage::journal::Record;
 use crate::storage::kinds;
-
-/// What there is of an actor.
-pub(super) enum Found {
-    /// Nothing ever happened under this id.
-    Absent,
-    /// It was deleted.
-    Gone,
-    /// Here it is.
-    File(Box<dyn AnyFile>),
-}
 
 /// Whether nothing ever happened under `key`, as far as can be told without waiting.
 pub(super) fn is_new(shared: &Shared, key: &Key) -> Result<bool, Error> {

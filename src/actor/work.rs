@@ -1,6 +1,6 @@
 //! What is done with a file on a thread that may block, while its actor takes nothing.
 
-use crate::actor::node::Shared;
+use crate::actor::shared::Shared;
 use crate::actor::wake;
 use crate::base::Key;
 use crate::storage::Error;

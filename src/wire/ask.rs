@@ -33,7 +33,13 @@ pub trait Asks: Sized + Send + Sync + 'static {
 
     /// Whether `query` only wakes it, so that it may sleep again at once.
     fn is_wake(query: &Self::Query) -> bool;
+
+    /// What is heard by one who ended an actor that could not be read.
+    fn ended() -> Self::Answer;
 }
+
+/// What an actor of kind `K` answers, or why it does not.
+pub type AnswerOf<K> = Result<<K as Asks>::Answer, Error<<K as Asks>::Rejection>>;
 
 /// What somebody wants of an actor.
 pub trait Command: Clone + Send + Serialize + DeserializeOwned + 'static {

@@ -38,6 +38,10 @@ impl Asks for SessionKind {
     fn is_wake(query: &Query) -> bool {
         matches!(query, Query::Wake)
     }
+
+    fn ended() -> Answer {
+        Answer::Done { seq: 0 }
+    }
 }
 
 impl ask::Command for Command {

@@ -125,6 +125,66 @@ fn the_runtime_knows_no_kind() {
     }
 }
 
+/// Where no file may need itself by way of others.
+const ACYCLIC: &[&str] = &["actor", "domain", "storage"];
+
+/// The paths in `text` that begin with `crate::`, without that.
+fn paths(text: &str) -> Vec<&str> {
+    let end = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+    text.split("crate::").skip(1).map(|rest| &rest[..end(rest).unwrap_or(rest.len())]).collect()
+}
+
+/// The file that says what `path` is, and not only where: through every `pub use`.
+fn home(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
+    let parts: Vec<&str> = path.split("::").collect();
+    let ends = |end: &usize| files.contains_key(&parts[..*end].join("::"));
+    let end = (1..=parts.len()).rev().find(ends)?;
+    let file = parts[..end].join("::");
+    let Some(name) = parts.get(end) else { return Some(file) };
+    let shown = files[&file].lines().find_map(|line| {
+        let (scope, shown) = line.trim().trim_end_matches(';').split_once("use ")?;
+        let says = scope.starts_with("pub") && shown.rsplit("::").next() == Some(name);
+        says.then(|| match shown.strip_prefix("crate::") {
+            Some(shown) => shown.to_owned(),
+            None => format!("{file}::{shown}"),
+        })
+    });
+    shown.map_or(Some(file), |shown| home(&shown, files))
+}
+
+#[test]
+fn no_file_needs_itself() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let named = sources().into_iter().map(|(path, _, text)| {
+        let inside = path.strip_prefix(&root).unwrap().with_extension("");
+        let name = inside.to_str().unwrap().trim_end_matches("/mod").replace('/', "::");
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        (name, code)
+    });
+    let files: BTreeMap<String, String> = named.collect();
+    let is_test = |name: &str| name.contains("tests") || name.contains("simulation");
+    let top = |name: &str| name.split("::").next().unwrap_or_default().to_owned();
+    // Whoever needs nobody that is left goes, again and again: who stays is in a circle, or needs one.
+    let mut left: BTreeMap<&String, Vec<String>> = files
+        .iter()
+        .filter(|(name, _)| ACYCLIC.contains(&top(name).as_str()) && !is_test(name))
+        .map(|(name, text)| {
+            let needs = paths(text).into_iter().filter_map(|path| home(path, &files));
+            let inside = |other: &String| other != name && top(other) == top(name);
+            (name, needs.filter(|other| inside(other) && !is_test(other)).collect())
+        })
+        .collect();
+    loop {
+        let names: Vec<String> = left.keys().map(|name| (*name).clone()).collect();
+        let before = left.len();
+        left.retain(|_, needs| needs.iter().any(|other| names.contains(other)));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "files in a circle, or that need one: {:#?}", left.keys());
+}
+
 #[test]
 fn files_start_with_a_header_and_stay_short() {
     for (path, _, text) in sources() {

@@ -7,6 +7,7 @@ use crate::actor::job::Asked;
 use crate::base::clock;
 use crate::base::ids;
 use crate::base::ids::tests::session;
+use crate::base::limits::Limits;
 use crate::domain::session::Command;
 use crate::domain::session::Event;
 use crate::domain::session::NewMessage;

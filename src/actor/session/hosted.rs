@@ -5,18 +5,17 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
-use crate::actor::batch::Rules;
-use crate::actor::hosted::AnswerOf;
 use crate::actor::hosted::Applied;
 use crate::actor::hosted::Decision;
 use crate::actor::hosted::Due;
 use crate::actor::hosted::Hosted;
 use crate::actor::hosted::Stop;
-use crate::actor::hosted::Task;
-use crate::actor::node::Post;
+use crate::actor::rules::Rules;
 use crate::actor::session::query;
 use crate::actor::session::turn::Run;
 use crate::actor::session::turn::Start;
+use crate::actor::tasks::Post;
+use crate::actor::tasks::Task;
 use crate::base::ids::IdempotencyKey;
 use crate::base::json::Json;
 use crate::base::json::Object;
@@ -39,6 +38,7 @@ use crate::storage::file::Timer;
 use crate::storage::journal::Idempotent;
 use crate::storage::session::SessionFile;
 use crate::storage::session::SessionTables;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Error;
 use crate::wire::ask::Idempotency;
 use crate::wire::ask::Refusal;
@@ -190,10 +190,6 @@ impl Hosted for SessionKind {
     fn replayed(earlier: Idempotent, seq: u64) -> Answer {
         let json = earlier.response.unwrap_or_default().into();
         Answer::Replayed { status: earlier.status, json, seq }
-    }
-
-    fn ended() -> Answer {
-        Answer::Done { seq: 0 }
     }
 
     fn query(

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::actor::core::Input;
+use crate::actor::input::Input;
 use crate::actor::node::Node;
 use crate::base::Key;
 use crate::base::ids::ActorKind;
@@ -112,7 +112,7 @@ impl Node {
         let behind = behind.unwrap_or(TOP);
         let mut asked = Asked::default();
         loop {
-            join_all(self.shards.iter().map(|shard| shard.step(Input::NoteAll))).await;
+            self.step_all(|| Input::NoteAll).await;
             let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&workspace));
             let merge = move || {
                 let books = shared.journal.ledger().newest(ActorKind::Session, &workspace);

@@ -8,7 +8,6 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::actor::counter;
 use crate::actor::counter::Counter;
-use crate::actor::hosted::AnswerOf;
 use crate::actor::hosted::Hosted;
 use crate::actor::job::Asked;
 use crate::actor::simulation::commands;
@@ -22,6 +21,7 @@ use crate::domain::kind::Event as _;
 use crate::domain::session;
 use crate::domain::session::Head;
 use crate::domain::session::View as _;
+use crate::wire::ask::AnswerOf;
 use crate::wire::ask::Backlog;
 use crate::wire::ask::Error;
 use crate::wire::ask::Idempotency;

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::actor::counter::Counter;
+use crate::actor::found::Found;
 use crate::actor::simulation::clients::Clients;
 use crate::actor::simulation::commands;
 use crate::actor::simulation::world::Fault;
 use crate::actor::simulation::world::World;
 use crate::actor::wake;
-use crate::actor::wake::Found;
 use crate::base::Key;
 use crate::base::ids::ActorKind;
 use crate::base::ids::Name;

@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::actor::node::Post;
-use crate::actor::node::Shared;
+use crate::actor::sender::Sender;
 use crate::actor::session::turn::say::Step;
 use crate::actor::session::turn::transcript;
 use crate::actor::session::turn::writer::Over;
 use crate::actor::session::turn::writer::Writer;
-use crate::actor::shard::Sender;
+use crate::actor::shared::Shared;
+use crate::actor::tasks::Post;
 use crate::base::Key;
 use crate::base::metric;
 use crate::domain::session;

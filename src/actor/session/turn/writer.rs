@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::actor::shard::Sender;
+use crate::actor::sender::Sender;
 use crate::base::Key;
 use crate::base::clock;
 use crate::base::json::Object;
