@@ -19,7 +19,11 @@ INSERT INTO actor
                  json_object('title', title, 'projectId', project_id, 'metadata', json(metadata),
                              'messageCount', message_count, 'itemCount', item_count, 'activeTurn', active_turn) AS summary,
                  last_seq, created_at_ms, updated_at_ms, next_timer_ms, unfinished
-            FROM session);
+            FROM session
+           WHERE sum = row_sum('session', hash, workspace, name, title, project_id, metadata, message_count, last_seq,
+                               active_turn, created_at_ms, updated_at_ms, next_timer_ms, item_count, unfinished));
+-- A row that was not what was written is made anew from its file.
+UPDATE state SET complete = 0 WHERE (SELECT count(*) FROM actor) < (SELECT count(*) FROM session);
 DROP TABLE session;
 -- Serves the list of a workspace's actors of one kind, newest activity first.
 CREATE INDEX actor_recent ON actor (workspace, kind, updated_at_ms DESC, hash);

@@ -138,8 +138,11 @@ impl<K: Hosted> Batch<K> {
             Request::Subscribe { after, queue, absent_ok } => {
                 subscribe::<K>(file, hub, (after, absent_ok), &queue, rules)
             }
+            Request::Command(command, _) if file.is_ended() && !command.ends() => {
+                Ok(Err(Refusal::Ended.into()))
+            }
             Request::Command(command, idempotency) => {
-                self.command(file, command, idempotency, rules)
+                self.command(file, (command, reply.is_heard()), idempotency, rules)
             }
         };
         match done {
@@ -161,7 +164,7 @@ impl<K: Hosted> Batch<K> {
     fn command(
         &mut self,
         file: &mut FileOf<K>,
-        command: K::Command,
+        (command, has_caller): (K::Command, bool),
         idempotency: Option<Idempotency>,
         rules: &Rules<'_>,
     ) -> Result<AnswerOf<K>, storage::Error> {
@@ -176,7 +179,8 @@ impl<K: Hosted> Batch<K> {
             return Ok(earlier);
         }
         let frees = command.frees();
-        if file.letters_count() >= OUTBOX_COUNT_MAX && !frees {
+        // What the runtime says itself is never too much.
+        if has_caller && file.letters_count() >= OUTBOX_COUNT_MAX && !frees {
             metric::counters().limit_hit(Limit::Outbox);
             return Ok(Err(Error::Overloaded(Limit::Outbox)));
         }
@@ -230,8 +234,10 @@ impl<K: Hosted> Batch<K> {
             letters.answer(Err(Refusal::Ended));
             return Ok(());
         }
-        if let Some(error) = &rules.refuses {
-            letters.answer(Err(error.clone().into()));
+        let is_full = file.letters_count() >= OUTBOX_COUNT_MAX;
+        let full = is_full.then_some(Error::Overloaded(Limit::Outbox));
+        if let Some(error) = rules.refuses.clone().or(full) {
+            letters.answer(Err(error.into()));
             return Ok(());
         }
         for letter in &letters.letters {

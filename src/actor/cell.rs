@@ -10,6 +10,7 @@ use crate::actor::host::Host;
 use crate::actor::hub::Hub;
 use crate::actor::job::Job;
 use crate::actor::job::Waiting;
+use crate::actor::job::Wake;
 use crate::actor::kinds;
 use crate::base::Key;
 use crate::base::limits::Limit;
@@ -125,8 +126,10 @@ impl Cell {
 
     /// Notes that somebody uses it, or only woke it, as recovery does: then it may sleep again at once.
     pub(super) fn note_use(&mut self, now: Instant) {
-        self.resting = self.resting && self.jobs.iter().all(|job| job.waiting.wakes());
-        self.last_used = now;
+        if !self.jobs.iter().all(|job| job.waiting.wakes()) {
+            self.resting = false;
+            self.last_used = now;
+        }
     }
 
     /// Refuses jobs that waited too long. Those of the runtime wait as long as it takes.
@@ -206,6 +209,14 @@ impl Cell {
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
         self.key.kind().as_str()
+    }
+
+    /// Makes it wake, unless somebody waits for that already.
+    pub(super) fn wake_up(&mut self, now: Instant) {
+        let wakes = |job: &Job| job.waiting.wakes() && !job.waiting.has_caller();
+        if !self.jobs.iter().any(wakes) {
+            self.push_last(Wake::untold(), now);
+        }
     }
 
     /// Puts one of the runtime's own jobs before everything that waits.

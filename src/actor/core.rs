@@ -1,7 +1,7 @@
 //! What a shard does, without a thread, a clock or a runtime: something comes in, something is to be done.
 //!
 //! The shell (`shard.rs`) carries out what comes out and brings back what came of it. So what follows on what is the same
-//! in a test with its own clock, its own order and its own disk (`tests/`).
+//! in a test with its own clock, its own order and its own disk (`simulation/`).
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -16,7 +16,6 @@ use crate::actor::host::Outcome;
 use crate::actor::input::Input;
 use crate::actor::input::Now;
 use crate::actor::job::Job;
-use crate::actor::job::Wake;
 use crate::actor::listing::note;
 use crate::actor::output::Output;
 use crate::actor::rules::Rules;
@@ -158,8 +157,9 @@ impl Core {
             Some(State::Awake(file)) if file.is_in_memory() => self.lend(hash, Work::Write),
             Some(State::Awake(_)) => self.commit(hash),
             _ => {
-                let job = Job::own(Wake::untold(), self.now.instant);
-                self.deliver(key, job);
+                let now = self.now.instant;
+                self.cells.entry(hash).or_insert_with(|| Cell::new(key, now)).wake_up(now);
+                self.make_ready(hash);
             }
         }
     }
@@ -295,7 +295,12 @@ impl Core {
             }
             if flags.ends {
                 self.end(hash);
+                self.make_ready(hash);
                 continue;
+            }
+            if matches!(cell.state, State::Asleep) {
+                // Its file failed meanwhile: what the batch says may be due some time.
+                cell.wake_up(self.now.instant);
             }
             cell.attend(false, self.now.instant);
             if let State::Awake(file) = &cell.state {
@@ -326,7 +331,7 @@ impl Core {
         self.drop_file(hash);
         let is_pending = self.shared.journal.ledger().is_pending(hash);
         if let Some(cell) = self.cells.get_mut(&hash).filter(|_| is_pending) {
-            cell.push_last(Wake::untold(), self.now.instant);
+            cell.wake_up(self.now.instant);
         }
         self.make_ready(hash);
     }
@@ -336,6 +341,10 @@ impl Core {
         for &hash in hashes {
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             cell.host.refuse(&Refusal::Failed(refusal(error)));
+            if error == AppendError::Unknown {
+                // The next file may hold more than was told: readers begin again there.
+                cell.hub.lag();
+            }
             self.forget_uncommitted(hash);
         }
     }
@@ -359,8 +368,6 @@ impl Core {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         if let State::Awake(_) = cell.state {
             cell.state = State::Asleep;
-            // What the next file holds may be more than was told, if nobody knew what became of it: they begin again there.
-            cell.hub.lag();
             let kind = cell.kind();
             self.slept(kind);
         }

@@ -8,6 +8,9 @@ use crate::actor::input::Now;
 use crate::base::ids::KeyHash;
 use crate::domain::timer;
 
+/// Receivers to whom letters of one actor are under way at once.
+const UNDER_WAY_MAX: usize = 64;
+
 /// How far a delivery is.
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
@@ -66,9 +69,15 @@ impl Deliveries {
         true
     }
 
-    /// Whether nothing would be forgotten with them but a pause.
+    /// Whether nothing would be forgotten with them.
     pub(super) fn is_settled(&self) -> bool {
-        self.0.values().all(|delivery| matches!(delivery, Delivery::Waits { .. }))
+        self.0.is_empty()
+    }
+
+    /// Whether no more may begin before others have ended.
+    pub(super) fn are_many(&self) -> bool {
+        let under_way = |delivery: &&Delivery| matches!(delivery, Delivery::UnderWay { .. });
+        self.0.values().filter(under_way).count() >= UNDER_WAY_MAX
     }
 
     /// What was heard by `to` while the file was closed.

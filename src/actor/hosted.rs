@@ -1,4 +1,4 @@
-//! What a kind of actor gives the runtime: all that a new kind writes.
+//! What a kind of actor gives the runtime, beside its rules and its tables.
 
 use crate::actor::rules::Rules;
 use crate::actor::tasks::Task;

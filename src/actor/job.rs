@@ -42,8 +42,8 @@ pub(super) trait Waiting: Any + Send {
 
 /// A request to an actor of kind `K`.
 pub(super) struct Asked<K: Asks> {
-    /// `None` once it is carried out.
     pub request: Request<K>,
+    /// `None`: nobody waits, or it was answered.
     reply: Option<Reply<K>>,
 }
 
@@ -68,6 +68,11 @@ impl<K: Asks> Asked<K> {
 pub(super) struct Replier<K: Asks>(Option<Reply<K>>);
 
 impl<K: Asks> Replier<K> {
+    /// Whether somebody waits for it.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Answers. A caller that went away does not care.
     pub(super) fn send(self, answer: AnswerOf<K>) {
         if let Some(reply) = self.0 {

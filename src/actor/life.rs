@@ -8,6 +8,7 @@ use crate::actor::cell::Cell;
 use crate::actor::cell::Checkpoint;
 use crate::actor::cell::State;
 use crate::actor::core::Core;
+use crate::actor::delivery::Deliveries;
 use crate::actor::found::Found;
 use crate::actor::listing::note;
 use crate::actor::output::Output;
@@ -25,6 +26,9 @@ use crate::storage::kinds;
 use crate::wire::ask::Error;
 use crate::wire::ask::Refusal;
 use crate::wire::feed::Close;
+
+/// Pause before a timer is tried again whose command was refused.
+const FIRE_AGAIN_MS: i64 = 1_000;
 
 /// Something that an actor is due for.
 enum Due {
@@ -141,6 +145,7 @@ impl Core {
             tracing::warn!(session.id = %cell.key.id(), "{} {:?} was deleted without being read", cell.kind(), cell.key);
             self.shared.catalogue.note(Card::gone(cell.key.clone()));
             cell.host.end();
+            cell.deliveries = Deliveries::default();
             cell.state = State::Gone;
             cell.answer_ends();
         } else {
@@ -214,8 +219,10 @@ impl Core {
         }
         let away = State::Away { works: cell.works() && work != Work::Remove };
         let State::Awake(file) = std::mem::replace(&mut cell.state, away) else { return };
-        // The work commits, and what is committed is not looked at again.
-        cell.next_timer_ms = note(&self.shared, &*file, cell.deliveries.next_ms(self.now));
+        // The work commits, and what is committed is not looked at again. Of one that goes it is noted when it is gone.
+        if work != Work::Remove {
+            cell.next_timer_ms = note(&self.shared, &*file, cell.deliveries.next_ms(self.now));
+        }
         self.out.push(Output::Lend(cell.key.clone(), work, file));
     }
 
@@ -312,10 +319,13 @@ impl Core {
         let may_write = !self.shared.disk_full.load(Ordering::Relaxed);
         if may_write && cell.is_orphaned() {
             Some(Due::Attend)
-        } else if cell.next_timer_ms.is_some_and(|at| at <= self.now.unix_ms) && cell.may_sleep() {
-            Some(Due::Timers)
         } else if cell.deliveries.next().is_some_and(|at| at <= self.now.instant) {
             Some(Due::Tell)
+        } else if cell.next_timer_ms.is_some_and(|at| at <= self.now.unix_ms)
+            && cell.may_sleep()
+            && !file.is_ended()
+        {
+            Some(Due::Timers)
         } else if cell.may_sleep() && (cell.resting || since(cell.last_used) >= patience) {
             Some(Due::Sleep)
         } else if in_memory && file.log().exists() && since(cell.awake_since) >= options.file_delay
@@ -368,8 +378,14 @@ impl Core {
         match cell.host.fire(&mut **file, self.now.unix_ms) {
             Ok(waiting) => {
                 let now = self.now.instant;
+                let has_fired = !waiting.is_empty();
                 waiting.into_iter().for_each(|waiting| cell.push_last(waiting, now));
                 self.commit(hash);
+                // One that is refused leaves its timer where it is, and is not asked again at once.
+                if let Some(cell) = self.cells.get_mut(&hash).filter(|_| has_fired) {
+                    let again_ms = self.now.unix_ms.saturating_add(FIRE_AGAIN_MS);
+                    cell.next_timer_ms = cell.next_timer_ms.map(|at_ms| at_ms.max(again_ms));
+                }
                 self.make_ready(hash);
             }
             // The machine's fault, not the timer's: it is not counted as a try.

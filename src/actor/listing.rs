@@ -11,7 +11,7 @@ pub(super) fn note(shared: &Shared, file: &dyn AnyFile, tell_at_ms: Option<i64>)
         return None;
     }
     let card = file.card();
-    let timer_ms = card.next_timer_ms;
+    let timer_ms = file.next_timer_ms().unwrap_or(None);
     let owes = !file.receivers().is_empty();
     let tell_at_ms = owes.then(|| tell_at_ms.unwrap_or(card.updated_at_ms));
     let next_timer_ms = timer_ms.into_iter().chain(tell_at_ms).min();

@@ -32,6 +32,7 @@ impl Sender {
 
     /// Asks the actor of `key`, which must be one of the shard's, and of kind `K`.
     pub(super) async fn ask<K: Asks>(&self, key: &Key, request: Request<K>) -> AnswerOf<K> {
+        debug_assert_eq!(key.kind(), K::KIND, "{key:?} is asked as another kind");
         let (reply, answer) = oneshot::channel();
         let bytes = request.size();
         let job = Job { waiting: Asked::new(request, reply), at: clock::instant(), bytes };

@@ -191,14 +191,15 @@ impl Shard {
 
     fn tell(&mut self, from: Key, to: Key, letters: Vec<Letter>, ctx: &mut Context<Self>) {
         let (hash, shared) = (from.hash(), self.shared());
-        let told = async move {
-            let Some(shard) = shared.shard(&to) else {
-                return Input::Heard(hash, to, Err(Refusal::Failed(Error::Starting)));
+        let sender = Sender::new(ctx.address().recipient());
+        // As with tasks: many may be under way at once.
+        actix::spawn(async move {
+            let heard = match shared.shard(&to) {
+                Some(shard) => shard.tell_letters(from, &to, letters).await,
+                None => Err(Refusal::Failed(Error::Starting)),
             };
-            let heard = shard.tell_letters(from, &to, letters).await;
-            Input::Heard(hash, to, heard)
-        };
-        ctx.spawn(told.into_actor(self).map(|input, shard, ctx| shard.step(input, ctx)));
+            sender.step(Input::Heard(hash, to, heard)).await;
+        });
     }
 
     /// A task of its own on this thread: a future of the actor would be polled with all others whenever one of them has

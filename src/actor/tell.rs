@@ -3,9 +3,11 @@
 //! A receiver that cannot hear, be it quarantined, full or far away, stalls nobody else: each has its own delivery. One
 //! that has ended hears nothing any more; what it would have been told goes.
 
+use std::sync::atomic::Ordering;
+
 use crate::actor::cell::State;
 use crate::actor::core::Core;
-use crate::actor::job::Wake;
+use crate::actor::listing::note;
 use crate::actor::output::Output;
 use crate::base::Key;
 use crate::base::ids::KeyHash;
@@ -18,8 +20,8 @@ impl Core {
         let now = self.now.instant;
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         let State::Awake(file) = &mut cell.state else { return };
-        // What is in flight is not durable yet.
-        if cell.host.is_in_flight() {
+        // What is in flight is not durable yet; a process that stops leaves it to the next one.
+        if cell.host.is_in_flight() || self.shared.stopping.load(Ordering::Acquire) {
             return;
         }
         let mut failed = None;
@@ -28,6 +30,9 @@ impl Core {
                 && let Err(error) = file.heard(&to, through)
             {
                 failed = Some(error);
+                break;
+            }
+            if cell.deliveries.are_many() {
                 break;
             }
             if !cell.deliveries.begin(to.hash(), now) {
@@ -68,14 +73,22 @@ impl Core {
                 metric::counters().letter("retried");
                 tracing::debug!("{:?} is not heard by {to:?}: {refusal:?}", cell.key);
                 cell.deliveries.failed(to.hash(), now);
-                // Its file says when it wakes for that.
-                return self.forget_if_empty(hash);
+                // If it sleeps by then, the list must say when it wakes.
+                if let State::Awake(file) = &cell.state
+                    && !cell.host.is_in_flight()
+                {
+                    let tell_at_ms = cell.deliveries.next_ms(self.now);
+                    cell.next_timer_ms = note(&self.shared, &**file, tell_at_ms);
+                }
+                return;
             }
         };
         cell.note_open(now);
         let State::Awake(file) = &mut cell.state else {
-            cell.deliveries.heard(to.hash(), through);
-            cell.push_last(Wake::untold(), now);
+            if !matches!(cell.state, State::Gone) {
+                cell.deliveries.heard(to.hash(), through);
+                cell.wake_up(now);
+            }
             return self.make_ready(hash);
         };
         cell.deliveries.end(to.hash());

@@ -225,9 +225,10 @@ fn sessions(
     Ok(found)
 }
 
-/// The kind of actor that the file at `path` belongs to, as the folder says that it lies in.
-fn kind_of(path: &Path) -> ActorKind {
-    let lies_in = |kind: &ActorKind| path.iter().any(|name| name == kind.folder());
+/// The kind of actor that the file at `path` belongs to, as the folder in `root` says that it lies in.
+fn kind_of(root: &Path, path: &Path) -> ActorKind {
+    let inside = path.strip_prefix(root).unwrap_or(path);
+    let lies_in = |kind: &ActorKind| inside.iter().next().is_some_and(|name| name == kind.folder());
     ActorKind::ALL.iter().copied().find(lies_in).unwrap_or(ActorKind::Session)
 }
 
@@ -240,7 +241,7 @@ fn one(
     print: &mut dyn FnMut(&str),
 ) -> Option<(KeyHash, u64)> {
     let place = path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let verified = match (kinds::files(kind_of(path)).verify)(path, online) {
+    let verified = match (kinds::files(kind_of(root, path)).verify)(path, online) {
         // It was deleted meanwhile.
         Err(Error::Io { source, .. }) if online && source.kind() == io::ErrorKind::NotFound => {
             return None;

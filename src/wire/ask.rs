@@ -118,7 +118,7 @@ pub enum Request<K: Asks> {
     Command(K::Command, Option<Idempotency>),
     /// Read something.
     Query(K::Query),
-    /// What was answered to an earlier request with this key, if one was.
+    /// The log from a place on, then everything that happens, into a queue: of this process, so this cannot be sent on.
     Subscribe {
         /// The seq before the first; `None`: only what happens from now on.
         after: Option<u64>,

@@ -102,15 +102,30 @@ pub(super) fn all(connection: &Connection) -> Result<(), Error> {
 /// How far each session goes whose row is what was written.
 pub(super) fn reached(connection: &Connection) -> Result<Vec<(Key, u64)>, Error> {
     let doing = "reading the catalogue";
-    let mut statement = connection.prepare("SELECT * FROM actor").while_(doing)?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'actor')";
+    let is_present: bool = connection.query_row(sql, [], |row| row.get(0)).while_(doing)?;
+    // Before the first start of this version, sessions alone have a table.
+    let sql = match is_present {
+        true => "SELECT * FROM actor",
+        false => "SELECT * FROM session",
+    };
+    let mut statement = connection.prepare(sql).while_(doing)?;
     let mut rows = statement.query([]).while_(doing)?;
     let mut reached = Vec::new();
     while let Some(row) = rows.next().while_(doing)? {
-        if let Ok(card) = card_at(row) {
-            reached.push((card.key, card.last_seq));
-        }
+        let found = match is_present {
+            true => card_at(row).map(|card| (card.key, card.last_seq)),
+            false => session_at(row),
+        };
+        reached.extend(found.ok());
     }
     Ok(reached)
+}
+
+/// A row of the table that there was before `actor`: which session, and its last event.
+fn session_at(row: &Row<'_>) -> rusqlite::Result<(Key, u64)> {
+    let [_, workspace, id, _, _, _, _, last_seq, _, _, _, _, _, _] = sum::verified("session", row)?;
+    Ok((Key::session(&name(1, workspace)?, &name(2, id)?), number(last_seq)?))
 }
 
 /// Removes every row that is not what was written, and notes that some sessions may be missing.

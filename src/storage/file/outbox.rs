@@ -38,6 +38,8 @@ const CREATE: &str = "
       body      TEXT    NOT NULL,
       sum       INTEGER NOT NULL
     ) STRICT;
+    -- Serves the search for the letters to one receiver.
+    CREATE INDEX IF NOT EXISTS outbox_to ON outbox (kind, workspace, name, number);
     CREATE TABLE IF NOT EXISTS inbox (
       sender    BLOB    PRIMARY KEY,
       number    INTEGER NOT NULL,             -- of the last letter that was heard
@@ -97,6 +99,7 @@ impl Debts {
         tells: Vec<Tell>,
     ) -> Result<(), Error> {
         let doing = "writing to an outbox";
+        debug_assert!(tells.len() as u64 <= PER_EVENT, "an event tells {} things", tells.len());
         for (at, Tell { to, slot, body }) in (0..PER_EVENT).zip(tells) {
             self.make_tables(db)?;
             let (kind, workspace, id) = (to.kind().as_str(), to.workspace(), to.id());

@@ -1,7 +1,7 @@
 //! A damaged file made anew from its own log, where that is whole.
 //!
-//! Everything but the log and the answers that are kept for repeated requests follows from the log. So damage anywhere
-//! else costs nothing; damage of these two is left to an operator, since going on without them would lose what was
+//! Everything but the log, the answers that are kept for repeated requests, and what was heard of others, follows from
+//! the log. So damage anywhere else costs nothing; damage of these is left to an operator, since going on without them would lose what was
 //! acknowledged, or do a thing twice.
 
 use std::fs;

@@ -56,7 +56,8 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     /// [`Error::Sqlite`]; this must be dropped then.
     fn apply(&mut self, db: &Connection, place: Place, event: &Self::Event) -> Result<(), Error>;
 
-    /// What others are told because of `event`, which was just applied; it follows from what was applied alone.
+    /// What others are told because of `event`, which was just applied: at most 256 letters, which follow from what was
+    /// applied alone.
     fn tells(&self, event: &Self::Event) -> Vec<Tell> {
         let _ = event;
         Vec::new()

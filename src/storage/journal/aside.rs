@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::storage::journal::Flaw;
@@ -36,9 +37,12 @@ const ACCEPTED: &str = "accepted";
 /// What the first line of a file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Aside {
-    /// The workspace of the session, if it is known.
+    /// The kind of the actor; those of the first versions were sessions.
+    #[serde(default = "session")]
+    pub kind: String,
+    /// The workspace of the actor, if it is known.
     pub workspace: Option<Name>,
-    /// The session, if it is known.
+    /// Its name, if it is known.
     pub session: Option<Name>,
     /// Why it was quarantined.
     pub reason: String,
@@ -64,11 +68,16 @@ pub struct AsideRecord {
 }
 
 impl Aside {
-    /// The session, if it is known.
+    /// The actor, if it is known.
     #[must_use]
     pub fn key(&self) -> Option<Key> {
-        Some(Key::session(self.workspace.as_ref()?, self.session.as_ref()?))
+        let (workspace, name) = (self.workspace.clone()?, self.session.clone()?);
+        Some(Key::new(ActorKind::from_name(&self.kind)?, workspace, name))
     }
+}
+
+fn session() -> String {
+    ActorKind::Session.as_str().to_owned()
 }
 
 pub(super) fn path(dir: &Path, hash: KeyHash) -> PathBuf {

@@ -13,6 +13,8 @@ use std::sync::mpsc::TrySendError;
 
 use tokio::sync::oneshot;
 
+use crate::base::Key;
+use crate::base::ids::ActorKind;
 use crate::base::ids::KeyHash;
 use crate::base::ids::Name;
 use crate::base::metric;
@@ -236,7 +238,9 @@ impl Journal {
             return Ok(());
         }
         let key = self.ledger.key(hash);
+        let kind = key.as_ref().map_or(ActorKind::Session, Key::kind);
         let mut aside = Aside {
+            kind: kind.as_str().to_owned(),
             workspace: key.as_ref().and_then(|key| Name::new(key.workspace()).ok()),
             session: key.as_ref().map(|key| key.name().clone()),
             reason: reason.to_owned(),
