@@ -488,3 +488,6 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
         other => Error::FileCorrupt { problem: other.to_string() },
     })
 }
+
+#[cfg(test)]
+mod tests;
