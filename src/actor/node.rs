@@ -134,12 +134,6 @@ impl Node {
         }
     }
 
-    /// The life of the node: grows with each start.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.shared.journal.epoch()
-    }
-
     /// Reads what the data takes of its disk, for `/metrics`.
     ///
     /// # Errors

@@ -215,8 +215,7 @@ impl Socket {
         let limits: Limits = self.router.limits().clone();
         if self.dialect == Dialect::Native {
             let after = self.follower.seen();
-            let ready =
-                native::ready(self.target.id(), self.router.epoch(), backlog.last_seq, after);
+            let ready = native::ready(self.target.id(), backlog.epoch, backlog.last_seq, after);
             self.send(ready.into(), &limits).await?;
         }
         let frames = self.follower.frames(backlog);

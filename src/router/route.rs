@@ -130,12 +130,6 @@ impl Router {
         self.node.engine().providers.get(model).map(drop)
     }
 
-    /// The life of the node.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.node.epoch()
-    }
-
     /// Brings the metrics up to date that are read when somebody asks. Blocks on the disk, a little.
     pub fn measure(&self) {
         if let Err(error) = self.node.measure_disk() {

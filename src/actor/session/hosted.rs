@@ -24,10 +24,12 @@ use crate::domain::session;
 use crate::domain::session::Command;
 use crate::domain::session::Context;
 use crate::domain::session::Direction;
+use crate::domain::session::DueTimer;
 use crate::domain::session::Event;
 use crate::domain::session::Message;
 use crate::domain::session::Outcome;
 use crate::domain::session::Rejection;
+use crate::domain::session::TimerKind;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::domain::session::View;
@@ -254,21 +256,15 @@ impl Hosted for SessionKind {
     }
 
     fn due(file: &mut SessionFile, timer: &Timer) -> Result<Due<Command>, storage::Error> {
-        match timer.kind.as_str() {
+        let Some(kind) = TimerKind::from_name(&timer.kind) else { return Ok(Due::Unknown) };
+        Ok(match session::due(file.head(), kind, &timer.id) {
+            DueTimer::Command(command) => Due::Command(command),
+            DueTimer::Nothing => Due::Done,
             // It sees to its timer itself: there may be more to do later.
-            "compact" => {
+            DueTimer::Compact => {
                 file.compact()?;
-                Ok(Due::Kept)
+                Due::Kept
             }
-            "approval" => {
-                let waits =
-                    |turn: &Turn| turn.id == timer.id && turn.state == TurnState::WaitingApproval;
-                Ok(match file.head().active_turn.as_ref().is_some_and(waits) {
-                    true => Due::Command(Command::ExpireApprovals { turn_id: timer.id.clone() }),
-                    false => Due::Done,
-                })
-            }
-            _ => Ok(Due::Unknown),
-        }
+        })
     }
 }

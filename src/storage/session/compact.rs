@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::domain::session::Event;
 use crate::domain::session::EventKind;
 use crate::domain::session::Message;
+use crate::domain::session::TimerKind;
 use crate::domain::session::Turn;
 use crate::storage::Error;
 use crate::storage::While;
@@ -22,8 +23,8 @@ use crate::storage::file::timer;
 use crate::storage::session::SessionFile;
 use crate::storage::sql::sql_seq;
 
-/// Name and kind of the timer; its payload says from which seq on there is something to do.
-const TIMER: &str = "compact";
+/// The one timer of its kind, called so; its payload says from which seq on there is something to do.
+const TIMER: &str = TimerKind::Compact.as_str();
 /// Deltas that one firing of the timer looks at before it lets the session go on.
 const AT_ONCE: usize = 10_000;
 /// An answer stays as it is if its frames would be larger than this each and than its deltas: one of many short texts

@@ -7,6 +7,7 @@ use rusqlite::Row;
 use crate::base::json::Json;
 use crate::domain::session::Head;
 use crate::domain::session::Status;
+use crate::domain::session::TimerKind;
 use crate::domain::session::Turn;
 use crate::domain::session::TurnState;
 use crate::storage::Error;
@@ -19,9 +20,6 @@ use crate::storage::sql::number;
 use crate::storage::sql::sql_seq;
 use crate::storage::sql::unknown;
 use crate::storage::sum;
-
-/// Kind of the timers of approvals; each is called after its turn.
-const APPROVAL: &str = "approval";
 
 /// Reads and verifies a row of `SELECT * FROM turn`.
 fn turn_at(row: &Row<'_>) -> rusqlite::Result<(u64, Turn)> {
@@ -99,7 +97,7 @@ pub(super) fn project(
         _ => {}
     }
     if turn.state == TurnState::WaitingApproval {
-        set_timer(connection, &turn.id, APPROVAL, turn.expires_at_ms.unwrap_or(at_ms))?;
+        set_approval(connection, &turn.id, turn.expires_at_ms.unwrap_or(at_ms))?;
     } else {
         timer::remove(connection, &turn.id)?;
     }
@@ -129,8 +127,8 @@ fn begin_message(
     message::add(connection, head, &turn.answer(seq, at_ms))
 }
 
-fn set_timer(connection: &Connection, id: &str, kind: &str, at_ms: i64) -> Result<(), Error> {
-    let payload = "{}".to_owned();
-    let timer = Timer { id: id.to_owned(), kind: kind.to_owned(), attempt: 0, payload };
-    timer::put(connection, &timer, at_ms)
+/// Sets when nobody may answer any more what turn `id` waits for.
+fn set_approval(connection: &Connection, id: &str, at_ms: i64) -> Result<(), Error> {
+    let (id, kind) = (id.to_owned(), TimerKind::Approval.as_str().to_owned());
+    timer::put(connection, &Timer { id, kind, attempt: 0, payload: "{}".to_owned() }, at_ms)
 }
