@@ -109,11 +109,12 @@ impl Cell {
         }
     }
 
-    /// Puts a job into the mailbox, or answers it at once if there is no room.
+    /// Puts a job into the mailbox, or answers it at once if there is no room. One that is larger than the mailbox is
+    /// taken when nothing else waits: "try again" would never come true.
     pub(super) fn push(&mut self, job: Job, limits: &Limits) {
         let limit = if self.jobs.len() >= limits.mailbox_count {
             Limit::MailboxCount
-        } else if self.job_bytes + job.bytes > limits.mailbox_bytes {
+        } else if self.job_bytes > 0 && self.job_bytes + job.bytes > limits.mailbox_bytes {
             Limit::MailboxBytes
         } else {
             self.job_bytes += job.bytes;

@@ -60,7 +60,7 @@ pub struct Limits {
     pub title_bytes: usize,
     /// Commands that wait for one actor. Default 1,024.
     pub mailbox_count: usize,
-    /// Bytes of commands that wait for one actor. Default 8 MiB.
+    /// Bytes of commands that wait for one actor; a larger one waits alone. Default 8 MiB.
     pub mailbox_bytes: usize,
     /// Age at which a waiting command is refused, in milliseconds. Default 10 s.
     pub mailbox_age_ms: u64,

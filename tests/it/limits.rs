@@ -66,6 +66,17 @@ async fn a_body_has_a_mebibyte_at_most() {
 }
 
 #[tokio::test]
+async fn a_message_larger_than_what_may_wait_is_stored_all_the_same() {
+    let server = Options::default().set("SESSILE__LIMITS__MAILBOX_BYTES", 1_000).start();
+    let client = Client::new(&server);
+    for _ in 0..2 {
+        let message = json!({"role": "user", "content": "x".repeat(5_000)});
+        assert_eq!(client.post(&messages("s"), &message).await.status, 201);
+    }
+    assert_eq!(client.history("s").await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_has_the_same_limit() {
     let (_server, client) = server();
     let chunks = |bytes| {
