@@ -22,6 +22,7 @@ use crate::storage::file::Table;
 use crate::storage::file::Tables;
 use crate::storage::file::Tell;
 use crate::storage::file::Timer;
+use crate::storage::file::table;
 use crate::storage::file::timer;
 use crate::storage::sql::name;
 use crate::storage::sql::number;
@@ -37,16 +38,7 @@ pub(crate) struct CounterTables {
 
 const STEPS: &[M<'static>] = &[M::up(include_str!("../../schema/file/0001_create_file.sql"))];
 
-const TABLES: &[Table] = &[
-    Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
-    Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
-    Table {
-        name: "idempotency",
-        select: "SELECT * FROM idempotency",
-        empty: "DELETE FROM idempotency",
-    },
-    Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
-];
+const TABLES: &[Table] = &[table!("meta"), table!("event"), table!("idempotency"), table!("timer")];
 
 static BLANK: Blank = Blank::new(STEPS, TABLES);
 

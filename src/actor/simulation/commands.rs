@@ -21,7 +21,6 @@ use crate::domain::session::Role;
 use crate::domain::session::SessionChanges;
 use crate::domain::session::TurnOptions;
 use crate::domain::session::TurnState;
-use crate::domain::session::Usage;
 use crate::wire::envelope::Query;
 
 fn text(chance: &mut Chance) -> String {
@@ -113,14 +112,7 @@ pub(super) fn of_task(
     if stopped || chance.once_in(4) {
         let states = [TurnState::Completed, TurnState::Failed, TurnState::WaitingApproval];
         let state = if stopped { TurnState::Stopped } else { states[chance.index(states.len())] };
-        let ending = Ending {
-            state,
-            finish_reason: "stop".to_owned(),
-            usage: Some(Usage { input_tokens: 1, output_tokens: 2 }),
-            error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
-            error_status: None,
-            resume: None,
-        };
+        let ending = Ending::sample(state);
         return (Command::EndTurn { turn_id, attempt, ending: Box::new(ending) }, true);
     }
     let part = chance.index(3);

@@ -214,13 +214,6 @@ fn grow(part: usize, text: &str) -> Command {
 
 /// The running turn ends.
 fn end(state: TurnState) -> Command {
-    let ending = Ending {
-        state,
-        finish_reason: "stop".to_owned(),
-        usage: None,
-        error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
-        error_status: None,
-        resume: None,
-    };
+    let ending = Ending { usage: None, ..Ending::sample(state) };
     Command::EndTurn { turn_id: String::new(), attempt: 0, ending: Box::new(ending) }
 }

@@ -263,6 +263,21 @@ pub struct Ending {
     pub resume: Option<String>,
 }
 
+#[cfg(test)]
+impl Ending {
+    /// One of a turn that ended in `state`, as tests tell it.
+    pub(crate) fn sample(state: TurnState) -> Self {
+        Self {
+            state,
+            finish_reason: "stop".to_owned(),
+            usage: Some(Usage { input_tokens: 1, output_tokens: 2 }),
+            error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
+            error_status: None,
+            resume: None,
+        }
+    }
+}
+
 impl Turn {
     /// Its answer as it begins with event `seq` at `at_ms`: nothing is said yet.
     #[must_use]

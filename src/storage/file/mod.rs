@@ -41,6 +41,7 @@ pub use rebuild::verify;
 pub use table::Place;
 pub use table::Settings;
 pub use table::Table;
+pub(crate) use table::table;
 pub use tables::Tables;
 pub use timer::Timer;
 

@@ -24,6 +24,19 @@ pub struct Table {
     pub empty: &'static str,
 }
 
+/// The [`Table`] of this name.
+macro_rules! table {
+    ($name:literal) => {
+        $crate::storage::file::Table {
+            name: $name,
+            select: concat!("SELECT * FROM ", $name),
+            empty: concat!("DELETE FROM ", $name),
+        }
+    };
+}
+
+pub(crate) use table;
+
 /// Where an event stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {

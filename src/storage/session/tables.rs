@@ -18,6 +18,7 @@ use crate::storage::file::Place;
 use crate::storage::file::Settings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
+use crate::storage::file::table;
 use crate::storage::session::SessionFile;
 use crate::storage::session::SessionTables;
 use crate::storage::session::apply;
@@ -36,18 +37,14 @@ const STEPS: &[M<'static>] = &[
 ];
 
 const TABLES: &[Table] = &[
-    Table { name: "meta", select: "SELECT * FROM meta", empty: "DELETE FROM meta" },
-    Table { name: "event", select: "SELECT * FROM event", empty: "DELETE FROM event" },
-    Table { name: "message", select: "SELECT * FROM message", empty: "DELETE FROM message" },
-    Table { name: "part", select: "SELECT * FROM part", empty: "DELETE FROM part" },
-    Table { name: "turn", select: "SELECT * FROM turn", empty: "DELETE FROM turn" },
-    Table {
-        name: "idempotency",
-        select: "SELECT * FROM idempotency",
-        empty: "DELETE FROM idempotency",
-    },
-    Table { name: "timer", select: "SELECT * FROM timer", empty: "DELETE FROM timer" },
-    Table { name: "item", select: "SELECT * FROM item", empty: "DELETE FROM item" },
+    table!("meta"),
+    table!("event"),
+    table!("message"),
+    table!("part"),
+    table!("turn"),
+    table!("idempotency"),
+    table!("timer"),
+    table!("item"),
 ];
 
 static BLANK: Blank = Blank::new(STEPS, TABLES);

@@ -34,7 +34,6 @@ use crate::domain::session::Status;
 use crate::domain::session::Stop;
 use crate::domain::session::TurnOptions;
 use crate::domain::session::TurnState;
-use crate::domain::session::Usage;
 use crate::domain::session::View;
 use crate::domain::session::decide;
 use crate::domain::session::tests::Past;
@@ -76,14 +75,7 @@ fn write(pieces: Vec<Piece>) -> Command {
 }
 
 fn end(state: TurnState) -> Command {
-    let ending = Ending {
-        state,
-        finish_reason: "stop".to_owned(),
-        usage: Some(Usage { input_tokens: 1, output_tokens: 2 }),
-        error: (state == TurnState::Failed).then(|| "no luck".to_owned()),
-        error_status: None,
-        resume: None,
-    };
+    let ending = Ending::sample(state);
     Command::EndTurn { turn_id: String::new(), attempt: 0, ending: Box::new(ending) }
 }
 
