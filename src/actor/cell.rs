@@ -262,6 +262,13 @@ impl Cell {
             && !self.host.is_in_flight()
     }
 
+    /// Whether nothing waits for the journal and no other thread has its file.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.host.is_in_flight()
+            && self.checkpoint != Checkpoint::Beside
+            && !matches!(self.state, State::Waking | State::Away { .. })
+    }
+
     /// Whether it may be put to sleep.
     pub(super) fn may_sleep(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };

@@ -9,6 +9,8 @@ use crate::support::client::contents;
 use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
+use crate::support::fault;
+use crate::support::fault::Injector;
 use crate::support::fault::files::session_files;
 use crate::support::server::Options;
 use crate::support::socket::Socket;
@@ -145,7 +147,8 @@ async fn after_a_crash_a_list_shows_no_deleted_session_and_all_that_wait_are_tol
 
 #[tokio::test]
 async fn after_a_clean_stop_nothing_is_left_to_do() {
-    let dir = tempfile::tempdir().unwrap();
+    // In memory: the bound of a stop is about the disk.
+    let dir = fault::scratch();
     let mut server = Options::default().start_in(dir.path());
     let mut before = Vec::new();
     for life in 0..2 {
@@ -177,6 +180,31 @@ async fn after_a_clean_stop_nothing_is_left_to_do() {
     }
     assert_eq!(woken(&client).await, 0.0, "nobody woke");
     assert_eq!(contents(&client.history("last").await), ["words", "words"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_with_another_thread_when_the_stop_comes_is_whole_by_itself_too() {
+    let dir = fault::scratch();
+    let data = dir.path().join("data");
+    let injector = Injector::new(&dir.path().join("control"));
+    // Each commit is moved into its file at once, and that takes a while.
+    let options = Options::default()
+        .set("SESSILE__STORAGE__FILE_DELAY_MS", 1)
+        .set("SESSILE__STORAGE__COMMIT_DELAY_MS", 1)
+        .set("SESSILE__STORAGE__CHECKPOINT_BYTES", 1);
+    let mut server = injector.on(options, &data).start_in(&data);
+    let client = Client::new(&server);
+    client.say("new", "words").await;
+    let has_file = async || session_files(&data).next();
+    let file = eventually(SOON, "it has a file", has_file).await;
+    client.say("new", "more").await;
+    injector.slow_syncs(300_000);
+    let log = file.with_extension("db-wal");
+    let has_log = async || log.metadata().is_ok_and(|log| log.len() > 0).then_some(());
+    eventually(SOON, "it has a log", has_log).await;
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(!log.exists(), "a log was left beside its file: {}", server.log());
 }
 
 #[tokio::test]
