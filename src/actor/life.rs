@@ -93,7 +93,7 @@ impl Core {
             }
             Ok(Found::Absent) => {
                 metric::counters().activated(kind, "created");
-                (kinds::files(cell.key.kind()).create)(&cell.key, &self.shared.files)
+                Ok((kinds::files(cell.key.kind()).create)(&cell.key, &self.shared.files))
             }
             Ok(Found::Gone) => {
                 cell.state = State::Gone;
@@ -195,6 +195,12 @@ impl Core {
         if cell.host.is_in_flight() {
             return;
         }
+        // Without a file nobody would see it.
+        if file.is_in_memory() {
+            cell.open_since = self.now.instant;
+            cell.next_timer_ms = note(&self.shared, &**file, cell.deliveries.next_ms(self.now));
+            return;
+        }
         let started = clock::instant();
         if let Err(error) = file.commit() {
             // The journal has everything, so dropping the actor and replaying repairs it.
@@ -206,9 +212,7 @@ impl Core {
             file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
         // Before the books say so: segments may go then, and the catalogue must know what they said.
         cell.next_timer_ms = note(&self.shared, &**file, cell.deliveries.next_ms(self.now));
-        if !file.is_in_memory() {
-            self.shared.journal.ledger().applied(hash, file.log().last_seq);
-        }
+        self.shared.journal.ledger().applied(hash, file.log().last_seq);
     }
 
     /// Takes the file to another thread; what comes meanwhile waits in the mailbox.

@@ -67,7 +67,7 @@ fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {
     let (path, files) = (folder.file(key), kinds::files(key.kind()));
     let opened = match folder.has(&path)? {
         true => (files.open)(key, &path, &shared.files),
-        false => (files.create)(key, &shared.files),
+        false => Ok((files.create)(key, &shared.files)),
     };
     let mut file = match opened {
         Err(error) if error.is_damage() => repair(shared, key, error, known)?,
@@ -163,7 +163,7 @@ fn repair(
     if flaw.is_none() && pending.first().is_some_and(|record| record.first_seq == 1) {
         tracing::warn!(session.id = %key.id(), "{key:?} is made anew from the journal: {}", describe(&damage));
         shared.folder.remove_damaged(key)?;
-        return (files.create)(key, &shared.files);
+        return Ok((files.create)(key, &shared.files));
     }
     // What the file must have, if the journal is to go on from there.
     let least = pending.first().map_or(known, |record| known.min(record.first_seq - 1));

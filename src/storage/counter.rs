@@ -1,6 +1,7 @@
 //! The tables of the kind of actor of the tests: those that every file has.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 
 use rusqlite::Connection;
 use rusqlite::ToSql;
@@ -67,6 +68,7 @@ fn meta(db: &Connection) -> Result<(Key, CounterTables), Error> {
 
 impl Tables for CounterTables {
     type Event = Event;
+    type Later = Infallible;
 
     fn blank() -> &'static Blank {
         &BLANK
@@ -112,6 +114,13 @@ impl Tables for CounterTables {
         }
     }
 
+    fn write<'a>(
+        _: &Connection,
+        mut later: impl Iterator<Item = &'a Infallible>,
+    ) -> Result<(), Error> {
+        later.next().map_or(Ok(()), |never| match *never {})
+    }
+
     fn tells(&self, event: &Event) -> Vec<Tell> {
         let to = |name: &str| {
             let named = |text: &str| Name::new(text).expect("a name");
@@ -153,7 +162,7 @@ impl Tables for CounterTables {
         Ok(())
     }
 
-    fn card(&self, _: &Connection, key: &Key) -> Card {
+    fn card(&self, _: Option<&Connection>, key: &Key) -> Card {
         let (last_seq, updated_at_ms) = (self.log.last_seq, self.log.updated_at_ms);
         let (created_at_ms, ended) = (self.created_at_ms, false);
         Card { last_seq, updated_at_ms, created_at_ms, ended, ..Card::gone(key.clone()) }

@@ -22,7 +22,7 @@ type Opened = Result<Box<dyn AnyFile>, Error>;
 #[expect(missing_docs, reason = "see ActorFile")]
 #[derive(Debug)]
 pub struct Files {
-    pub create: fn(&Key, &Settings) -> Opened,
+    pub create: fn(&Key, &Settings) -> Box<dyn AnyFile>,
     pub open: fn(&Key, &Path, &Settings) -> Opened,
     /// Makes a damaged file anew, whose log must reach to some event, and opens it.
     pub repair: fn(&Key, &Folder, &Settings, Error, u64) -> Opened,
@@ -38,7 +38,7 @@ pub struct Files {
 impl Files {
     const fn of<T: Tables>() -> Self {
         Self {
-            create: |key, settings| Ok(Box::new(ActorFile::<T>::create(key, settings)?)),
+            create: |key, settings| Box::new(ActorFile::<T>::create(key, settings)),
             open: |key, path, settings| Ok(Box::new(ActorFile::<T>::open(key, path, settings)?)),
             repair: |key, folder, settings, damage, least| {
                 Ok(Box::new(ActorFile::<T>::repair(key, folder, settings, damage, least)?))

@@ -5,6 +5,7 @@
 //! somebody is shown or that decides something.
 
 use crc32fast::Hasher;
+use rusqlite::CachedStatement;
 use rusqlite::Connection;
 use rusqlite::Row;
 use rusqlite::ToSql;
@@ -122,27 +123,49 @@ fn damaged(table: &'static str, row: String, at: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Integer, Box::new(damage))
 }
 
-/// Runs `sql`, which writes a row of `table`: `values` are all its columns, and the checksum is one parameter more.
+/// Writes rows of one table.
+pub(super) struct Writer<'db> {
+    statement: CachedStatement<'db>,
+    table: &'static str,
+}
+
+impl<'db> Writer<'db> {
+    /// One that runs `sql`, whose parameters are all columns of `table` and then their checksum.
+    pub(super) fn new(
+        connection: &'db Connection,
+        table: &'static str,
+        sql: &'static str,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self { statement: connection.prepare_cached(sql)?, table })
+    }
+
+    /// Writes a row with these `values`.
+    pub(super) fn write(&mut self, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
+        let Self { statement, table } = self;
+        let mut sum = Sum::of(table);
+        for (at, value) in values.iter().enumerate() {
+            let value = value.to_sql()?;
+            match &value {
+                ToSqlOutput::Borrowed(value) => sum.add(*value),
+                ToSqlOutput::Owned(value) => sum.add(value.into()),
+                _ => return Err(rusqlite::Error::InvalidParameterName((*table).to_owned())),
+            }
+            statement.raw_bind_parameter(at + 1, value)?;
+        }
+        statement.raw_bind_parameter(values.len() + 1, sum.finish())?;
+        statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+/// Runs `sql` once, as a [`Writer`] does.
 pub(super) fn write(
     connection: &Connection,
     table: &'static str,
     sql: &'static str,
     values: &[&dyn ToSql],
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut sum = Sum::of(table);
-    for (at, value) in values.iter().enumerate() {
-        let value = value.to_sql()?;
-        match &value {
-            ToSqlOutput::Borrowed(value) => sum.add(*value),
-            ToSqlOutput::Owned(value) => sum.add(value.into()),
-            _ => return Err(rusqlite::Error::InvalidParameterName(table.to_owned())),
-        }
-        statement.raw_bind_parameter(at + 1, value)?;
-    }
-    statement.raw_bind_parameter(values.len() + 1, sum.finish())?;
-    statement.raw_execute()?;
-    Ok(())
+    Writer::new(connection, table, sql)?.write(values)
 }
 
 /// Gives `connection` the function with which a migration computes the checksums of rows that have none.

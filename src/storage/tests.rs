@@ -87,7 +87,7 @@ proptest! {
         let mut written = BTreeMap::new();
         for name in &names {
             let key = Key::session(&workspace, name);
-            let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
+            let mut file = SessionFile::create(&key, &Settings::default());
             let entries = messages.iter().map(|id| say(&mut file, id)).collect();
             let record =
                 Record { key: key.clone(), epoch: 1, first_seq: 1, previous_hash: [0; 16], entries };

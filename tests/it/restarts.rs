@@ -204,7 +204,7 @@ async fn a_file_that_is_with_another_thread_when_the_stop_comes_is_whole_by_itse
     eventually(SOON, "it has a log", has_log).await;
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
-    assert!(!log.exists(), "a log was left beside its file: {}", server.log());
+    assert!(!log.is_file(), "a log was left beside its file: {}", server.log());
 }
 
 #[tokio::test]

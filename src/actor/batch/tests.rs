@@ -48,13 +48,11 @@ fn recorded(file: &mut SessionFile, jobs: impl IntoIterator<Item = Job>) -> Reco
 
 #[test]
 fn recorded_time_never_falls_whatever_the_clock_does() {
-    let mut file =
-        SessionFile::create(&session("s"), &Settings::default()).expect("a session in memory");
+    let mut file = SessionFile::create(&session("s"), &Settings::default());
     // A machine whose clock was an hour ahead.
     let ahead_ms = clock::now_ms() + 3_600_000;
     let first = recorded(&mut file, [job("one")]).entries.remove(0);
-    let mut later =
-        SessionFile::create(&session("s"), &Settings::default()).expect("a session in memory");
+    let mut later = SessionFile::create(&session("s"), &Settings::default());
     let event = Event::decode(first.number, &first.frame).expect("an event");
     later.apply(&event, &Entry { recorded_at_ms: ahead_ms, ..first }).expect("applied");
 

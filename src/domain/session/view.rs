@@ -58,6 +58,16 @@ impl Head {
         (self.log_start, self.updated_at_ms) = (log_start, updated_at_ms);
     }
 
+    /// Notes a message at the end of the history, which begins at `at_ms`; its place there, counted from 0.
+    pub fn begin_message(&mut self, at_ms: i64) -> u64 {
+        if !self.exists() {
+            self.created_at_ms = at_ms;
+        }
+        let position = self.message_count;
+        self.message_count += 1;
+        position
+    }
+
     /// Whether anything ever happened in it.
     #[must_use]
     pub fn exists(&self) -> bool {

@@ -1,9 +1,11 @@
 //! Opening, writing through and closing an actor's file.
 
+use std::iter;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
@@ -21,6 +23,7 @@ use crate::storage::file::Place;
 use crate::storage::file::Settings;
 use crate::storage::file::Tables;
 use crate::storage::file::check;
+use crate::storage::file::database::Database;
 use crate::storage::file::log;
 use crate::storage::file::log::EventRow;
 use crate::storage::file::outbox::Debts;
@@ -53,7 +56,7 @@ const PAGE_BYTES: u64 = 4_096;
 const STATEMENTS_MAX: usize = 24;
 
 /// Events that are applied and not yet committed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct OpenTransaction {
     /// How many.
     pub events: usize,
@@ -61,10 +64,10 @@ pub struct OpenTransaction {
     pub bytes: usize,
 }
 
-/// An open file, or the database in memory that becomes one.
+/// An open file, or what becomes one.
 #[derive(Debug)]
-pub struct ActorFile<T> {
-    pub(in crate::storage) connection: Connection,
+pub struct ActorFile<T: Tables> {
+    pub(in crate::storage) database: Database<T>,
     pub(in crate::storage) tables: T,
     /// What is told to others and not known to be heard.
     pub(super) debts: Debts,
@@ -79,16 +82,13 @@ pub struct ActorFile<T> {
 }
 
 impl<T: Tables> ActorFile<T> {
-    /// Makes the database of a new actor, in memory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Sqlite`] when memory does not suffice.
-    pub fn create(key: &Key, settings: &Settings) -> Result<Self, Error> {
-        let (connection, tables) = (T::blank().take()?, T::new(settings));
+    /// That of a new actor, in memory.
+    #[must_use]
+    pub fn create(key: &Key, settings: &Settings) -> Self {
+        let (database, tables) = (Database::new(), T::new(settings));
         let (key, open, debts) = (key.clone(), None, Debts::default());
         let (in_memory, ended, changed, _claim) = (true, false, false, None);
-        Ok(Self { connection, tables, debts, key, in_memory, ended, open, changed, _claim })
+        Self { database, tables, debts, key, in_memory, ended, open, changed, _claim }
     }
 
     /// Opens the file of `key` at `path` and migrates it. If it is not as it was closed, everything in it is checked.
@@ -120,7 +120,8 @@ impl<T: Tables> ActorFile<T> {
         let ended = last.number == T::Event::ENDING
             && T::Event::decode(last.number, &last.body)?.consequence() == Consequence::Ends;
         let (in_memory, open, changed, _claim) = (false, None, false, None);
-        Ok(Self { connection, tables, debts, key, in_memory, ended, open, changed, _claim })
+        let database = Database::over(connection);
+        Ok(Self { database, tables, debts, key, in_memory, ended, open, changed, _claim })
     }
 
     /// The same, which nobody else in this process opens meanwhile.
@@ -176,28 +177,33 @@ impl<T: Tables> ActorFile<T> {
         let seq = log.last_seq + 1;
         let Entry { number, recorded_at_ms, ref frame, .. } = *entry;
         let hash = chain(&log.last_hash, seq, recorded_at_ms, number, frame);
-        let row = EventRow { seq, recorded_at_ms, number, body: &**frame, hash, redacted: 0 };
-        self.take(event, &row)
+        let body = frame.clone();
+        self.take(event, EventRow { seq, recorded_at_ms, number, body, hash, redacted: 0 })
     }
 
-    /// Inserts `row`, which is `event`, and brings everything else up to it.
-    pub(super) fn take(&mut self, event: &T::Event, row: &EventRow<&str>) -> Result<(), Error> {
-        self.begin()?;
-        let place = Place { seq: row.seq, at_ms: row.recorded_at_ms };
-        log::insert::<T::Event>(&self.connection, row)?;
-        self.tables.apply(&self.connection, place, event)?;
-        self.debts.post(&self.connection, row.seq, self.tables.tells(event))?;
-        self.ended |= event.consequence() == Consequence::Ends;
-        self.tables.advance(LogHead {
-            last_seq: row.seq,
-            last_hash: row.hash,
-            updated_at_ms: row.recorded_at_ms,
-            ..self.tables.log()
-        });
-        if let Some(open) = &mut self.open {
-            open.events += 1;
-            open.bytes += row.body.len();
+    /// Takes in `event`, whose row is `row`: its rows are written, or follow.
+    pub(super) fn take(
+        &mut self,
+        event: &T::Event,
+        row: EventRow<ByteString>,
+    ) -> Result<(), Error> {
+        let EventRow { seq, recorded_at_ms: at_ms, hash: last_hash, .. } = row;
+        let (place, bytes) = (Place { seq, at_ms }, row.body.len());
+        match self.tables.put_off(place, event) {
+            Some(later) => self.database.put_off(row, later)?,
+            None => {
+                let db = self.database.begun()?;
+                log::insert_all::<T::Event>(db, iter::once(row.borrowed()))?;
+                self.tables.apply(db, place, event)?;
+                self.debts.post(db, seq, self.tables.tells(event))?;
+            }
         }
+        self.ended |= event.consequence() == Consequence::Ends;
+        let log = self.tables.log();
+        self.tables.advance(LogHead { last_seq: seq, last_hash, updated_at_ms: at_ms, ..log });
+        let open = self.note_change();
+        open.events += 1;
+        open.bytes += bytes;
         Ok(())
     }
 
@@ -248,8 +254,8 @@ impl<T: Tables> ActorFile<T> {
         if self.open.is_none() {
             return Ok(());
         }
-        self.tables.save(&self.connection, &self.key)?;
-        self.execute("COMMIT", "committing to its file")?;
+        self.tables.save(self.database.begun()?, &self.key)?;
+        self.database.commit()?;
         self.open = None;
         Ok(())
     }
@@ -265,7 +271,8 @@ impl<T: Tables> ActorFile<T> {
             return Ok(self);
         }
         let path = self.write(folder)?;
-        T::blank().give_back(std::mem::replace(&mut self.connection, connect(&path)?));
+        let file = Database::over(connect(&path)?);
+        give_back(std::mem::replace(&mut self.database, file));
         Ok(Self { in_memory: false, changed: false, ..self })
     }
 
@@ -278,8 +285,7 @@ impl<T: Tables> ActorFile<T> {
 
     /// The bytes of the file that the database in memory becomes.
     pub(super) fn sealed(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes =
-            self.connection.serialize("main").while_("serialising its database")?.to_vec();
+        let mut bytes = self.db()?.serialize("main").while_("serialising its database")?.to_vec();
         template::set_wal(&mut bytes);
         seal::set(&mut bytes);
         Ok(bytes)
@@ -297,15 +303,17 @@ impl<T: Tables> ActorFile<T> {
         if self.in_memory {
             self.commit()?;
             self.write(folder)?;
-            T::blank().give_back(self.connection);
+            give_back(self.database);
             return Ok(());
         }
         self.checkpoint_with("PRAGMA wal_checkpoint(TRUNCATE)")?;
         let doing = "closing its file";
-        self.connection
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-            .while_(doing)?;
-        self.connection.close().map_err(|(_, source)| source).while_(doing)?;
+        if let Some(connection) = self.database.into_connection() {
+            connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+                .while_(doing)?;
+            connection.close().map_err(|(_, source)| source).while_(doing)?;
+        }
         match self.changed {
             true => seal::put(&folder.file(&self.key)).while_("sealing its file"),
             false => Ok(()),
@@ -343,38 +351,49 @@ impl<T: Tables> ActorFile<T> {
 
     fn checkpoint_with(&mut self, sql: &str) -> Result<(), Error> {
         self.commit()?;
-        self.connection
-            .query_row(sql, [], |_| Ok(()))
-            .while_("moving the write-ahead log into its file")
+        self.db()?.query_row(sql, [], |_| Ok(())).while_("moving the write-ahead log into its file")
     }
 
-    /// Size of the database, in bytes.
+    /// Size of the database without rows that follow, in bytes.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn bytes(&self) -> Result<u64, Error> {
+        let Some(db) = self.database.as_is() else { return Ok(0) };
         let count = |sql| {
-            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut statement = db.prepare_cached(sql)?;
             statement.query_row([], |row| row.get::<_, u64>(0))
         };
         let pages = count("PRAGMA page_count").while_("measuring its file")?;
         Ok(pages * PAGE_BYTES)
     }
 
-    /// Begins a transaction, if none is open.
-    pub(in crate::storage) fn begin(&mut self) -> Result<(), Error> {
-        if self.open.is_none() {
-            self.execute("BEGIN IMMEDIATE", "beginning a transaction")?;
-            self.changed = true;
-            self.open = Some(OpenTransaction { events: 0, bytes: 0 });
-        }
-        Ok(())
+    /// The database with every row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; this must be dropped then.
+    pub(in crate::storage) fn db(&self) -> Result<&Connection, Error> {
+        self.database.whole()
     }
 
-    fn execute(&self, sql: &'static str, doing: &'static str) -> Result<(), Error> {
-        self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).while_(doing)?;
-        Ok(())
+    /// The same, with a transaction open.
+    pub(in crate::storage) fn begin(&mut self) -> Result<&Connection, Error> {
+        self.note_change();
+        self.database.begun()
+    }
+
+    fn note_change(&mut self) -> &mut OpenTransaction {
+        self.changed = true;
+        self.open.get_or_insert_default()
+    }
+}
+
+/// Keeps the database of an actor that is in a file for another one.
+fn give_back<T: Tables>(database: Database<T>) {
+    if let Some(connection) = database.into_connection() {
+        T::blank().give_back(connection);
     }
 }
 

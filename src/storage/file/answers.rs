@@ -47,7 +47,10 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`]; this must be dropped then.
     pub fn remember(&mut self, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-        remember(&self.connection, seq, kept)
+        match self.database.keep(seq, kept) {
+            true => Ok(()),
+            false => remember(self.db()?, seq, kept),
+        }
     }
 
     /// What was answered to the request with idempotency key `key`, and seq of the first event that it led to.
@@ -56,17 +59,24 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn answered(&self, key: &str) -> Result<Option<(Idempotent, u64)>, Error> {
-        let found = self
-            .connection
+        let complete = |kept: Idempotent, frame: &str| {
+            let response = kept.response.or_else(|| Some(T::answer_of(frame).to_owned()));
+            Idempotent { response, ..kept }
+        };
+        if let Some((seq, kept, frame)) = self.database.kept(key) {
+            return Ok(Some((complete(kept, &frame), seq)));
+        }
+        let Some(db) = self.database.as_is() else { return Ok(None) };
+        let found = db
             .prepare_cached("SELECT * FROM idempotency WHERE key = ?1")
             .and_then(|mut statement| statement.query_row([key], kept_at).optional())
             .while_("looking for an earlier answer")?;
-        let Some((seq, mut kept)) = found else { return Ok(None) };
-        if kept.response.is_none() {
-            let missing = || Error::RowMissing { table: "event", row: seq.to_string() };
-            let event = log::event::<T::Event>(&self.connection, seq)?.ok_or_else(missing)?;
-            kept.response = Some(T::answer_of(&event.body).to_owned());
+        let Some((seq, kept)) = found else { return Ok(None) };
+        if kept.response.is_some() {
+            return Ok(Some((kept, seq)));
         }
-        Ok(Some((kept, seq)))
+        let missing = || Error::RowMissing { table: "event", row: seq.to_string() };
+        let event = log::event::<T::Event>(db, seq)?.ok_or_else(missing)?;
+        Ok(Some((complete(kept, &event.body), seq)))
     }
 }

@@ -78,7 +78,7 @@ impl<T: Tables> AnyFile for ActorFile<T> {
     }
 
     fn card(&self) -> Card {
-        let card = self.tables.card(&self.connection, self.key());
+        let card = self.tables.card(self.database.as_is(), self.key());
         // Whoever owes letters must wake at a start.
         let unfinished = card.unfinished || self.letters_count() > 0;
         let timer_ms = self.next_timer_ms().unwrap_or(None);

@@ -43,7 +43,7 @@ impl<T: Tables> ActorFile<T> {
     pub fn letters(&self, to: &Key) -> Result<Vec<Letter>, Error> {
         let doing = "reading an outbox";
         let sql = "SELECT * FROM outbox WHERE kind = ?1 AND workspace = ?2 AND name = ?3 ORDER BY number LIMIT ?4";
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
+        let mut statement = self.db()?.prepare_cached(sql).while_(doing)?;
         let values = params![to.kind().as_str(), to.workspace(), to.id(), LETTERS_MAX];
         let mut rows = statement.query(values).while_(doing)?;
         let (mut letters, mut bytes) = (Vec::new(), 0);
@@ -64,13 +64,12 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`]; this must be dropped then, and they are sent again.
     pub fn heard(&mut self, to: &Key, through: u64) -> Result<(), Error> {
-        self.begin()?;
         let doing = "clearing an outbox";
         let sql =
             "DELETE FROM outbox WHERE kind = ?1 AND workspace = ?2 AND name = ?3 AND number <= ?4";
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
         let values = params![to.kind().as_str(), to.workspace(), to.id(), sql_seq(through)];
-        let gone = statement.execute(values).while_(doing)?;
+        let clear = |db: &Connection| db.prepare_cached(sql)?.execute(values);
+        let gone = clear(self.begin()?).while_(doing)?;
         if let Some((_, count)) = self.debts.receivers.get_mut(&to.hash()) {
             *count -= gone.min(*count);
             if *count == 0 {
@@ -94,7 +93,7 @@ impl<T: Tables> ActorFile<T> {
             Ok(number(last)?)
         };
         let found = self
-            .connection
+            .db()?
             .prepare_cached("SELECT * FROM inbox WHERE sender = ?1")
             .and_then(|mut statement| statement.query_row([sender.0], heard).optional())
             .while_("looking for what was heard")?;
@@ -107,10 +106,11 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`]; this must be dropped then.
     pub fn hear(&mut self, sender: KeyHash, number: u64) -> Result<(), Error> {
-        self.debts.make_tables(&self.connection)?;
+        let db = self.database.begun()?;
+        self.debts.make_tables(db)?;
         let sql = "INSERT OR REPLACE INTO inbox (sender, number, sum) VALUES (?1, ?2, ?3)";
         let values: &[&dyn ToSql] = &[&sender.0.as_slice(), &sql_seq(number)];
-        sum::write(&self.connection, "inbox", sql, values).while_("noting what was heard")
+        sum::write(db, "inbox", sql, values).while_("noting what was heard")
     }
 }
 

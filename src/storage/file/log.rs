@@ -1,5 +1,6 @@
 //! The log in a file: rows of events, chained by their checksums.
 
+use bytestring::ByteString;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
@@ -18,6 +19,7 @@ use crate::storage::sum;
 pub(in crate::storage) const COVERS: i64 = 2;
 
 /// A row of `event`.
+#[derive(Debug)]
 pub(in crate::storage) struct EventRow<B> {
     pub seq: u64,
     pub recorded_at_ms: i64,
@@ -51,20 +53,41 @@ impl EventRow<String> {
     }
 }
 
+impl EventRow<String> {
+    /// The same, with a body that may be shared.
+    pub(super) fn shared(self) -> EventRow<ByteString> {
+        let Self { seq, recorded_at_ms, number, body, hash, redacted } = self;
+        EventRow { seq, recorded_at_ms, number, body: body.into(), hash, redacted }
+    }
+}
+
+impl EventRow<ByteString> {
+    /// The same, with a borrowed body.
+    pub(super) fn borrowed(&self) -> EventRow<&str> {
+        let Self { seq, recorded_at_ms, number, ref body, hash, redacted } = *self;
+        EventRow { seq, recorded_at_ms, number, body, hash, redacted }
+    }
+}
+
 /// Writes the row of an event.
-fn put<E: Event>(db: &Connection, sql: &'static str, row: &EventRow<&str>) -> rusqlite::Result<()> {
+fn put<E: Event>(writer: &mut sum::Writer<'_>, row: &EventRow<&str>) -> rusqlite::Result<()> {
     let EventRow { seq, recorded_at_ms, number, body, hash, redacted } = row;
     let name = E::name_of(*number).unwrap_or_default();
     let values: &[&dyn ToSql] =
         &[&sql_seq(*seq), recorded_at_ms, &name, body, &hash.as_slice(), redacted];
-    sum::write(db, "event", sql, values)
+    writer.write(values)
 }
 
-/// Inserts the event itself.
-pub(super) fn insert<E: Event>(db: &Connection, row: &EventRow<&str>) -> Result<(), Error> {
+/// Inserts the events themselves.
+pub(super) fn insert_all<'a, E: Event>(
+    db: &Connection,
+    mut rows: impl Iterator<Item = EventRow<&'a str>>,
+) -> Result<(), Error> {
     let sql = "INSERT INTO event (seq, recorded_at_ms, kind, body, hash, redacted, sum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    put::<E>(db, sql, row).while_("inserting an event")
+    sum::Writer::new(db, "event", sql)
+        .and_then(|mut writer| rows.try_for_each(|row| put::<E>(&mut writer, &row)))
+        .while_("inserting events")
 }
 
 /// Writes the row of an event that is there already.
@@ -74,7 +97,9 @@ pub(in crate::storage) fn rewrite<E: Event>(
 ) -> Result<(), Error> {
     let sql = "UPDATE event SET recorded_at_ms = ?2, kind = ?3, body = ?4, hash = ?5, redacted = ?6, sum = ?7
                 WHERE seq = ?1";
-    put::<E>(db, sql, row).while_("rewriting an event")
+    sum::Writer::new(db, "event", sql)
+        .and_then(|mut writer| put::<E>(&mut writer, row))
+        .while_("rewriting an event")
 }
 
 /// Event `seq`, verified.

@@ -15,6 +15,7 @@ mod answers;
 mod any;
 mod blank;
 mod check;
+mod database;
 mod findings;
 mod letter;
 mod letters;

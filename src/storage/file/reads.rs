@@ -26,7 +26,7 @@ impl<T: Tables> ActorFile<T> {
         let doing = "reading the log";
         let previous = match after {
             0 => Some([0; 16]),
-            after => match event::<T::Event>(&self.connection, after) {
+            after => match event::<T::Event>(self.db()?, after) {
                 // It was not asked for.
                 Err(Error::RowCorrupt { .. }) => None,
                 found => found?.map(|event| event.hash),
@@ -35,7 +35,7 @@ impl<T: Tables> ActorFile<T> {
         let log = self.tables.log();
         let mut chain = Chain { previous, seq: after, log_start: log.log_start };
         let mut statement = self
-            .connection
+            .db()?
             .prepare_cached("SELECT * FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")
             .while_(doing)?;
         let mut rows = statement.query(params![sql_seq(after), REPLAY_EVENTS_MAX]).while_(doing)?;
@@ -61,14 +61,14 @@ impl<T: Tables> ActorFile<T> {
     pub(crate) fn rows(&mut self) -> Result<Vec<String>, String> {
         let read = |file: &mut Self| {
             let key = file.key().clone();
-            file.begin()?;
-            file.tables.save(&file.connection, &key)?;
+            let db = file.database.begun()?;
+            file.tables.save(db, &key)?;
             let mut found = Vec::new();
-            file.debts.make_tables(&file.connection)?;
+            file.debts.make_tables(db)?;
             let all = T::blank().tables().iter().map(|table| (table.name, table.select));
             for (name, select) in all.chain([("inbox", "SELECT * FROM inbox")]) {
                 let doing = "reading a table";
-                let mut statement = file.connection.prepare(select).while_(doing)?;
+                let mut statement = db.prepare(select).while_(doing)?;
                 let columns = statement.column_count();
                 let mut rows = statement.query([]).while_(doing)?;
                 while let Some(row) = rows.next().while_(doing)? {

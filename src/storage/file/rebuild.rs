@@ -87,7 +87,7 @@ impl<T: Tables> ActorFile<T> {
             return Err(Error::FileCorrupt { problem });
         }
         let damaged = connect(&path)?;
-        let mut new = Self::create(key, settings)?;
+        let mut new = Self::create(key, settings);
         new.take_log(&damaged, least)?;
         new.take_answers(&damaged)?;
         new.take_inbox(&damaged)?;
@@ -110,7 +110,7 @@ impl<T: Tables> ActorFile<T> {
         while let Some(row) = rows.next().while_(doing)? {
             let row = chain.take::<T::Event>(row)?;
             let event = T::Event::decode(row.number, &row.body)?;
-            self.take(&event, &row.borrowed())?;
+            self.take(&event, row.shared())?;
         }
         match chain.seq > 0 && chain.seq >= least {
             true => Ok(()),
@@ -183,7 +183,7 @@ fn rows<T: Tables>(connection: &Connection) -> Result<Verified, Error> {
         (None, Err(error)) => return Ok(broken(error)),
     };
     let rebuilds = || {
-        let mut new = ActorFile::<T>::create(of.as_ref()?, &Settings::default()).ok()?;
+        let mut new = ActorFile::<T>::create(of.as_ref()?, &Settings::default());
         new.take_log(connection, 0)
             .and_then(|()| new.take_answers(connection))
             .and_then(|()| new.take_inbox(connection))

@@ -23,6 +23,9 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     /// What happens in such an actor.
     type Event: Event;
 
+    /// What is needed to write the rows of an event that was put off.
+    type Later: fmt::Debug + Send;
+
     /// The empty databases of this kind, with its schema.
     fn blank() -> &'static Blank;
 
@@ -56,6 +59,25 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     /// [`Error::Sqlite`]; this must be dropped then.
     fn apply(&mut self, db: &Connection, place: Place, event: &Self::Event) -> Result<(), Error>;
 
+    /// Takes `event` in without a row, if its rows can be written later by [`Tables::write`] and nobody is told of it;
+    /// `None`, with nothing changed, if they must be written at once, by [`Tables::apply`].
+    fn put_off(&mut self, place: Place, event: &Self::Event) -> Option<Self::Later> {
+        let _ = (place, event);
+        None
+    }
+
+    /// Writes the rows of events that were put off, in their order; those of `event` are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`]; this must be dropped then.
+    fn write<'a>(
+        db: &Connection,
+        later: impl Iterator<Item = &'a Self::Later>,
+    ) -> Result<(), Error>
+    where
+        Self::Later: 'a;
+
     /// What others are told because of `event`, which was just applied: at most 256 letters, which follow from what was
     /// applied alone.
     fn tells(&self, event: &Self::Event) -> Vec<Tell> {
@@ -77,8 +99,9 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
     /// Whatever kept it from looking.
     fn check(db: &Connection, findings: &mut Findings) -> Result<(), Error>;
 
-    /// What the list of actors should know of it; the next timer is added.
-    fn card(&self, db: &Connection, key: &Key) -> Card;
+    /// What the list of actors should know of it; the next timer is added. `db` is without the rows of events that were
+    /// put off; `None`: there is no row.
+    fn card(&self, db: Option<&Connection>, key: &Key) -> Card;
 
     /// The answer inside `frame` to the request that led to it, where none is kept apart.
     fn answer_of(frame: &str) -> &str;

@@ -31,7 +31,7 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn next_timer_ms(&self) -> Result<Option<i64>, Error> {
-        next(&self.connection)
+        self.database.as_is().map_or(Ok(None), next)
     }
 
     /// The timer called `id`, if it is set.
@@ -40,7 +40,7 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn timer(&self, id: &str) -> Result<Option<Timer>, Error> {
-        Ok(find(&self.connection, id)?.map(|(timer, _)| timer))
+        Ok(find(self.db()?, id)?.map(|(timer, _)| timer))
     }
 
     /// Timers that are due at `now_ms`, the most urgent first.
@@ -50,7 +50,7 @@ impl<T: Tables> ActorFile<T> {
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn due_timers(&self, now_ms: i64) -> Result<Vec<Timer>, Error> {
         let sql = "SELECT * FROM timer WHERE fire_at_ms <= ?1 ORDER BY fire_at_ms";
-        self.connection
+        self.db()?
             .prepare_cached(sql)
             .and_then(|mut statement| statement.query_map([now_ms], timer_at)?.collect())
             .while_("looking for timers")
@@ -62,8 +62,7 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`]; this must be dropped then, and the timer fires again.
     pub fn remove_timer(&mut self, id: &str) -> Result<(), Error> {
-        self.begin()?;
-        remove(&self.connection, id)
+        remove(self.begin()?, id)
     }
 
     /// Sets when a timer whose try number `attempt` failed is due again.
@@ -72,9 +71,9 @@ impl<T: Tables> ActorFile<T> {
     ///
     /// [`Error::Sqlite`]; this must be dropped then, and the timer fires again at once.
     pub fn retry_timer(&mut self, id: &str, attempt: u32, at_ms: i64) -> Result<(), Error> {
-        self.begin()?;
-        match find(&self.connection, id)? {
-            Some((timer, _)) => put(&self.connection, &Timer { attempt, ..timer }, at_ms),
+        let db = self.begin()?;
+        match find(db, id)? {
+            Some((timer, _)) => put(db, &Timer { attempt, ..timer }, at_ms),
             None => Ok(()),
         }
     }

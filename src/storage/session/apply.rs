@@ -46,7 +46,6 @@ pub(super) fn project(
         head.created_at_ms = at_ms;
     }
     match event {
-        Event::Message(message) if message.seq == seq => message::add(connection, head, message)?,
         Event::Message(message) => finish_message(connection, message)?,
         Event::MessageParts { message_id, version, parts, from } => {
             let mut row = called(connection, message_id)?;

@@ -161,15 +161,14 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`], [`Error::Undecodable`]; this must be dropped then.
     pub fn compact(&mut self) -> Result<(), Error> {
-        self.begin()?;
-        let Some((timer, due_ms)) = timer::find(&self.connection, TIMER)? else { return Ok(()) };
+        let Some((timer, due_ms)) = timer::find(self.begin()?, TIMER)? else { return Ok(()) };
         let found = self.walk(due_ms, from_of(&timer))?;
         for (run, frame) in &found.due {
             self.replace(run, frame)?;
         }
         self.remove_timer(TIMER)?;
         if let Some(Later { due_ms, from }) = found.later {
-            set(&self.connection, due_ms, from)?;
+            set(self.db()?, due_ms, from)?;
         }
         Ok(())
     }
@@ -181,7 +180,7 @@ impl SessionFile {
         // A message that goes on is compacted once it is over.
         let busy = self.tables.head.active_turn.as_ref().map(|turn| turn.message_id.as_str());
         let mut statement = self
-            .connection
+            .db()?
             .prepare_cached(
                 "SELECT * FROM event WHERE seq >= ?1 AND kind IN ('part-delta', 'message') ORDER BY seq",
             )
@@ -225,11 +224,11 @@ impl SessionFile {
     fn replace(&self, run: &Run, frame: &str) -> Result<(), Error> {
         let doing = "replacing deltas";
         let missing = || Error::RowMissing { table: "event", row: run.last.to_string() };
-        let last = log::event::<Event>(&self.connection, run.last)?.ok_or_else(missing)?;
+        let last = log::event::<Event>(self.db()?, run.last)?.ok_or_else(missing)?;
         let (number, redacted) = (EventKind::MessageParts as u8, log::COVERS);
         let row = EventRow { number, body: frame, redacted, ..last.borrowed() };
-        log::rewrite::<Event>(&self.connection, &row)?;
-        self.connection
+        log::rewrite::<Event>(self.db()?, &row)?;
+        self.db()?
             .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")
             .and_then(|mut s| s.execute(params![sql_seq(run.first), sql_seq(run.last)]))
             .while_(doing)?;

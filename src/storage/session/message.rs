@@ -6,7 +6,6 @@ use rusqlite::Row;
 use rusqlite::ToSql;
 use rusqlite::params;
 
-use crate::domain::session::Head;
 use crate::domain::session::Message;
 use crate::domain::session::Part;
 use crate::domain::session::Role;
@@ -90,38 +89,33 @@ impl MessageRow {
                                       metadata = ?8, turn_id = ?9, created_at_ms = ?10, updated_at_ms = ?11,
                                       branch = ?12, position = ?13, sum = ?14 WHERE seq = ?1";
         let Self { message, part_count, branch, position } = self;
-        write(connection, sql, message, *part_count, (*branch, *position))
+        sum::Writer::new(connection, "message", sql)
+            .and_then(|mut writer| write(&mut writer, message, *part_count, (*branch, *position)))
             .while_("changing a message")
     }
 }
 
-/// Inserts `message` with its parts into the history, at `position`.
-fn insert(connection: &Connection, message: &Message, position: u64) -> Result<(), Error> {
+/// Inserts messages with their parts into the history, each at its place.
+pub(super) fn insert_all<'a>(
+    connection: &Connection,
+    messages: impl Iterator<Item = (&'a Message, u64)>,
+) -> Result<(), Error> {
+    let doing = "inserting messages";
     let sql = "INSERT INTO message (seq, id, role, content, status, version, part_count, metadata, turn_id,
                                     created_at_ms, updated_at_ms, branch, position, sum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-    write(connection, sql, message, message.parts.len(), (0, position))
-        .while_("inserting a message")?;
-    for (at, part) in message.parts.iter().enumerate() {
-        put_part(connection, message.seq, at, part)?;
+    let mut writer = sum::Writer::new(connection, "message", sql).while_(doing)?;
+    for (message, position) in messages {
+        write(&mut writer, message, message.parts.len(), (0, position)).while_(doing)?;
+        for (at, part) in message.parts.iter().enumerate() {
+            put_part(connection, message.seq, at, part)?;
+        }
     }
     Ok(())
 }
 
-/// Inserts a message at the end of the history.
-pub(super) fn add(
-    connection: &Connection,
-    head: &mut Head,
-    message: &Message,
-) -> Result<(), Error> {
-    insert(connection, message, head.message_count)?;
-    head.message_count += 1;
-    Ok(())
-}
-
 fn write(
-    connection: &Connection,
-    sql: &'static str,
+    writer: &mut sum::Writer<'_>,
     message: &Message,
     part_count: usize,
     (branch, position): (u64, u64),
@@ -141,7 +135,7 @@ fn write(
         &sql_seq(branch),
         &sql_seq(position),
     ];
-    sum::write(connection, "message", sql, values)
+    writer.write(values)
 }
 
 /// The body of a part, verified, from a row of `SELECT * FROM part`.

@@ -13,6 +13,7 @@ mod state;
 mod tables;
 mod turn;
 
+pub use state::Later;
 pub use state::SessionFile;
 pub use state::SessionTables;
 

@@ -58,7 +58,7 @@ impl SessionFile {
                 (seq == 0).then_some(0),
             ),
         };
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
+        let mut statement = self.db()?.prepare_cached(sql).while_(doing)?;
         let mut rows = statement.query([sql_seq(from)]).while_(doing)?;
         let (mut messages, mut place) = (Bounded::of(limit), first);
         let missing = |place: i64| {
@@ -185,7 +185,7 @@ impl SessionFile {
     pub fn branch(&self, branch: u64, after: u64, limit: usize) -> Result<Page, Error> {
         let doing = "reading a branch";
         let sql = "SELECT * FROM message WHERE branch = ?1 AND seq < ?1 AND seq > ?2 ORDER BY seq";
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
+        let mut statement = self.db()?.prepare_cached(sql).while_(doing)?;
         let mut rows = statement.query([branch, after].map(sql_seq)).while_(doing)?;
         let mut messages = Bounded::of(limit);
         while !messages.more
@@ -204,7 +204,7 @@ impl SessionFile {
     pub fn branches(&self) -> Result<Vec<(u64, u64, u64)>, Error> {
         let doing = "looking for branches";
         let sql = "SELECT * FROM message WHERE branch > 0 ORDER BY branch, seq";
-        let mut statement = self.connection.prepare_cached(sql).while_(doing)?;
+        let mut statement = self.db()?.prepare_cached(sql).while_(doing)?;
         let mut rows = statement.query([]).while_(doing)?;
         let mut branches: Vec<(u64, u64, u64)> = Vec::new();
         while let Some(row) = rows.next().while_(doing)? {

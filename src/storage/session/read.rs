@@ -15,6 +15,7 @@ use crate::domain::session::Turn;
 use crate::domain::session::View;
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::session::Later;
 use crate::storage::session::SessionFile;
 use crate::storage::session::items;
 use crate::storage::session::message;
@@ -84,7 +85,7 @@ impl SessionFile {
             message.content = draft.content();
             message.parts = draft.parts();
         } else {
-            message.parts = message::parts(&self.connection, message.seq, part_count)?;
+            message.parts = message::parts(self.db()?, message.seq, part_count)?;
         }
         Ok(message)
     }
@@ -95,7 +96,7 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn seq_of_message(&self, id: &str) -> Result<Option<u64>, Error> {
-        Ok(MessageRow::called(&self.connection, id)?.map(|row| row.message.seq))
+        Ok(MessageRow::called(self.db()?, id)?.map(|row| row.message.seq))
     }
 
     /// The turn called `id`, seq of the event that announced it, and the message that it wrote: as it is, in whatever
@@ -105,9 +106,9 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn answer(&self, id: &str) -> Result<Option<(Turn, u64, Option<Message>)>, Error> {
-        let Some((seq, turn)) = turn::find(&self.connection, id)? else { return Ok(None) };
+        let Some((seq, turn)) = turn::find(self.db()?, id)? else { return Ok(None) };
         let written = self
-            .connection
+            .db()?
             .prepare_cached("SELECT * FROM message WHERE id = ?1 ORDER BY branch LIMIT 1")
             .and_then(|mut s| s.query_row([&turn.message_id], MessageRow::at).optional())
             .while_("reading the answer of a turn")?;
@@ -128,7 +129,7 @@ impl SessionFile {
         limit: usize,
     ) -> Result<(Vec<Item>, bool), Error> {
         let end = if newer { 0 } else { u64::MAX };
-        items::page(&self.connection, after.unwrap_or(end), newer, limit)
+        items::page(self.db()?, after.unwrap_or(end), newer, limit)
     }
 
     /// The last `limit` items, oldest first, from the first of them on as many as a page holds, and whether there are
@@ -138,8 +139,8 @@ impl SessionFile {
     ///
     /// [`Error::Sqlite`] when the file cannot be read.
     pub fn latest_items(&self, limit: usize) -> Result<(Vec<Item>, bool), Error> {
-        let before = items::before_latest(&self.connection, limit)?;
-        items::page(&self.connection, before, true, limit)
+        let before = items::before_latest(self.db()?, limit)?;
+        items::page(self.db()?, before, true, limit)
     }
 }
 
@@ -151,15 +152,23 @@ impl View for SessionFile {
     }
 
     fn message(&self, id: &str) -> Result<Option<Message>, Error> {
-        MessageRow::called(&self.connection, id)?.map(|row| self.with_parts(row)).transpose()
+        let behind = |later: &Later| match later {
+            Later::Message(message, _) if message.id == id => Some(message.clone()),
+            _ => None,
+        };
+        if let Some(message) = self.database.find(behind) {
+            return Ok(Some(message));
+        }
+        let Some(db) = self.database.as_is() else { return Ok(None) };
+        MessageRow::called(db, id)?.map(|row| self.with_parts(row)).transpose()
     }
 
     fn queued_turns(&self) -> Result<Vec<Turn>, Error> {
-        turn::queued(&self.connection)
+        turn::queued(self.db()?)
     }
 
     fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {
-        Ok(turn::find(&self.connection, id)?.map(|(_, turn)| turn))
+        Ok(turn::find(self.db()?, id)?.map(|(_, turn)| turn))
     }
 
     fn draft(&self) -> Option<&Draft> {
@@ -173,7 +182,7 @@ impl View for SessionFile {
     fn seq_at(&self, position: usize) -> Result<Option<u64>, Error> {
         let sql = "SELECT * FROM message WHERE branch = 0 ORDER BY seq LIMIT 1 OFFSET ?1";
         let found = self
-            .connection
+            .db()?
             .prepare_cached(sql)
             .and_then(|mut s| s.query_row([sql_seq(position as u64)], MessageRow::at).optional())
             .while_("looking for a message by its place")?;
@@ -191,10 +200,10 @@ impl View for SessionFile {
     }
 
     fn items(&self, limit: usize) -> Result<Vec<Item>, Error> {
-        items::latest(&self.connection, limit)
+        items::latest(self.db()?, limit)
     }
 
     fn item(&self, id: &str) -> Result<Option<Item>, Error> {
-        items::find(&self.connection, id)
+        items::find(self.db()?, id)
     }
 }

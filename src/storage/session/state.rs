@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::session::Draft;
 use crate::domain::session::Head;
+use crate::domain::session::Message;
 use crate::domain::session::SharedPage;
 use crate::storage::file::ActorFile;
 
@@ -18,6 +19,15 @@ pub struct SessionTables {
     /// The message that the running turn writes.
     pub(super) draft: Option<Draft>,
     pub(super) deltas_kept_ms: i64,
+}
+
+/// What is needed to write the rows of an event later.
+#[derive(Debug)]
+pub enum Later {
+    /// It has none but its own.
+    Nothing,
+    /// This message at the end of the history, at this place counted from 0.
+    Message(Message, u64),
 }
 
 /// The latest page, as long as nothing happens.

@@ -19,12 +19,14 @@ use crate::storage::file::Settings;
 use crate::storage::file::Table;
 use crate::storage::file::Tables;
 use crate::storage::file::table;
+use crate::storage::session::Later;
 use crate::storage::session::SessionFile;
 use crate::storage::session::SessionTables;
 use crate::storage::session::apply;
 use crate::storage::session::check;
 use crate::storage::session::compact;
 use crate::storage::session::draft;
+use crate::storage::session::message;
 use crate::storage::session::read;
 use crate::storage::session::turn;
 
@@ -51,6 +53,7 @@ static BLANK: Blank = Blank::new(STEPS, TABLES);
 
 impl Tables for SessionTables {
     type Event = Event;
+    type Later = Later;
 
     fn blank() -> &'static Blank {
         &BLANK
@@ -82,9 +85,6 @@ impl Tables for SessionTables {
     }
 
     fn apply(&mut self, db: &Connection, place: Place, event: &Event) -> Result<(), Error> {
-        if draft::write(self.draft.as_mut(), event) {
-            return Ok(());
-        }
         apply::project(db, &mut self.head, place, event)?;
         if let Event::Turn(turn) = event {
             let active = self.head.active_turn.as_ref().filter(|turn| turn.state.is_active());
@@ -99,6 +99,24 @@ impl Tables for SessionTables {
             }
         }
         Ok(())
+    }
+
+    fn put_off(&mut self, place: Place, event: &Event) -> Option<Later> {
+        match event {
+            Event::Message(message) if message.seq == place.seq => {
+                let position = self.head.begin_message(place.at_ms);
+                Some(Later::Message(message.clone(), position))
+            }
+            _ => draft::write(self.draft.as_mut(), event).then_some(Later::Nothing),
+        }
+    }
+
+    fn write<'a>(db: &Connection, later: impl Iterator<Item = &'a Later>) -> Result<(), Error> {
+        let message = |later: &'a Later| match later {
+            Later::Message(message, position) => Some((message, *position)),
+            Later::Nothing => None,
+        };
+        message::insert_all(db, later.filter_map(message))
     }
 
     fn save(&mut self, db: &Connection, key: &Key) -> Result<(), Error> {
@@ -117,7 +135,7 @@ impl Tables for SessionTables {
         findings.note(check::items(db, &head))
     }
 
-    fn card(&self, db: &Connection, key: &Key) -> Card {
+    fn card(&self, db: Option<&Connection>, key: &Key) -> Card {
         let head = &self.head;
         let summary = Json::of(&head.summary()).expect("texts and numbers");
         Card {
@@ -139,13 +157,13 @@ impl Tables for SessionTables {
 
 impl SessionTables {
     /// Whether a turn runs or waits for its place; also when that cannot be told.
-    fn is_unfinished(&self, db: &Connection) -> bool {
+    fn is_unfinished(&self, db: Option<&Connection>) -> bool {
         let active = self.head.active_turn.as_ref();
         match active.map(|turn| turn.state.is_active()) {
             Some(true) => true,
             // What waits behind an approval goes on with it.
             Some(false) => false,
-            None => turn::any_queued(db).unwrap_or(true),
+            None => db.is_some_and(|db| turn::any_queued(db).unwrap_or(true)),
         }
     }
 }
@@ -160,6 +178,6 @@ impl SessionFile {
     /// Whether a turn runs or waits for its place; also when that cannot be told.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.tables.is_unfinished(&self.connection)
+        self.tables.is_unfinished(self.database.as_is())
     }
 }

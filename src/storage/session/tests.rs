@@ -2,6 +2,7 @@
 
 mod compact;
 mod damage;
+mod late;
 
 use bytestring::ByteString;
 use proptest::prelude::*;
@@ -222,7 +223,7 @@ fn dump(file: &SessionFile) -> Vec<String> {
     let mut rows = Vec::new();
     for table in ["event", "message", "part", "turn", "item", "timer", "messages"] {
         let sql = ["SELECT * FROM ", table].concat();
-        let mut statement = file.connection.prepare(&sql).expect("a table");
+        let mut statement = file.db().expect("whole").prepare(&sql).expect("a table");
         let columns = statement.column_count();
         let mut found = statement.query([]).expect("rows");
         while let Some(row) = found.next().expect("a row") {
@@ -243,7 +244,7 @@ proptest! {
     #[test]
     fn a_file_is_what_its_events_say(commands in prop::collection::vec(command(), 1..60)) {
         let key = session("s");
-        let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
+        let mut file = SessionFile::create(&key, &Settings::default());
         let (mut entries, mut past) = (Vec::new(), Past::default());
         for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
             let Ok(decided) = decided(&past, command.clone(), at_ms);
@@ -260,7 +261,7 @@ proptest! {
                 check_alike(&file, &past)?;
             }
         }
-        let mut again = SessionFile::create(&key, &Settings::default()).expect("memory");
+        let mut again = SessionFile::create(&key, &Settings::default());
         for entry in &entries {
             let event = Event::decode(entry.number, &entry.frame).expect("what was encoded");
             again.apply(&event, entry).expect("no disk, no error");
@@ -345,18 +346,20 @@ fn a_changed_event_is_reported_and_not_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
+    let mut file = SessionFile::create(&key, &Settings::default());
     for id in 0..10 {
         carry_out(&mut file, Command::AddMessage(message(id, "text")), 5).expect("memory");
     }
     let file = file.into_file(&folder).expect("a disk");
-    file.connection
+    file.db()
+        .expect("whole")
         .execute("UPDATE event SET body = replace(body, 'text', 'tent') WHERE seq = 4", [])
         .expect("writable");
     let read = file.events(0);
     assert!(is_row(read.map(|_| ()), "4"), "it is not what was written");
     assert_eq!(file.events(4).expect("the rest is as it was").len(), 6);
-    file.connection
+    file.db()
+        .expect("whole")
         .execute("UPDATE event SET body = body || ' ' WHERE seq = 10", [])
         .expect("writable");
     drop(file);
@@ -373,7 +376,7 @@ fn a_file_belongs_to_one_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let (mine, other) = (session("s"), session("t"));
-    let mut file = SessionFile::create(&mine, &Settings::default()).expect("memory");
+    let mut file = SessionFile::create(&mine, &Settings::default());
     carry_out(&mut file, Command::AddMessage(message(1, "text")), 5).expect("memory");
     file.close(&folder).expect("a disk");
     let opened = SessionFile::open(&other, &folder.file(&mine), &Settings::default()).map(|_| ());

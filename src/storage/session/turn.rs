@@ -1,5 +1,7 @@
 //! The rows of turns.
 
+use std::iter;
+
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
@@ -124,7 +126,8 @@ fn begin_message(
         row.message.updated_at_ms = at_ms;
         return row.update(connection);
     }
-    message::add(connection, head, &turn.answer(seq, at_ms))
+    let position = head.begin_message(at_ms);
+    message::insert_all(connection, iter::once((&turn.answer(seq, at_ms), position)))
 }
 
 /// Sets when nobody may answer any more what turn `id` waits for.

@@ -43,7 +43,7 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key, &Settings { deltas_kept_ms: 100 }).expect("memory");
+    let mut file = SessionFile::create(&key, &Settings { deltas_kept_ms: 100 });
     answer(&mut file, 1, 2_000);
     // Between two words of this one, somebody else says something.
     carry_out(&mut file, ask(NewMessage { id: None, ..message(4, "q") }), 2_050).expect("memory");
@@ -106,7 +106,7 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
     assert!(log.iter().all(|event| !event.frame.contains("a b c")), "{log:?}");
     covered(&file, 0);
     // A frame that does not reach back to the one before it is damage, not a gap.
-    file.connection.execute("DELETE FROM event WHERE seq = 9", []).expect("writable");
+    file.db().expect("whole").execute("DELETE FROM event WHERE seq = 9", []).expect("writable");
     let read = file.events(0);
     let missing = matches!(&read, Err(Error::RowMissing { table: "event", row }) if row == "9");
     assert!(missing, "{read:?}");
@@ -114,8 +114,7 @@ fn one_frame_takes_the_place_of_deltas_and_every_other_event_stays() {
 
 #[test]
 fn the_words_of_an_answer_that_goes_on_stay() {
-    let mut file =
-        SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 }).expect("memory");
+    let mut file = SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 });
     answer(&mut file, 1, 1_000);
     carry_out(&mut file, ask(message(9, "third")), 2_000).expect("memory");
     carry_out(&mut file, open_text(), 2_000).expect("memory");
@@ -133,8 +132,7 @@ fn the_words_of_an_answer_that_goes_on_stay() {
 
 #[test]
 fn what_would_grow_is_not_compacted() {
-    let mut file =
-        SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 }).expect("memory");
+    let mut file = SessionFile::create(&session("s"), &Settings { deltas_kept_ms: 0 });
     carry_out(&mut file, ask(message(100, "q")), 0).expect("memory");
     let large = Object::default().with("type", &"data-x").with("data", &"d".repeat(5_000));
     carry_out(&mut file, open_text(), 0).expect("memory");

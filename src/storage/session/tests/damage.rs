@@ -15,7 +15,7 @@ fn closed() -> (tempfile::TempDir, Folder, Key) {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("a folder");
     let key = session("s");
-    let mut file = SessionFile::create(&key, &Settings::default()).expect("memory");
+    let mut file = SessionFile::create(&key, &Settings::default());
     let fields = Object::default().with("type", &"text").with("content", &"");
     let item = Json::parse(r#"{"role":"user","content":"q"}"#).expect("JSON");
     let commands = [
