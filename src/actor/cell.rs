@@ -50,6 +50,9 @@ pub(super) enum Checkpoint {
     Rest,
 }
 
+/// How late a commit may be before it goes before others.
+const COMMIT_LATE: Duration = Duration::from_millis(250);
+
 /// First pause before a quarantined actor is tried again; doubled each time.
 const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -74,6 +77,8 @@ pub(super) struct Cell {
     pause: Option<Duration>,
     /// Since when something waits for its commit.
     pub open_since: Instant,
+    /// Whether it is among those that wait for their commit.
+    pub awaits_commit: bool,
     /// When it became awake.
     pub awake_since: Instant,
     /// Bytes of events committed to the file since its log was last moved into it.
@@ -101,6 +106,7 @@ impl Cell {
             resting: true,
             pause: None,
             open_since: now,
+            awaits_commit: false,
             awake_since: now,
             log_bytes: 0,
             checkpoint: Checkpoint::Idle,
@@ -205,6 +211,11 @@ impl Cell {
         {
             self.open_since = now;
         }
+    }
+
+    /// Whether it has waited for its commit for noticeably longer than `delay`.
+    pub(super) fn is_overdue(&self, now: Instant, delay: Duration) -> bool {
+        now.saturating_duration_since(self.open_since) > delay + COMMIT_LATE
     }
 
     /// What it is, for people.

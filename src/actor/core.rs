@@ -9,6 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::actor::cell::Cell;
 use crate::actor::cell::State;
@@ -41,6 +42,9 @@ const SUBMISSIONS_MAX: usize = 2;
 const COMMIT_EVENTS: usize = 1_024;
 const COMMIT_BYTES: usize = 512 << 10;
 
+/// Actors that are committed at most behind each submission: what comes next waits for them.
+const COMMITS_PER_GATE: usize = 2;
+
 /// How cells are found: by what nobody outside can choose, but in tests always alike.
 #[cfg(not(test))]
 type Hashing = foldhash::fast::RandomState;
@@ -57,6 +61,8 @@ pub(super) struct Core {
     pub(super) ready: Vec<KeyHash>,
     /// Cells that may not wake before others sleep.
     pub(super) waiting: VecDeque<KeyHash>,
+    /// Actors with something to commit, about in the order in which that began.
+    pub(super) uncommitted: VecDeque<(Instant, KeyHash)>,
     turn_is_due: bool,
     submissions: usize,
     /// Cells that are awake or on their way.
@@ -75,6 +81,7 @@ impl Core {
             cells: HashMap::default(),
             ready: Vec::new(),
             waiting: VecDeque::new(),
+            uncommitted: VecDeque::new(),
             turn_is_due: false,
             submissions: 0,
             awake: 0,
@@ -308,8 +315,11 @@ impl Core {
                     note(&self.shared, &**file, None);
                 }
                 let due = file.open_transaction();
+                let is_late = cell.is_overdue(self.now.instant, self.shared.options.commit_delay);
                 if flags.redacts
-                    || due.is_some_and(|o| o.events >= COMMIT_EVENTS || o.bytes >= COMMIT_BYTES)
+                    || due.is_some_and(|o| {
+                        is_late || o.events >= COMMIT_EVENTS || o.bytes >= COMMIT_BYTES
+                    })
                 {
                     self.commit(hash);
                     self.checkpoint(hash);
@@ -320,9 +330,11 @@ impl Core {
             if flags.redacts {
                 self.shared.journal.seal();
             }
+            self.await_commit(hash);
             self.tell(hash);
             self.make_ready(hash);
         }
+        self.commit_some(COMMITS_PER_GATE);
     }
 
     /// Forgets the file and everything in it that is not committed. What the journal has of that may be due some time, and

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::actor::cell::Cell;
 use crate::actor::cell::Checkpoint;
@@ -30,9 +31,12 @@ use crate::wire::feed::Close;
 /// Pause before a timer is tried again whose command was refused.
 const FIRE_AGAIN_MS: i64 = 1_000;
 
+/// Actors that are committed at most in a tick, and if that is not enough.
+const COMMITS_PER_TICK: usize = 16;
+const COMMITS_PER_TICK_LATE: usize = 256;
+
 /// Something that an actor is due for.
 enum Due {
-    Commit,
     Write,
     Sleep,
     Checkpoint,
@@ -116,6 +120,7 @@ impl Core {
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 cell.state = State::Awake(file);
                 cell.attend(true, now);
+                self.await_commit(hash);
                 self.tell(hash);
                 self.remove_if_told(hash);
                 self.make_ready(hash);
@@ -184,6 +189,35 @@ impl Core {
         }
         for (_, hash) in idle.into_iter().take(count) {
             self.sleep(hash);
+        }
+    }
+
+    /// Notes that the actor waits for its commit, if there is something to commit.
+    pub(super) fn await_commit(&mut self, hash: KeyHash) {
+        let Some(cell) = self.cells.get_mut(&hash).filter(|cell| !cell.awaits_commit) else {
+            return;
+        };
+        if let State::Awake(file) = &cell.state
+            && file.open_transaction().is_some()
+        {
+            cell.awaits_commit = true;
+            self.uncommitted.push_back((cell.open_since, hash));
+        }
+    }
+
+    /// Commits at most `count` of the actors whose time has come, since each keeps the others of its thread waiting.
+    pub(super) fn commit_some(&mut self, count: usize) {
+        for _ in 0..count {
+            let delay = self.shared.options.commit_delay;
+            let is_due = |(since, _): &mut (Instant, _)| {
+                self.now.instant.saturating_duration_since(*since) >= delay
+            };
+            let Some((_, hash)) = self.uncommitted.pop_front_if(is_due) else { return };
+            if let Some(cell) = self.cells.get_mut(&hash) {
+                cell.awaits_commit = false;
+                self.commit(hash);
+                self.await_commit(hash);
+            }
         }
     }
 
@@ -339,9 +373,7 @@ impl Core {
         {
             Some(Due::Checkpoint)
         } else {
-            let commits =
-                file.open_transaction().is_some() && since(cell.open_since) >= options.commit_delay;
-            commits.then_some(Due::Commit)
+            None
         }
     }
 
@@ -350,7 +382,6 @@ impl Core {
         let due: Vec<_> = self.cells.iter().filter_map(due).collect();
         for (hash, what) in due {
             match what {
-                Due::Commit => self.commit(hash),
                 Due::Write => self.lend(hash, Work::Write),
                 Due::Sleep => self.sleep(hash),
                 Due::Checkpoint => self.checkpoint(hash),
@@ -364,6 +395,11 @@ impl Core {
                 }
             }
         }
+        let is_late = self.uncommitted.front().is_some_and(|(since, _)| {
+            self.now.instant.saturating_duration_since(*since)
+                > 2 * self.shared.options.commit_delay
+        });
+        self.commit_some(if is_late { COMMITS_PER_TICK_LATE } else { COMMITS_PER_TICK });
         if !self.waiting.is_empty() {
             for hash in &self.waiting {
                 if let Some(cell) = self.cells.get_mut(hash) {

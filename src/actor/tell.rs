@@ -95,6 +95,7 @@ impl Core {
         if let Err(error) = file.heard(to, through) {
             return self.failed(hash, &error);
         }
+        self.await_commit(hash);
         self.tell(hash);
         self.remove_if_told(hash);
     }
