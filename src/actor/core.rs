@@ -29,6 +29,7 @@ use crate::base::ids::KeyHash;
 use crate::base::limits::Limit;
 use crate::storage;
 use crate::storage::describe;
+use crate::storage::file::AnyFile;
 use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Refused;
@@ -337,12 +338,15 @@ impl Core {
         self.commit_some(COMMITS_PER_GATE);
     }
 
-    /// Forgets the file and everything in it that is not committed. What the journal has of that may be due some time, and
-    /// only its file says when: so it is opened again.
+    /// Forgets the file and everything in it that is not committed. What that was may be due some time, or others may have
+    /// heard it already, and only the file says so: it is opened again.
     fn forget_uncommitted(&mut self, hash: KeyHash) {
+        let Some(cell) = self.cells.get(&hash) else { return };
+        let is_open = |file: &dyn AnyFile| file.open_transaction().is_some();
+        let had_more = matches!(&cell.state, State::Awake(file) if is_open(&**file));
         self.drop_file(hash);
         let is_pending = self.shared.journal.ledger().is_pending(hash);
-        if let Some(cell) = self.cells.get_mut(&hash).filter(|_| is_pending) {
+        if let Some(cell) = self.cells.get_mut(&hash).filter(|_| had_more || is_pending) {
             cell.wake_up(self.now.instant);
         }
         self.make_ready(hash);

@@ -60,6 +60,5 @@ mod wake;
 mod work;
 
 pub use node::Node;
-pub use session::COALESCE;
 pub use session::Engine;
 pub use shared::Options;

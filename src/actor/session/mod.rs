@@ -9,4 +9,3 @@ mod turn;
 pub use engine::Engine;
 #[cfg(test)]
 pub(super) use hosted::TurnTask;
-pub use turn::COALESCE;

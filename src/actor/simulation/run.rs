@@ -25,6 +25,8 @@ use crate::wire::envelope::SessionKind;
 const STEPS: u64 = 400;
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 1_000;
+/// Seeds beyond those that found something: each runs again.
+const SEEDS_THAT_FOUND: [u64; 1] = [15_149];
 /// Of so many seeds at least one finds a fault that is planted.
 const SEEDS_TO_FIND: u64 = 60;
 
@@ -214,6 +216,9 @@ pub(super) fn asked_for(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_happens_nothing_is_lost_shown_too_early_or_done_twice() {
+    for seed in SEEDS_THAT_FOUND {
+        caught(seed, None).unwrap_or_else(|what| panic!("SESSILE_SEED={seed} fails: {what}"));
+    }
     let (first, count) = match asked_for("SESSILE_SEED") {
         Some(seed) => (seed, 1),
         None => (0, asked_for("SESSILE_SEEDS").unwrap_or(SEEDS)),

@@ -29,11 +29,11 @@
 //! * **Closed loop for rates, open loop for fan-out.** A rate is what N connections get when each
 //!   waits for its answer. Publishing keeps its own pace, so that a slow delivery is seen as
 //!   latency, and is not hidden by publishing less.
-//! * **Turns are timed on one clock.** 200 turns stream 50 deltas/s each, from a model on loopback that
-//!   is part of this process to readers of `/api/chat` that are too; each delta carries its number and
-//!   the time of sending. The starts are spread, so turns are not in step. Every delta must come once
-//!   and in order, and the pace must be kept. The median is held against one coalescing interval plus
-//!   one fdatasync, measured just before. At least 10 s are measured, whatever `--seconds` says.
+//! * **Turns are timed on one clock.** 50 turns, then 200, stream 50 deltas/s each, from a model on
+//!   loopback that is part of this process to readers of `/api/chat` that are too; each delta carries
+//!   its number and the time of sending. The starts are spread, so turns are not in step. Every delta
+//!   must come once and in order, and the pace must be kept. At least 10 s are measured, whatever
+//!   `--seconds` says.
 //! * **Memory is a slope.** One fifth of the sessions come first and the allocator settles; what
 //!   the others add is divided by their number. So neither the process itself nor what the
 //!   allocator keeps for reuse is charged to a session. It is resident memory: buffers that the

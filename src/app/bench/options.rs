@@ -84,7 +84,7 @@ pub enum Workload {
     Page,
     /// Messages delivered to 1, 10, 100 and 1,000 sockets of one session.
     FanOut,
-    /// 200 turns that stream at once: how much later than the model sends it a reader has a delta.
+    /// 50 turns that stream at once, and 200: how much later than the model sends it a reader has a delta.
     Turns,
     /// The first page of a session that sleeps.
     Wake,

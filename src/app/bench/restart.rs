@@ -22,6 +22,7 @@ use crate::app::bench::report::Row;
 use crate::app::bench::report::progress;
 use crate::app::bench::server::Server;
 use crate::app::bench::server::Sleep;
+use crate::app::bench::server::cpu_s;
 use crate::app::bench::sleep::SLEEP_AFTER;
 use crate::app::bench::sleep::fill;
 
@@ -33,8 +34,6 @@ const PAGES: u32 = 200;
 const CAUGHT_UP_TIMEOUT: Duration = Duration::from_secs(300);
 /// The journal is looked at this often, and must not change for as long, before the server is killed again.
 const POLL: Duration = Duration::from_millis(200);
-/// Ticks per second of the times in `/proc/PID/stat`: the same on every Linux.
-const TICKS: f64 = 100.0;
 
 /// A start that was looked at.
 struct Started {
@@ -183,20 +182,6 @@ impl Started {
 
 fn ms_since(begun: Instant) -> f64 {
     f64::from(micros_since(begun)) / 1e3
-}
-
-/// CPU time of a process so far, in seconds.
-fn cpu_s(pid: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    // Behind the name, which is in brackets: fields 14 and 15 are the times (man 5 proc).
-    let fields: Vec<&str> = text
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().collect())
-        .unwrap_or_default();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    let (user, system) = (ticks(11), ticks(12));
-    Ok((user.context("no user time")? + system.context("no system time")?) / TICKS)
 }
 
 /// What a process has read with system calls, from disk or cache, in MiB.

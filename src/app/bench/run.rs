@@ -18,9 +18,6 @@ use crate::app::bench::{disk, fan_out, memory, page, restart, sleep, turns, writ
 /// What any one workload may take with everything it prepares.
 const WORKLOAD_SECONDS_MAX: u64 = 900;
 
-/// How long the disk alone is measured before the turns.
-const SYNC_TIME: Duration = Duration::from_secs(1);
-
 /// Workloads on a server as it is by default.
 const AWAKE: [Workload; 6] = [
     Workload::Livez,
@@ -128,18 +125,21 @@ impl Bench<'_> {
         server.stop().await
     }
 
-    /// A server of its own, which is told of a model that is here.
+    /// Servers of their own, each of which is told of a model that is here.
     async fn turns(&self) -> anyhow::Result<Vec<Row>> {
-        progress("measuring turns");
-        let (_, sync) = disk::sync(&self.scratch.join("fdatasync"), SYNC_TIME)?;
-        let model = Model::listen().await?;
-        let folder = self.scratch.join("turns");
-        let settings = Some(model.settings());
-        let mut server =
-            Server::start_with(&self.binary, &folder, Sleep::Default, settings.as_deref()).await?;
-        let rows = turns::measure(&server, model, &sync, self.options).await;
-        let rows = rows.map_err(|error| server.explain(error))?;
-        server.stop().await?;
+        let mut rows = Vec::new();
+        for load in turns::LOADS {
+            progress(&format!("measuring {} turns", load.0));
+            let model = Model::listen().await?;
+            let folder = self.scratch.join(&format!("turns-{}", load.0));
+            let settings = Some(model.settings());
+            let mut server =
+                Server::start_with(&self.binary, &folder, Sleep::Default, settings.as_deref())
+                    .await?;
+            let measured = turns::measure(&server, model, load, self.options).await;
+            rows.extend(measured.map_err(|error| server.explain(error))?);
+            server.stop().await?;
+        }
         Ok(rows)
     }
 

@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// Lines of the server's log that an error shows.
 const LOG_LINES_SHOWN: usize = 12;
 
+/// Ticks per second of the times in `/proc/PID/stat`: the same on every Linux.
+const TICKS: f64 = 100.0;
+
 /// When the actors of a server go to sleep.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sleep {
@@ -233,4 +236,18 @@ fn tail_of(log: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
     if shown.is_empty() { String::new() } else { format!("; its log ends:\n{}", shown.join("\n")) }
+}
+
+/// CPU time of a process so far, in seconds.
+pub(super) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    // Behind the name, which is in brackets: fields 14 and 15 are the times (man 5 proc).
+    let fields: Vec<&str> = text
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().collect())
+        .unwrap_or_default();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+    let (user, system) = (ticks(11), ticks(12));
+    Ok((user.context("no user time")? + system.context("no system time")?) / TICKS)
 }

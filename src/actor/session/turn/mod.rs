@@ -6,7 +6,5 @@ mod say;
 mod transcript;
 mod writer;
 
-pub use writer::COALESCE;
-
 pub(super) use run::Run;
 pub(in crate::actor) use run::Start;

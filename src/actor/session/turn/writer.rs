@@ -1,4 +1,4 @@
-//! Posts what a turn writes, some milliseconds' worth at a time.
+//! Posts what a turn writes: at once if nothing of it is on its way, otherwise what gathers meanwhile.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,8 +18,11 @@ use crate::wire::envelope::Answer;
 use crate::wire::envelope::Error;
 use crate::wire::envelope::Request;
 
-/// Deltas are put together for this long, so that one sync covers many tokens, and no reader sees a pause.
-pub const COALESCE: Duration = Duration::from_millis(25);
+/// Between two posts is at least so many times as long as a post takes: nothing to speak of as long as the machine has time,
+/// and when it has not, more deltas share a post.
+const REST: u32 = 3;
+/// But not more than this, so that no reader sees a pause.
+const REST_MAX: Duration = Duration::from_millis(25);
 /// Bytes at which deltas are not held back any longer; also of one delta.
 const COALESCE_BYTES: usize = 8 << 10;
 /// Pieces at which they are not held back any longer.
@@ -57,6 +60,13 @@ pub(super) struct Writer {
     counted: Option<Instant>,
     /// When the last post began.
     sent: Option<Instant>,
+    /// How long a post took lately.
+    taken: Duration,
+}
+
+/// The least time between the beginnings of two posts, if one takes so long.
+fn rest_after(taken: Duration) -> Duration {
+    (taken * REST).min(REST_MAX)
 }
 
 impl Writer {
@@ -69,8 +79,21 @@ impl Writer {
     ) -> Self {
         let (pieces, calls) = (Vec::new(), HashSet::new());
         let (count, counted, sent) = (None, None, None);
-        let bytes = 0;
-        Self { sender, key, turn_id, attempt, pieces, bytes, parts, calls, count, counted, sent }
+        let (bytes, taken) = (0, Duration::ZERO);
+        Self {
+            sender,
+            key,
+            turn_id,
+            attempt,
+            pieces,
+            bytes,
+            parts,
+            calls,
+            count,
+            counted,
+            sent,
+            taken,
+        }
     }
 
     /// Keeps the tokens so far of a call of the model in `part`, so that they are known if the process ends before it does.
@@ -145,7 +168,7 @@ impl Writer {
         }
         // The first words are shown at once.
         let sent = self.sent.filter(|_| !self.is_full());
-        Some(sent.map_or_else(clock::instant, |sent| sent + COALESCE))
+        Some(sent.map_or_else(clock::instant, |sent| sent + rest_after(self.taken)))
     }
 
     /// Whether what waits must be posted now.
@@ -183,9 +206,12 @@ impl Writer {
         let pieces = std::mem::take(&mut self.pieces);
         self.bytes = 0;
         let (turn_id, attempt) = (self.turn_id.clone(), self.attempt);
-        // Told from the beginning of a post: then the longest that a word waits is one interval and one sync, not two syncs.
-        self.sent = Some(clock::instant());
-        self.post(Command::Write { turn_id, attempt, pieces }).await
+        // Told from the beginning of a post: then the longest that a word waits is one rest and one post, not two posts.
+        let sent = clock::instant();
+        self.sent = Some(sent);
+        let posted = self.post(Command::Write { turn_id, attempt, pieces }).await;
+        self.taken = (self.taken * 3 + sent.elapsed()) / 4;
+        posted
     }
 
     /// Ends the turn.
