@@ -25,7 +25,7 @@ use crate::wire::envelope::SessionKind;
 const STEPS: u64 = 400;
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 1_000;
-/// Seeds beyond those that found something: each runs again.
+/// Seeds that found something once: each runs again.
 const SEEDS_THAT_FOUND: [u64; 1] = [15_149];
 /// Of so many seeds at least one finds a fault that is planted.
 const SEEDS_TO_FIND: u64 = 60;
