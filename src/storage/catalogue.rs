@@ -467,7 +467,7 @@ fn open_writer(path: &Path, looks: bool) -> Result<Connection, Error> {
     }
     migrate(&mut connection)?;
     if looks {
-        schema::check(&connection, &schema::made_by(migrate)?)?;
+        schema::check(&connection, &schema::made_by(migrate)?, &[])?;
         row::all(&connection)?;
     }
     is_complete(&connection)?;

@@ -192,7 +192,7 @@ impl<T: Tables> ActorFile<T> {
         match self.tables.put_off(place, event) {
             Some(later) => self.database.put_off(row, later)?,
             None => {
-                let db = self.database.begun()?;
+                let db = self.database.filled()?;
                 log::insert_all::<T::Event>(db, iter::once(row.borrowed()))?;
                 self.tables.apply(db, place, event)?;
                 self.debts.post(db, seq, self.tables.tells(event))?;

@@ -49,7 +49,7 @@ impl<T: Tables> ActorFile<T> {
     pub fn remember(&mut self, seq: u64, kept: &Idempotent) -> Result<(), Error> {
         match self.database.keep(seq, kept) {
             true => Ok(()),
-            false => remember(self.db()?, seq, kept),
+            false => remember(self.database.filled()?, seq, kept),
         }
     }
 

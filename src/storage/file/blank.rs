@@ -27,6 +27,8 @@ const SETTINGS: &str = "
     PRAGMA trusted_schema = OFF;
     PRAGMA temp_store = MEMORY;
 ";
+/// Size of a page: SQLite's default.
+const PAGE_BYTES: usize = 4_096;
 /// Prepared statements that a connection keeps: those that write, and those that empty it.
 const STATEMENTS_MAX: usize = 40;
 /// Databases that wait for a session: as many as begin while those of the seconds before get their files.
@@ -56,17 +58,44 @@ impl Kept {
 pub struct Blank {
     steps: &'static [M<'static>],
     tables: &'static [Table],
+    /// With every table.
+    full: Shape,
+    /// Without those that are made when something is first written to them.
+    slim: Shape,
+    schema: OnceLock<Vec<Object>>,
+    views: OnceLock<Vec<Object>>,
+}
+
+/// One of the two ways in which a file begins.
+#[derive(Debug)]
+struct Shape {
     kept: Mutex<Kept>,
     template: OnceLock<Vec<u8>>,
-    schema: OnceLock<Vec<Object>>,
+}
+
+impl Shape {
+    const fn new() -> Self {
+        let kept = Mutex::new(Kept { waiting: Vec::new(), fewest: 0 });
+        Self { kept, template: OnceLock::new() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Blank {
     /// Those that `steps` make from nothing, which `user_version` counts, with these `tables`.
     #[must_use]
     pub const fn new(steps: &'static [M<'static>], tables: &'static [Table]) -> Self {
-        let kept = Mutex::new(Kept { waiting: Vec::new(), fewest: 0 });
-        Self { steps, tables, kept, template: OnceLock::new(), schema: OnceLock::new() }
+        Self {
+            steps,
+            tables,
+            full: Shape::new(),
+            slim: Shape::new(),
+            schema: OnceLock::new(),
+            views: OnceLock::new(),
+        }
     }
 
     /// What makes the schema.
@@ -79,8 +108,9 @@ impl Blank {
         self.tables
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The tables that are made when something is first written to them.
+    fn later(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.tables.iter().filter(|table| table.at_first_use).map(|table| table.name)
     }
 
     /// The bytes of an empty file in the present schema, made once per process.
@@ -88,12 +118,35 @@ impl Blank {
     /// # Errors
     ///
     /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
-    fn template(&self) -> Result<&[u8], Error> {
-        if let Some(bytes) = self.template.get() {
+    fn template<'a>(&self, shape: &'a Shape) -> Result<&'a [u8], Error> {
+        if let Some(bytes) = shape.template.get() {
             return Ok(bytes);
         }
-        let made = template::bytes(self.steps)?;
-        Ok(self.template.get_or_init(|| made))
+        let is_slim = std::ptr::eq(shape, &raw const self.slim);
+        let later = self.later().filter(|_| is_slim);
+        let made = template::bytes(self.steps, later)?;
+        Ok(shape.template.get_or_init(|| made))
+    }
+
+    /// The views that are in the place of tables which nobody needed yet.
+    pub(super) fn views(&self) -> Result<&[Object], Error> {
+        if let Some(views) = self.views.get() {
+            return Ok(views);
+        }
+        let doing = "making an empty database";
+        let mut connection = Connection::open_in_memory().while_(doing)?;
+        template::migrate(&mut connection, self.steps)?;
+        let made = schema::unmake(&connection, self.later())?;
+        Ok(self.views.get_or_init(|| made))
+    }
+
+    /// Makes the tables in `db` that nobody needed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sqlite`].
+    pub(super) fn fill(&self, db: &Connection) -> Result<(), Error> {
+        schema::make(db, self.schema()?, self.views()?)
     }
 
     /// What is in the schema of such a file.
@@ -105,14 +158,15 @@ impl Blank {
         Ok(self.schema.get_or_init(|| made))
     }
 
-    /// An empty database.
+    /// An empty database, `full` or without the tables that are made later.
     ///
     /// # Errors
     ///
     /// [`Error::Sqlite`] when memory does not suffice.
-    pub(super) fn take(&self) -> Result<Connection, Error> {
+    pub(super) fn take(&self, full: bool) -> Result<Connection, Error> {
+        let shape = if full { &self.full } else { &self.slim };
         let waiting = {
-            let mut kept = self.kept();
+            let mut kept = shape.kept();
             let waiting = kept.waiting.pop();
             kept.fewest = kept.fewest.min(kept.waiting.len());
             waiting
@@ -123,7 +177,7 @@ impl Blank {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let doing = "making a database in memory";
         let mut connection = Connection::open_in_memory_with_flags(flags).while_(doing)?;
-        let template = self.template()?;
+        let template = self.template(shape)?;
         connection.deserialize_read_exact("main", template, template.len(), false).while_(doing)?;
         connection.execute_batch(SETTINGS).while_(doing)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -132,8 +186,8 @@ impl Blank {
 
     /// Keeps `connection`, whose actor is in a file, for another one, if it can be emptied.
     pub(super) fn give_back(&self, connection: Connection) {
-        if matches!(self.empty(&connection), Ok(true)) {
-            let mut kept = self.kept();
+        if let Ok(Some(shape)) = self.empty(&connection) {
+            let mut kept = shape.kept();
             if kept.waiting.len() < KEPT_MAX {
                 kept.waiting.push(connection);
             }
@@ -142,22 +196,30 @@ impl Blank {
 
     /// Gives memory back for which there was no need since the last call; to be called every second or so.
     pub fn trim(&self) {
-        let unwanted = self.kept().trimmed();
-        // Not under the lock: closing them takes a while.
-        drop(unwanted);
+        for shape in [&self.full, &self.slim] {
+            let unwanted = shape.kept().trimmed();
+            // Not under the lock: closing them takes a while.
+            drop(unwanted);
+        }
     }
 
-    /// Empties the database; whether it is the template again.
-    fn empty(&self, connection: &Connection) -> Result<bool, Error> {
+    /// Empties the database; of which shape it is again, if of one.
+    fn empty(&self, connection: &Connection) -> Result<Option<&Shape>, Error> {
         let doing = "emptying a database in memory";
+        let pages: usize = connection
+            .prepare_cached("PRAGMA page_count")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .while_(doing)?;
+        let is_slim = pages * PAGE_BYTES == self.template(&self.slim)?.len();
         connection.execute_batch("BEGIN").while_(doing)?;
-        for table in self.tables {
+        for table in self.tables.iter().filter(|table| !(is_slim && table.at_first_use)) {
             let mut statement = connection.prepare_cached(table.empty).while_(doing)?;
             statement.execute([]).while_(doing)?;
         }
         connection.execute_batch("COMMIT").while_(doing)?;
         let bytes = connection.serialize("main").while_(doing)?;
-        Ok(is_blank(&bytes, self.template()?))
+        let shape = if is_slim { &self.slim } else { &self.full };
+        Ok(is_blank(&bytes, self.template(shape)?).then_some(shape))
     }
 }
 
@@ -179,7 +241,7 @@ mod tests {
     #[test]
     fn every_table_is_emptied_and_what_is_left_is_the_template() {
         let blank = SessionTables::blank();
-        let connection = blank.take().expect("a database");
+        let connection = blank.take(true).expect("a database");
         let tables: Vec<String> = connection
             .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
             .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
@@ -208,11 +270,11 @@ mod tests {
         };
         write(5);
         assert!(holds(&connection));
-        assert!(blank.empty(&connection).expect("emptied"), "it is as it was");
+        assert!(blank.empty(&connection).expect("emptied").is_some(), "it is as it was");
         assert!(!holds(&connection));
         // One that grew has pages that no template has.
         write(500);
-        assert!(!blank.empty(&connection).expect("emptied"));
+        assert!(blank.empty(&connection).expect("emptied").is_none());
     }
 
     #[test]

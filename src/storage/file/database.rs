@@ -4,6 +4,7 @@
 //! reads, before each commit, and when many wait. So an append costs no SQL, a hundred of them share what a row costs when
 //! it comes alone, and an actor to which only such things happen needs no database until its file is due.
 
+use std::cell::Cell;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 
@@ -40,17 +41,19 @@ pub(in crate::storage) struct Database<T: Tables> {
     /// `None` as long as nobody needs it; the one in memory of a new actor is made then.
     connection: OnceCell<Connection>,
     behind: RefCell<Vec<Behind<T::Later>>>,
+    /// Whether every table is known to be there.
+    is_full: Cell<bool>,
 }
 
 impl<T: Tables> Database<T> {
     /// That of a new actor.
     pub(super) fn new() -> Self {
-        Self { connection: OnceCell::new(), behind: RefCell::default() }
+        Self { connection: OnceCell::new(), behind: RefCell::default(), is_full: Cell::new(false) }
     }
 
     /// That in a file.
     pub(super) fn over(connection: Connection) -> Self {
-        Self { connection: connection.into(), behind: RefCell::default() }
+        Self { connection: connection.into(), ..Self::new() }
     }
 
     /// The database as it is: rows of events that are behind are missing. `None`: there is nothing in it.
@@ -67,6 +70,9 @@ impl<T: Tables> Database<T> {
         let db = self.made()?;
         if !self.behind.borrow().is_empty() {
             begin(db)?;
+            if !self.is_plain() {
+                self.fill(db)?;
+            }
             write::<T>(db, &self.behind.borrow())?;
             self.behind.borrow_mut().clear();
         }
@@ -77,8 +83,24 @@ impl<T: Tables> Database<T> {
         if let Some(db) = self.connection.get() {
             return Ok(db);
         }
-        let made = T::blank().take()?;
+        let is_full = self.behind.borrow().is_empty() || !self.is_plain();
+        let made = T::blank().take(is_full)?;
+        self.is_full.set(is_full);
         Ok(self.connection.get_or_init(|| made))
+    }
+
+    /// Whether what is behind needs no table but those that are always there.
+    fn is_plain(&self) -> bool {
+        let plain = |behind: &Behind<T::Later>| behind.kept.is_none() && T::is_plain(&behind.later);
+        self.behind.borrow().iter().all(plain)
+    }
+
+    fn fill(&self, db: &Connection) -> Result<(), Error> {
+        if !self.is_full.get() {
+            T::blank().fill(db)?;
+            self.is_full.set(true);
+        }
+        Ok(())
     }
 
     /// The same, with a transaction open.
@@ -89,6 +111,17 @@ impl<T: Tables> Database<T> {
     pub(super) fn begun(&self) -> Result<&Connection, Error> {
         let db = self.whole()?;
         begin(db)?;
+        Ok(db)
+    }
+
+    /// The same, with every table: most that is written needs them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::whole`].
+    pub(super) fn filled(&self) -> Result<&Connection, Error> {
+        let db = self.begun()?;
+        self.fill(db)?;
         Ok(db)
     }
 

@@ -61,6 +61,7 @@ impl<T: Tables> ActorFile<T> {
     pub(crate) fn rows(&mut self) -> Result<Vec<String>, String> {
         let read = |file: &mut Self| {
             let key = file.key().clone();
+            file.begin()?;
             let db = file.database.begun()?;
             file.tables.save(db, &key)?;
             let mut found = Vec::new();

@@ -22,15 +22,24 @@ pub struct Table {
     pub select: &'static str,
     /// Removes every row. Without a condition, SQLite clears whole pages.
     pub empty: &'static str,
+    /// Whether it is made when something is first written to it, and a view without rows is in its place before.
+    pub at_first_use: bool,
 }
 
 /// The [`Table`] of this name.
 macro_rules! table {
     ($name:literal) => {
+        $crate::storage::file::table!($name, false)
+    };
+    ($name:literal, at_first_use) => {
+        $crate::storage::file::table!($name, true)
+    };
+    ($name:literal, $at_first_use:literal) => {
         $crate::storage::file::Table {
             name: $name,
             select: concat!("SELECT * FROM ", $name),
             empty: concat!("DELETE FROM ", $name),
+            at_first_use: $at_first_use,
         }
     };
 }

@@ -66,6 +66,12 @@ pub trait Tables: fmt::Debug + Send + Sized + 'static {
         None
     }
 
+    /// Whether the rows of such an event are in tables alone that every file has from the beginning.
+    fn is_plain(later: &Self::Later) -> bool {
+        let _ = later;
+        false
+    }
+
     /// Writes the rows of events that were put off, in their order; those of `event` are there.
     ///
     /// # Errors

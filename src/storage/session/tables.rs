@@ -36,17 +36,18 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../../schema/session/0003_item_ids.sql")),
     M::up(include_str!("../../../schema/session/0004_row_sums.sql")),
     M::up(include_str!("../../../schema/session/0005_session_items_view.sql")),
+    M::up(include_str!("../../../schema/session/0006_tables_at_first_use.sql")),
 ];
 
 const TABLES: &[Table] = &[
     table!("meta"),
     table!("event"),
     table!("message"),
-    table!("part"),
-    table!("turn"),
-    table!("idempotency"),
-    table!("timer"),
-    table!("item"),
+    table!("part", at_first_use),
+    table!("turn", at_first_use),
+    table!("idempotency", at_first_use),
+    table!("timer", at_first_use),
+    table!("item", at_first_use),
 ];
 
 static BLANK: Blank = Blank::new(STEPS, TABLES);
@@ -108,6 +109,13 @@ impl Tables for SessionTables {
                 Some(Later::Message(message.clone(), position))
             }
             _ => draft::write(self.draft.as_mut(), event).then_some(Later::Nothing),
+        }
+    }
+
+    fn is_plain(later: &Later) -> bool {
+        match later {
+            Later::Nothing => true,
+            Later::Message(message, _) => message.parts.is_empty(),
         }
     }
 

@@ -156,3 +156,76 @@ fn a_file_that_could_not_take_its_rows_never_looks_whole_again() {
     let mut file = file;
     assert!(file.commit().is_err());
 }
+
+#[test]
+fn tables_that_nobody_needed_are_made_when_somebody_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = Folder::open(dir.path()).expect("a folder");
+    let (key, settings) = (session("s"), Settings::default());
+    let path = folder.file(&key);
+    let is_whole = || {
+        let found = verify::<SessionTables>(&path, false).expect("readable").findings;
+        assert!(found.is_empty(), "{found:?}");
+    };
+    let mut file = SessionFile::create(&key, &settings);
+    say(&mut file, 0);
+    file.close(&folder).expect("a disk");
+    let bytes = path.metadata().expect("a file").len();
+    assert!(bytes <= 24 << 10, "{bytes} bytes for one message");
+    is_whole();
+
+    // Whoever looks finds every table, empty.
+    let file = SessionFile::open(&key, &path, &settings).expect("whole");
+    assert_eq!(file.events(0).expect("the log").len(), 1);
+    assert!(file.queued_turns().expect("readable").is_empty());
+    assert_eq!(file.next_timer_ms().expect("readable"), None);
+    assert_eq!(rows(&file, "messages"), 1);
+    for table in ["part", "turn", "idempotency", "timer", "item", "session_items"] {
+        assert_eq!(rows(&file, table), 0, "{table}");
+    }
+    drop(file);
+
+    // Each of these needs others, whatever was there before; a file made at once is the same.
+    let items = Json::parse(r#"{"role":"user","content":"q"}"#).expect("JSON");
+    let steps: [&dyn Fn(&mut SessionFile); 4] = [
+        &|file| {
+            carry_out(file, Command::AddMessage(message(4, "parts")), 5).expect("memory");
+        },
+        &|file| {
+            carry_out(file, ask(message(100, "q")), 5).expect("memory");
+        },
+        &|file| {
+            let append = ItemsCommand::Append(vec![items.clone()]);
+            carry_out(file, Command::ChangeItems(append), 5).expect("memory");
+        },
+        &|file| {
+            let kept =
+                Idempotent { key: "k".to_owned(), request: [1; 16], status: 201, response: None };
+            file.remember(1, &kept).expect("memory");
+        },
+    ];
+    for step in steps {
+        let made = session("made");
+        let mut early = SessionFile::create(&made, &settings);
+        say(&mut early, 0);
+        early.db().expect("memory");
+        early.commit().expect("memory");
+        step(&mut early);
+        early.commit().expect("memory");
+        let early_rows = early.rows().expect("rows");
+
+        let mut late = SessionFile::create(&made, &settings);
+        say(&mut late, 0);
+        late.close(&folder).expect("a disk");
+        let made_path = folder.file(&made);
+        let mut late = SessionFile::open(&made, &made_path, &settings).expect("whole");
+        step(&mut late);
+        late.commit().expect("a disk");
+        assert_eq!(late.rows().expect("rows"), early_rows);
+        late.close(&folder).expect("a disk");
+        let found = verify::<SessionTables>(&made_path, false).expect("readable").findings;
+        assert!(found.is_empty(), "{found:?}");
+        SessionFile::open(&made, &made_path, &settings).expect("whole");
+        std::fs::remove_file(&made_path).expect("removed");
+    }
+}

@@ -1,0 +1,5 @@
+-- From this version on a new file has no table before something is written to it, but for meta, event and message: a view
+-- of the same name and columns without rows is in its place. So most conversations take a third of the space. An older
+-- program would write to the view, so it must not open such a file; files that are there already stay as they are.
+--
+-- A later step that changes one of those tables meets either: it drops the view, if it is one, and makes the table.
