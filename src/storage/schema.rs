@@ -6,6 +6,8 @@ use rusqlite::Row;
 
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::StandIn;
+use crate::storage::file::Table;
 
 /// Type, name, table and SQL of what is in a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,48 +31,42 @@ pub(super) fn made_by<T>(
         .while_(doing)
 }
 
-/// The view without rows that is in the place of `table` of `connection` until that is made.
-fn stand_in(connection: &Connection, table: &str) -> rusqlite::Result<Object> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let column = |row: &Row<'_>| Ok(format!("0 AS {}", row.get::<_, String>(0)?));
-    let columns: Vec<String> = statement.query_map([table], column)?.collect::<Result<_, _>>()?;
-    let sql = format!("CREATE VIEW {table} AS SELECT {} WHERE 0", columns.join(", "));
-    Ok(Object("view".to_owned(), table.to_owned(), table.to_owned(), Some(sql)))
-}
-
-/// Puts views without rows into the place of these `tables`.
-pub(super) fn unmake(
-    connection: &Connection,
-    tables: impl Iterator<Item = &'static str>,
-) -> Result<Vec<Object>, Error> {
-    let unmake = |table| {
-        let view = stand_in(connection, table)?;
-        let sql = format!("DROP TABLE {table}; {}", view.3.as_deref().unwrap_or_default());
-        connection.execute_batch(&sql)?;
-        Ok::<_, rusqlite::Error>(view)
+/// Puts what stands in for them into the place of those of `tables` that are made later; what that is in the schema.
+pub(super) fn unmake(connection: &Connection, tables: &[Table]) -> Result<Vec<Object>, Error> {
+    let unmake = |(table, stand_in): (&Table, &StandIn)| {
+        connection.execute_batch(stand_in.drop_table)?;
+        connection.execute_batch(stand_in.create)?;
+        let name = table.name.to_owned();
+        Ok(Object("view".to_owned(), name.clone(), name, Some(stand_in.create.to_owned())))
     };
-    tables.map(unmake).collect::<Result<Vec<_>, _>>().while_("making an empty database")
+    let made: rusqlite::Result<_> = made_later(tables).map(unmake).collect();
+    made.while_("making an empty database")
 }
 
-/// Makes the tables of `expected` in whose place `views` are, if they are.
+/// Those of `tables` that are made when something is first written to them, and what stands in for them.
+fn made_later(tables: &[Table]) -> impl Iterator<Item = (&Table, &StandIn)> {
+    tables.iter().filter_map(|table| Some((table, table.stand_in.as_ref()?)))
+}
+
+/// Makes those of `tables` for which something stands in, as they are in `expected`.
 pub(super) fn make(
     connection: &Connection,
+    tables: &[Table],
     expected: &[Object],
-    views: &[Object],
 ) -> Result<(), Error> {
     let doing = "making tables";
-    let Some(first) = views.first() else { return Ok(()) };
+    let Some((first, _)) = made_later(tables).next() else { return Ok(()) };
     let is_view: bool = connection
         .prepare_cached("SELECT count(*) FROM sqlite_schema WHERE name = ?1 AND type = 'view'")
-        .and_then(|mut statement| statement.query_row([&first.1], |row| row.get(0)))
+        .and_then(|mut statement| statement.query_row([first.name], |row| row.get(0)))
         .while_(doing)?;
     if !is_view {
         return Ok(());
     }
-    for view in views {
-        connection.execute_batch(&format!("DROP VIEW {}", view.1)).while_(doing)?;
+    for (_, stand_in) in made_later(tables) {
+        connection.execute_batch(stand_in.drop).while_(doing)?;
     }
-    let is_wanted = |object: &&Object| views.iter().any(|view| view.1 == object.2);
+    let is_wanted = |object: &&Object| made_later(tables).any(|(table, _)| table.name == object.2);
     for kind in ["table", "index"] {
         let of_kind = expected.iter().filter(is_wanted).filter(|object| object.0 == kind);
         for sql in of_kind.filter_map(|object| object.3.as_deref()) {

@@ -59,6 +59,7 @@ mod run;
 mod server;
 mod sleep;
 mod turns;
+mod visible;
 mod write;
 
 pub use options::{Options, Workload};

@@ -80,6 +80,8 @@ pub enum Workload {
     Many,
     /// The first message of sessions that nobody has named before.
     New,
+    /// How late other programs see in the files of 1,000 busy sessions what was acknowledged.
+    Visible,
     /// A page of 25 messages: the latest of a long history, and one far back.
     Page,
     /// Messages delivered to 1, 10, 100 and 1,000 sockets of one session.

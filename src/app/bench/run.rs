@@ -13,17 +13,18 @@ use crate::app::bench::model::Model;
 use crate::app::bench::options::{Options, Workload};
 use crate::app::bench::report::{Report, Row, progress};
 use crate::app::bench::server::{Scratch, Server, Sleep};
-use crate::app::bench::{disk, fan_out, memory, page, restart, sleep, turns, write};
+use crate::app::bench::{disk, fan_out, memory, page, restart, sleep, turns, visible, write};
 
 /// What any one workload may take with everything it prepares.
 const WORKLOAD_SECONDS_MAX: u64 = 900;
 
 /// Workloads on a server as it is by default.
-const AWAKE: [Workload; 6] = [
+const AWAKE: [Workload; 7] = [
     Workload::Livez,
     Workload::Hot,
     Workload::Many,
     Workload::New,
+    Workload::Visible,
     Workload::Page,
     Workload::FanOut,
 ];
@@ -114,6 +115,9 @@ impl Bench<'_> {
                     Workload::Hot => write::hot(address, options, livez.rate).await,
                     Workload::Many => write::many(address, options, livez.rate).await,
                     Workload::New => write::new(address, options).await,
+                    Workload::Visible => {
+                        visible::measure(&server, &folder.join("data"), options).await
+                    }
                     Workload::Page => page::measure(address, options).await,
                     Workload::FanOut => fan_out::measure(address, options).await,
                     _ => Ok(Vec::new()),

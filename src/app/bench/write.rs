@@ -10,7 +10,7 @@ use crate::app::bench::options::Options;
 use crate::app::bench::report::{Judged, Row};
 
 /// Sessions of the workload with many of them.
-const SESSIONS: u32 = 1_000;
+pub(super) const SESSIONS: u32 = 1_000;
 /// Step from one session to the next: it has no factor in common with `SESSIONS`, so all are met.
 const STRIDE: u32 = 619;
 /// Files that the workload of new sessions may leave in the data folder.
@@ -49,12 +49,17 @@ pub(super) async fn many(
     options: &Options,
     livez: f64,
 ) -> anyhow::Result<Vec<Row>> {
-    let requests = (0..SESSIONS).map(|n| append_to(&format!("many-{}", n * STRIDE % SESSIONS)));
-    let source = load::rotate(requests.collect());
+    let source = to_many("many");
     send_exactly(address, options, u64::from(SESSIONS), &source).await?;
     let measured = timed(address, options, &source).await?;
     let judged = Judged::at_least(measured.rate / livez, "of livez", 0.3);
     Ok(vec![Row::rate("append, 1,000 sessions", &measured).with_judged(Some(judged))])
+}
+
+/// Appends to 1,000 sessions in turn, called `prefix` and a number.
+pub(super) fn to_many(prefix: &str) -> Source {
+    let requests = (0..SESSIONS).map(|n| append_to(&format!("{prefix}-{}", n * STRIDE % SESSIONS)));
+    load::rotate(requests.collect())
 }
 
 /// The first message of sessions that nobody has named before. Bounded by count too: each is a file.

@@ -1,44 +1,14 @@
 //! Answers that are kept, so that the repeat of a request hears what was said the first time.
 
-use rusqlite::Connection;
 use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::ToSql;
 
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::file::ActorFile;
 use crate::storage::file::Tables;
+use crate::storage::file::kept;
 use crate::storage::file::log;
 use crate::storage::journal::Idempotent;
-use crate::storage::sql::number;
-use crate::storage::sql::sql_seq;
-use crate::storage::sql::unknown;
-use crate::storage::sum;
-
-/// Reads and verifies a row of `SELECT * FROM idempotency`: the event, and the answer as it is kept.
-pub(in crate::storage) fn kept_at(row: &Row<'_>) -> rusqlite::Result<(u64, Idempotent)> {
-    let [key, request, seq, status, response] = sum::verified("idempotency", row)?;
-    let kept = Idempotent {
-        key: key.as_str()?.to_owned(),
-        request: request.as_blob()?.try_into().map_err(|_| unknown(1, request))?,
-        status: number(status)?,
-        response: response.as_str_or_null()?.map(str::to_owned),
-    };
-    Ok((number(seq)?, kept))
-}
-
-/// Inserts what a repeat of the request that led to event `seq` will be answered.
-pub(in crate::storage) fn remember(
-    db: &Connection,
-    seq: u64,
-    kept: &Idempotent,
-) -> Result<(), Error> {
-    let sql = "INSERT INTO idempotency (key, request, seq, status, response, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let Idempotent { key, request, status, response } = kept;
-    let values: &[&dyn ToSql] = &[key, &request.as_slice(), &sql_seq(seq), status, response];
-    sum::write(db, "idempotency", sql, values).while_("keeping an answer")
-}
 
 impl<T: Tables> ActorFile<T> {
     /// Keeps what a repeat of the request that led to event `seq` will be answered.
@@ -46,10 +16,10 @@ impl<T: Tables> ActorFile<T> {
     /// # Errors
     ///
     /// [`Error::Sqlite`]; this must be dropped then.
-    pub fn remember(&mut self, seq: u64, kept: &Idempotent) -> Result<(), Error> {
-        match self.database.keep(seq, kept) {
+    pub fn remember(&mut self, seq: u64, answer: &Idempotent) -> Result<(), Error> {
+        match self.database.keep(seq, answer) {
             true => Ok(()),
-            false => remember(self.database.filled()?, seq, kept),
+            false => kept::remember(self.database.filled()?, seq, answer),
         }
     }
 
@@ -69,7 +39,7 @@ impl<T: Tables> ActorFile<T> {
         let Some(db) = self.database.as_is() else { return Ok(None) };
         let found = db
             .prepare_cached("SELECT * FROM idempotency WHERE key = ?1")
-            .and_then(|mut statement| statement.query_row([key], kept_at).optional())
+            .and_then(|mut statement| statement.query_row([key], kept::kept_at).optional())
             .while_("looking for an earlier answer")?;
         let Some((seq, kept)) = found else { return Ok(None) };
         if kept.response.is_some() {

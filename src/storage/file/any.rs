@@ -163,6 +163,17 @@ pub fn card<T: Tables>(path: &Path, claim: Option<&Claim>) -> Result<Option<Card
     Ok(Some(AnyFile::card(&file)))
 }
 
+/// The last event in the file at `path`, as every other program sees it too.
+///
+/// # Errors
+///
+/// [`Error::Sqlite`] when it is no file of an actor.
+pub fn last_seq(path: &Path) -> Result<u64, Error> {
+    connect(path)?
+        .query_row("SELECT last_seq FROM meta", [], |row| row.get(0))
+        .while_("reading how far a file is")
+}
+
 /// Whose file is at `path`, which is called after `hash`: that proves it, whatever else is damaged in it.
 ///
 /// # Errors

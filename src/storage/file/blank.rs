@@ -108,11 +108,6 @@ impl Blank {
         self.tables
     }
 
-    /// The tables that are made when something is first written to them.
-    fn later(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.tables.iter().filter(|table| table.at_first_use).map(|table| table.name)
-    }
-
     /// The bytes of an empty file in the present schema, made once per process.
     ///
     /// # Errors
@@ -123,8 +118,7 @@ impl Blank {
             return Ok(bytes);
         }
         let is_slim = std::ptr::eq(shape, &raw const self.slim);
-        let later = self.later().filter(|_| is_slim);
-        let made = template::bytes(self.steps, later)?;
+        let made = template::bytes(self.steps, if is_slim { self.tables } else { &[] })?;
         Ok(shape.template.get_or_init(|| made))
     }
 
@@ -136,7 +130,7 @@ impl Blank {
         let doing = "making an empty database";
         let mut connection = Connection::open_in_memory().while_(doing)?;
         template::migrate(&mut connection, self.steps)?;
-        let made = schema::unmake(&connection, self.later())?;
+        let made = schema::unmake(&connection, self.tables)?;
         Ok(self.views.get_or_init(|| made))
     }
 
@@ -146,7 +140,7 @@ impl Blank {
     ///
     /// [`Error::Sqlite`].
     pub(super) fn fill(&self, db: &Connection) -> Result<(), Error> {
-        schema::make(db, self.schema()?, self.views()?)
+        schema::make(db, self.tables, self.schema()?)
     }
 
     /// What is in the schema of such a file.
@@ -212,7 +206,7 @@ impl Blank {
             .while_(doing)?;
         let is_slim = pages * PAGE_BYTES == self.template(&self.slim)?.len();
         connection.execute_batch("BEGIN").while_(doing)?;
-        for table in self.tables.iter().filter(|table| !(is_slim && table.at_first_use)) {
+        for table in self.tables.iter().filter(|table| !is_slim || table.stand_in.is_none()) {
             let mut statement = connection.prepare_cached(table.empty).while_(doing)?;
             statement.execute([]).while_(doing)?;
         }
@@ -275,6 +269,28 @@ mod tests {
         // One that grew has pages that no template has.
         write(500);
         assert!(blank.empty(&connection).expect("emptied").is_none());
+    }
+
+    #[test]
+    fn what_stands_in_for_a_table_has_its_columns_and_nothing_else_differs() {
+        let blank = SessionTables::blank();
+        let (full, slim) = (blank.take(true).expect("memory"), blank.take(false).expect("memory"));
+        let columns = |db: &Connection, table: &Table| {
+            let statement = db.prepare(table.select).expect("a table or a view");
+            statement.column_names().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for table in blank.tables() {
+            assert_eq!(columns(&slim, table), columns(&full, table), "{}", table.name);
+        }
+        let (schema, views) = (blank.schema().expect("made"), blank.views().expect("made"));
+        assert_eq!(views.len(), 5);
+        schema::check(&full, schema, views).expect("full");
+        schema::check(&slim, schema, views).expect("slim");
+        slim.execute_batch("DROP VIEW turn").expect("dropped");
+        assert!(schema::check(&slim, schema, views).is_err(), "neither table nor view");
+        let slim = blank.take(false).expect("memory");
+        blank.fill(&slim).expect("memory");
+        schema::check(&slim, schema, &[]).expect("as if it had been full");
     }
 
     #[test]

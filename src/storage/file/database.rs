@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use crate::storage::Error;
 use crate::storage::While;
 use crate::storage::file::Tables;
-use crate::storage::file::answers;
+use crate::storage::file::kept;
 use crate::storage::file::log;
 use crate::storage::file::log::EventRow;
 use crate::storage::journal::Idempotent;
@@ -191,9 +191,9 @@ fn begin(db: &Connection) -> Result<(), Error> {
 fn write<T: Tables>(db: &Connection, behind: &[Behind<T::Later>]) -> Result<(), Error> {
     log::insert_all::<T::Event>(db, behind.iter().map(|behind| behind.row.borrowed()))?;
     T::write(db, behind.iter().map(|behind| &behind.later))?;
-    for Behind { row, kept, .. } in behind {
-        if let Some(kept) = kept {
-            answers::remember(db, row.seq, kept)?;
+    for Behind { row, kept: answer, .. } in behind {
+        if let Some(answer) = answer {
+            kept::remember(db, row.seq, answer)?;
         }
     }
     Ok(())

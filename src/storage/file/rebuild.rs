@@ -21,8 +21,8 @@ use crate::storage::file::Settings;
 use crate::storage::file::Tables;
 use crate::storage::file::actor_file::connect;
 use crate::storage::file::actor_file::look;
-use crate::storage::file::answers;
 use crate::storage::file::check;
+use crate::storage::file::kept;
 use crate::storage::file::log::Chain;
 use crate::storage::file::template;
 use crate::storage::seal;
@@ -130,8 +130,8 @@ impl<T: Tables> ActorFile<T> {
         let mut statement = damaged.prepare("SELECT * FROM idempotency").while_(doing)?;
         let mut rows = statement.query([]).while_(doing)?;
         while let Some(row) = rows.next().while_(doing)? {
-            let (seq, kept) = answers::kept_at(row).while_(doing)?;
-            self.remember(seq, &kept)?;
+            let (seq, answer) = kept::kept_at(row).while_(doing)?;
+            self.remember(seq, &answer)?;
         }
         Ok(())
     }

@@ -22,24 +22,44 @@ pub struct Table {
     pub select: &'static str,
     /// Removes every row. Without a condition, SQLite clears whole pages.
     pub empty: &'static str,
-    /// Whether it is made when something is first written to it, and a view without rows is in its place before.
-    pub at_first_use: bool,
+    /// What is in its place until something is first written to it, if it is made only then.
+    pub stand_in: Option<StandIn>,
 }
 
-/// The [`Table`] of this name.
+/// A view of the name and the columns of a table, without rows.
+#[derive(Debug)]
+pub struct StandIn {
+    /// Makes it.
+    pub create: &'static str,
+    /// Removes it.
+    pub drop: &'static str,
+    /// Removes the table.
+    pub drop_table: &'static str,
+}
+
+/// The [`Table`] of this name; with columns, one that is made when something is first written to it.
 macro_rules! table {
     ($name:literal) => {
-        $crate::storage::file::table!($name, false)
+        $crate::storage::file::table!($name, None)
     };
-    ($name:literal, at_first_use) => {
-        $crate::storage::file::table!($name, true)
+    ($name:literal: $first:literal $(, $column:literal)*) => {
+        $crate::storage::file::table!(
+            $name,
+            Some($crate::storage::file::StandIn {
+                create: concat!(
+                    "CREATE VIEW ", $name, " AS SELECT 0 AS ", $first, $(", 0 AS ", $column,)* " WHERE 0"
+                ),
+                drop: concat!("DROP VIEW ", $name),
+                drop_table: concat!("DROP TABLE ", $name),
+            })
+        )
     };
-    ($name:literal, $at_first_use:literal) => {
+    ($name:literal, $stand_in:expr) => {
         $crate::storage::file::Table {
             name: $name,
             select: concat!("SELECT * FROM ", $name),
             empty: concat!("DELETE FROM ", $name),
-            at_first_use: $at_first_use,
+            stand_in: $stand_in,
         }
     };
 }

@@ -7,6 +7,7 @@ use rusqlite_migration::Migrations;
 
 use crate::storage::Error;
 use crate::storage::While;
+use crate::storage::file::Table;
 use crate::storage::schema;
 use crate::storage::sum;
 
@@ -55,20 +56,17 @@ pub(super) fn migrate(
     Ok(true)
 }
 
-/// The bytes of an empty file in the present schema, without the tables that are made `later`.
+/// The bytes of an empty file in the present schema, without those of `tables` that are made later.
 ///
 /// # Errors
 ///
 /// [`Error::Sqlite`] when SQLite cannot make it, which only a broken build does.
-pub(super) fn bytes(
-    steps: &'static [M<'static>],
-    later: impl Iterator<Item = &'static str>,
-) -> Result<Vec<u8>, Error> {
+pub(super) fn bytes(steps: &'static [M<'static>], tables: &[Table]) -> Result<Vec<u8>, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_in_memory_with_flags(flags).while_("opening a database in memory")?;
     migrate(&mut connection, steps)?;
-    schema::unmake(&connection, later)?;
+    schema::unmake(&connection, tables)?;
     // Without the pages that only the steps needed.
     connection.execute_batch("VACUUM").while_("making the template small")?;
     Ok(connection.serialize("main").while_("serialising the template")?.to_vec())

@@ -43,11 +43,11 @@ const TABLES: &[Table] = &[
     table!("meta"),
     table!("event"),
     table!("message"),
-    table!("part", at_first_use),
-    table!("turn", at_first_use),
-    table!("idempotency", at_first_use),
-    table!("timer", at_first_use),
-    table!("item", at_first_use),
+    table!("part": "message_seq", "position", "body", "sum"),
+    table!("turn": "id", "seq", "state", "input_id", "message_id", "body", "sum"),
+    table!("idempotency": "key", "request", "seq", "status", "response", "sum"),
+    table!("timer": "id", "kind", "fire_at_ms", "attempt", "payload", "sum"),
+    table!("item": "sequence", "id", "body", "message_id", "created_at_ms", "sum"),
 ];
 
 static BLANK: Blank = Blank::new(STEPS, TABLES);

@@ -395,15 +395,21 @@ fn kill(stage: &mut Stage, chance: &mut Chance) {
     for number in 1..=2 {
         let enough = stage.ledger.acked() + 60;
         let mut writing = chance.fork();
+        // By its own hand, in a write: a signal from here could hit between a write and its place in the trace, and the next
+        // process would find what the trace does not know.
+        let harm = *chance.of(&[Harm::DeathWithin, Harm::DeathAfter]);
+        let nth = u64::try_from(chance.between(1, 8)).unwrap();
+        let death = Fault { harm, classes: WRITES, path: "", nth, for_ever: false };
         std::thread::scope(|scope| {
             let stage = &*stage;
             scope.spawn(move || stage.post(&mut writing, "kill", 10, [150, 150, 0, 0]));
             eventually("some messages to be acked", || {
                 (stage.ledger.acked() >= enough).then_some(())
             });
-            stage.server.signal("KILL");
+            stage.injector.arm(&death);
         });
         stage.server.wait();
+        stage.injector.disarm();
         stage.server = start(stage.settings, &stage.injector, &stage.data, &stage.trace, number);
     }
     stage.files(0);

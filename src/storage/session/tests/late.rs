@@ -83,7 +83,7 @@ fn say(file: &mut SessionFile, id: u8) {
 }
 
 fn rows(file: &SessionFile, table: &str) -> u64 {
-    let sql = format!("SELECT count(*) FROM {table}");
+    let sql = ["SELECT count(*) FROM ", table].concat();
     let count = |db: &rusqlite::Connection| db.query_row(&sql, [], |row| row.get(0));
     file.database.as_is().map_or(0, |db| count(db).expect("rows"))
 }
