@@ -136,13 +136,13 @@ fn validate(config: &Config) -> Result<(), Error> {
     let checks = [
         (
             config.http.listen.ip().is_loopback(),
-            "http.listen is not a loopback address, and no credentials are configured: anybody could read every session",
+            "http.listen is not a loopback address, and no credentials are configured: anybody could read every session; listen on 127.0.0.1, and put a proxy that asks who is there before it (docs/deployment.md)",
         ),
         (!config.storage.data.as_os_str().is_empty(), "storage.data must name a folder, as `data`"),
         (config.journal.segment_bytes >= 64 << 10, "journal.segment_bytes must be at least 65536"),
         (
             config.journal.max_bytes >= 4 * config.journal.segment_bytes,
-            "journal.max_bytes must be at least four segments",
+            "journal.max_bytes must be at least four times journal.segment_bytes",
         ),
         (config.storage.open_files_count >= 16, "storage.open_files_count must be at least 16"),
         (limits.body_bytes <= 8 << 20, "limits.body_bytes must be at most 8388608"),

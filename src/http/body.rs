@@ -195,6 +195,10 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() {
         return Err(ApiError::invalid("the body is empty: send JSON"));
     }
+    // A reader of members would take a list for their values, in their order.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(ApiError::invalid("the body must be an object, not a list"));
+    }
     // The plain reader is faster; the one that keeps the path is for telling what is wrong.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);

@@ -69,7 +69,10 @@ impl Settings {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if split(&self.default).is_err() {
-            problems.push("default must be provider/model".to_owned());
+            let is = &self.default;
+            problems.push(format!(
+                "default must be provider/model, as `openai/gpt-5`, or `echo`, not `{is}`"
+            ));
         }
         for name in self.compatible.keys() {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

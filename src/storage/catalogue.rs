@@ -11,7 +11,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::fs::OpenOptions;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -134,13 +137,13 @@ impl Catalogue {
         if anew || broken_log {
             remove(path)?;
         }
-        // SQLite does not say why it cannot open a file.
-        match OpenOptions::new().read(true).write(true).open(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).at(path, "cannot be opened");
-            }
-            _ => {}
-        }
+        // SQLite does not say why it cannot open a file, and would let everybody read it: titles are what people said.
+        // Its log has the rights of the file.
+        let mut mine = OpenOptions::new();
+        mine.read(true).write(true).create(true).truncate(false).mode(0o600);
+        mine.open(path)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
+            .at(path, "cannot be opened")?;
         let seal = match seal::look(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Seal::Fits,
             seal => seal.at(path, "cannot be read")?,

@@ -157,7 +157,7 @@ pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Re
         let in_journal = reached(&segments).get(&key.hash()).copied();
         if !is_there && known.is_none() && in_journal.is_none() {
             let missing = Err(io::Error::from(io::ErrorKind::NotFound));
-            return missing.at(&path, "cannot be looked at: there is no such session here");
+            return missing.at(&path, "is not there: there is no such session in this folder");
         }
         let reached = file.max(in_journal).unwrap_or(0);
         behind(root, key, (file, reached, known.unwrap_or(0)), &mut report, print)?;

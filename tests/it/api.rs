@@ -329,3 +329,21 @@ async fn what_was_acknowledged_can_be_read_at_once() {
         assert_eq!(numbers, (0..20).collect::<Vec<u32>>(), "real-time order is kept");
     }
 }
+
+#[tokio::test]
+async fn a_list_is_no_body_whatever_is_in_it() {
+    let (_server, client) = server();
+    client.say("a", "first").await;
+    for path in ["messages", "turns", "items"] {
+        for body in [
+            json!(["user", "taken for members in their order"]),
+            json!([{ "role": "user" }]),
+            json!([]),
+        ] {
+            let answer = client.post(&format!("/v1/sessions/a/{path}"), &body).await;
+            let told = answer.expect(400);
+            assert_eq!(told["detail"], "the body must be an object, not a list", "{path} {body}");
+        }
+    }
+    assert_eq!(contents(&client.history("a").await), ["first"]);
+}

@@ -487,3 +487,23 @@ fn a_reader_of_the_log_that_is_stuck_stops_nothing_and_the_lines_are_counted() {
     let dropped = metrics.lines().find(|line| line.starts_with("sessile_log_dropped_lines_total "));
     assert_ne!(dropped, Some("sessile_log_dropped_lines_total 0"), "{metrics}");
 }
+
+#[tokio::test]
+async fn nobody_else_on_the_machine_can_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    // As a service's folder often is, with a list that an earlier version made.
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(data.join("node.db"), "").unwrap();
+    let server = Options::default().start_in(&data);
+    let client = Client::new(&server);
+    client.say("a", "secret").await;
+    client.get("/v1/sessions").await.expect(200);
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o077;
+        assert_eq!(mode, 0, "{:?} is open to others", entry.path());
+    }
+}

@@ -77,8 +77,10 @@ impl UiRequest {
     /// The protocol that the client speaks, as far as its request tells.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
+        // Messages of v5 and later are parts alone. A client that makes its body itself may leave the trigger out.
+        let is_v4 = self.last().is_some_and(|last| last.content.is_some());
         match (&self.trigger, &self.messages) {
-            (None, Some(_)) => Protocol::V4,
+            (None, Some(_)) if is_v4 => Protocol::V4,
             _ => Protocol::Ui,
         }
     }

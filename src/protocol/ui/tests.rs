@@ -243,3 +243,30 @@ fn whatever_takes_the_place_of_events_the_answer_is_the_same() {
     check_every_way(|| Text(chunks()));
     check_every_way(|| chat::Stream::begin(&turn(TurnState::Running)).0);
 }
+
+#[test]
+fn the_protocol_is_seen_from_the_messages_whoever_made_the_body() {
+    for (body, protocol) in [
+        (r#"{"messages":[{"role":"user","content":"q"}]}"#, Protocol::V4),
+        (
+            r#"{"messages":[{"role":"user","content":"q","parts":[{"type":"text","text":"q"}]}]}"#,
+            Protocol::V4,
+        ),
+        // As `prepareSendMessagesRequest` of v5 and later makes it.
+        (
+            r#"{"id":"a","messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"q"}]}]}"#,
+            Protocol::Ui,
+        ),
+        (
+            r#"{"message":{"id":"m","role":"user","parts":[{"type":"text","text":"q"}]}}"#,
+            Protocol::Ui,
+        ),
+        (
+            r#"{"trigger":"submit-message","messages":[{"role":"user","content":"q"}]}"#,
+            Protocol::Ui,
+        ),
+    ] {
+        let request: UiRequest = serde_json::from_str(body).expect(body);
+        assert_eq!(request.protocol(), protocol, "{body}");
+    }
+}
