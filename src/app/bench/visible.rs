@@ -2,7 +2,7 @@
 //!
 //! A sampler asks the server how far a session is, and then reads the file, as `sqlite3` would, until it is that far.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ use crate::app::bench::write;
 use crate::base::Key;
 use crate::base::ids::Name;
 use crate::storage;
-use crate::storage::Folder;
+use crate::storage::folder;
 
 /// Who looks at the same time.
 const SAMPLERS: u32 = 8;
@@ -45,8 +45,7 @@ pub(super) async fn measure(
     let limit = Limit { time: WARM_UP + time, requests: u64::MAX };
     let mut samplers = JoinSet::new();
     for n in 0..SAMPLERS {
-        let folder = Folder::open(data).context("the data folder of the server")?;
-        samplers.spawn(sample(address, folder, n, time));
+        samplers.spawn(sample(address, data.to_owned(), n, time));
     }
     let look = async {
         let mut micros = Vec::new();
@@ -69,7 +68,7 @@ pub(super) async fn measure(
 
 async fn sample(
     address: std::net::SocketAddr,
-    folder: Folder,
+    data: PathBuf,
     n: u32,
     time: Duration,
 ) -> anyhow::Result<Vec<u32>> {
@@ -83,7 +82,8 @@ async fn sample(
         let told = now();
         let seq = session["lastSeq"].as_u64().context("a session without `lastSeq`")?;
         let (workspace, name) = (Name::new("default")?, Name::new(id)?);
-        let path = folder.file(&Key::session(&workspace, &name));
+        let key = Key::session(&workspace, &name);
+        let path = folder::file_of(&data, key.kind(), key.hash());
         loop {
             let path = path.clone();
             let look = tokio::task::spawn_blocking(move || storage::file::last_seq(&path));
