@@ -64,6 +64,8 @@ pub(super) struct Core {
     pub(super) waiting: VecDeque<KeyHash>,
     /// Actors with something to commit, about in the order in which that began.
     pub(super) uncommitted: VecDeque<(Instant, KeyHash)>,
+    /// When was last looked for cells that nobody needs.
+    pub(super) swept: Instant,
     turn_is_due: bool,
     submissions: usize,
     /// Cells that are awake or on their way.
@@ -83,6 +85,7 @@ impl Core {
             ready: Vec::new(),
             waiting: VecDeque::new(),
             uncommitted: VecDeque::new(),
+            swept: now.instant,
             turn_is_due: false,
             submissions: 0,
             awake: 0,

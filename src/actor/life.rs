@@ -35,6 +35,9 @@ const FIRE_AGAIN_MS: i64 = 1_000;
 const COMMITS_PER_TICK: usize = 16;
 const COMMITS_PER_TICK_LATE: usize = 256;
 
+/// How often is looked for cells that nobody needs.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// Something that an actor is due for.
 enum Due {
     Write,
@@ -117,6 +120,9 @@ impl Core {
                 (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
                 cell.open_since = now;
                 cell.epoch = epoch;
+                cell.full = file
+                    .bytes()
+                    .is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 cell.state = State::Awake(file);
                 cell.attend(true, now);
@@ -296,7 +302,10 @@ impl Core {
     pub(super) fn sleep(&mut self, hash: KeyHash) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         cell.hub.prune();
-        self.lend(hash, Work::Close);
+        // Somebody moves its log, and would leave it beside the file.
+        if cell.checkpoint != Checkpoint::Beside {
+            self.lend(hash, Work::Close);
+        }
     }
 
     /// Moves the log of an actor that is in use all the time into its file: most of it beside the traffic, the rest in a
@@ -377,7 +386,24 @@ impl Core {
         }
     }
 
+    /// Forgets cells of which nothing is left but a name, since whoever followed them went away without a word.
+    fn sweep(&mut self) {
+        self.swept = self.now.instant;
+        self.cells.retain(|_, cell| {
+            if matches!(cell.state, State::Asleep | State::Gone) {
+                cell.hub.prune();
+            }
+            !cell.is_empty()
+        });
+        if self.cells.len() < self.cells.capacity() / 8 {
+            self.cells.shrink_to(2 * self.cells.len());
+        }
+    }
+
     pub(super) fn tick(&mut self) {
+        if self.now.instant.saturating_duration_since(self.swept) >= SWEEP_EVERY {
+            self.sweep();
+        }
         let due = |(hash, cell): (&KeyHash, &Cell)| Some((*hash, self.due(cell)?));
         let due: Vec<_> = self.cells.iter().filter_map(due).collect();
         for (hash, what) in due {

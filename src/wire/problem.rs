@@ -194,7 +194,7 @@ pub const CODES: &[Code] = &[
         "session_full",
         507,
         "The session has reached its largest size",
-        "Delete messages, or go on in a new session.",
+        "Go on in a new session, or raise `limits.session_bytes`: a file does not become smaller by deleting.",
     ),
 ];
 

@@ -259,3 +259,26 @@ async fn a_repeat_hears_an_answer_of_the_same_shape_after_what_it_said_is_delete
     assert_eq!((&again["id"], &again["status"]), (&stored["id"], &json!("deleted")), "{again}");
     assert_eq!(client.log("s", 0).await.len(), count, "nothing was done again");
 }
+
+#[tokio::test]
+async fn many_deletions_share_the_end_of_a_segment() {
+    let (server, client) = server();
+    for _ in 0..60 {
+        client.say("s", "x").await;
+    }
+    let begun = std::time::Instant::now();
+    for message in client.get(&format!("{}?limit=200", messages("s"))).await.expect(200)["items"]
+        .as_array()
+        .unwrap()
+    {
+        let id = message["id"].as_str().unwrap();
+        client.delete(&format!("{}/{id}", messages("s"))).await;
+    }
+    let seconds = begun.elapsed().as_secs();
+    let journal = std::fs::read_dir(server.data.join("journal")).unwrap();
+    let number = |name: String| name.strip_suffix(".seg")?.parse::<u64>().ok();
+    let last =
+        journal.filter_map(|entry| number(entry.unwrap().file_name().into_string().unwrap())).max();
+    // One a second, and two that are prepared.
+    assert!(last.unwrap() <= seconds + 5, "{last:?} segments in {seconds} s");
+}

@@ -137,6 +137,22 @@ impl Run {
         self.listen()
     }
 
+    /// Of actors that nobody follows any more, nothing is left in memory.
+    fn forget(&mut self) -> Result<(), String> {
+        self.sessions.disconnect();
+        self.counters.disconnect();
+        for _ in 0..4 {
+            self.world.pass(Duration::from_secs(60));
+            while !self.world.is_quiet() {
+                self.world.work()?;
+            }
+        }
+        match self.world.cells() {
+            0 => Ok(()),
+            left => Err(format!("{left} cells are left")),
+        }
+    }
+
     /// Everything is in the files, and the files are what the records say.
     fn check(&mut self) -> Result<(), String> {
         self.world.restart();
@@ -195,6 +211,7 @@ fn run(seed: u64, fault: Option<Fault>) -> Result<(), String> {
         run.step()?;
     }
     run.settle()?;
+    run.forget()?;
     run.check()?;
     // And after one more end of the process.
     run.world.crash()?;

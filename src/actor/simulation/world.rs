@@ -374,6 +374,11 @@ impl World {
         self.step(Input::TaskLeft(key.hash()));
     }
 
+    /// How many actors something is kept of.
+    pub(super) fn cells(&mut self) -> usize {
+        self.process().core.cells.len()
+    }
+
     /// Writes the list and removes what nobody needs of the journal.
     pub(super) fn retire(&mut self) {
         self.process().inline.retire();

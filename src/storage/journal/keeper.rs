@@ -33,10 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// written for [`IDLE_LOOKS_MAX`] looks, or when something in them was deleted.
 const GROUP: usize = 4;
 const IDLE_LOOKS_MAX: u32 = 8;
-/// The first segment of a process is small, so that starting does not wait for 64 MiB of zeros; each is up to this many
-/// times as large as the one before, so that it is ready before that one is full.
+/// The first segment of a process is small, so that starting does not wait for 64 MiB of zeros. Behind one that was filled
+/// they are up to this many times as large; behind one that was ended early with most of it empty, as much smaller.
 const FIRST_BYTES_MAX: u64 = 2 << 20;
-const GROWTH: u64 = 4;
+pub(super) const GROWTH: u64 = 4;
 /// Segments that a process gets however many there are, so that one that starts with a full journal can say of turns that
 /// they were cut off, and take the first requests, before the files are up to date.
 const AHEAD: u64 = 2;
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub finished: AtomicBool,
     /// Whether the last records could not be written.
     pub refusing: AtomicBool,
+    /// Bytes of the segments that are prepared from now on, within their bounds.
+    pub segment_bytes: AtomicU64,
     /// Grows with each write.
     pub writes: AtomicU64,
     /// Segments below this go as soon as they can: they hold something that was deleted, or are an earlier process's.
@@ -90,6 +92,7 @@ impl Shared {
             headed: AtomicU64::new(headed.unwrap_or(0)),
             finished: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            segment_bytes: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             urgent: AtomicU64::new(next),
             retiring: Mutex::default(),
@@ -208,7 +211,7 @@ struct Preparer {
 
 impl Preparer {
     fn run(&self, mut number: u64, prepared: &SyncSender<Prepared>) {
-        let (mut bytes, ahead) = (self.bytes.min(FIRST_BYTES_MAX), number + AHEAD);
+        let (least, ahead) = (self.bytes.min(FIRST_BYTES_MAX), number + AHEAD);
         while !self.shared.finished.load(Ordering::Acquire) {
             if number >= ahead && self.ledger.segment_count() as u64 >= self.segments_max {
                 // Whatever can go must go now.
@@ -220,6 +223,7 @@ impl Preparer {
                 }
                 continue;
             }
+            let bytes = self.shared.segment_bytes.load(Ordering::Acquire).clamp(least, self.bytes);
             match prepare(&self.dir, number, bytes, &self.shared.finished) {
                 Ok(file) => {
                     self.shared.failed(None);
@@ -227,7 +231,6 @@ impl Preparer {
                         return;
                     }
                     number += 1;
-                    bytes = (bytes * GROWTH).min(self.bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

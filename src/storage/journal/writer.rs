@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -22,6 +23,7 @@ use crate::storage::journal::AppendError;
 use crate::storage::journal::Encoded;
 use crate::storage::journal::Ledger;
 use crate::storage::journal::Refused;
+use crate::storage::journal::keeper::GROWTH;
 use crate::storage::journal::keeper::Prepared;
 use crate::storage::journal::keeper::Shared;
 use crate::storage::journal::ledger::Noted;
@@ -38,6 +40,10 @@ const SUBMISSIONS_MAX: usize = 1_024;
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How long the writer waits for a segment before callers hear that there is none.
 const SEGMENT_WAIT: Duration = Duration::from_secs(2);
+/// Segments are ended early, for what was deleted, no more often than this.
+const SEAL_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked whether one may be.
+const SEAL_LOOK: Duration = Duration::from_millis(20);
 /// After a failure nothing is tried for this long, so that a sick disk is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -81,6 +87,12 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     buffer: Vec<u8>,
     failed: Option<(Instant, AppendError)>,
+    /// Whether the segment holds something that was deleted.
+    seal_wanted: bool,
+    /// When a segment was last ended early.
+    sealed: Option<Instant>,
+    /// One that was taken and is not used yet.
+    spare: Option<Prepared>,
 }
 
 impl Writer {
@@ -91,14 +103,33 @@ impl Writer {
         ledger: Arc<Ledger>,
         shared: Arc<Shared>,
     ) -> Self {
-        let (current, buffer, failed) = (None, Vec::new(), None);
-        Self { dir, prepared, current, next_lsn, epoch, ledger, shared, buffer, failed }
+        Self {
+            dir,
+            prepared,
+            current: None,
+            next_lsn,
+            epoch,
+            ledger,
+            shared,
+            buffer: Vec::new(),
+            failed: None,
+            seal_wanted: false,
+            sealed: None,
+            spare: None,
+        }
     }
 
     fn run(&mut self, submissions: &Receiver<Submission>) {
-        while let Ok(first) = submissions.recv() {
+        loop {
+            let first = match self.seal_wanted.then_some(SEAL_LOOK) {
+                None => submissions.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => submissions.recv_timeout(pause),
+            };
+            if matches!(first, Err(RecvTimeoutError::Disconnected)) {
+                return;
+            }
             let (mut records, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
-            let (mut next, mut seal, mut finish) = (Some(first), false, None);
+            let (mut next, mut seal, mut finish) = (first.ok(), false, None);
             while let Some(submission) = next.take() {
                 match submission {
                     Submission::Seal => seal = true,
@@ -129,8 +160,9 @@ impl Writer {
                 before += count;
             }
             let refusing = self.shared.refusing.load(Ordering::Acquire);
-            if (seal || finish.is_some())
-                && (refusing || self.holds_records())
+            let at_once = (seal && refusing) || (finish.is_some() && self.holds_records());
+            self.seal_wanted |= seal;
+            if (at_once || self.may_seal())
                 && let Err(error) = self.roll()
             {
                 tracing::warn!(error = %error, "a journal segment could not be ended");
@@ -144,6 +176,20 @@ impl Writer {
         }
     }
 
+    /// Whether a segment that somebody wants ended may be: not too often, since each costs a new one, and only if that is
+    /// there, since everybody waits meanwhile.
+    fn may_seal(&mut self) -> bool {
+        if !self.seal_wanted || self.sealed.is_some_and(|at| at.elapsed() < SEAL_PAUSE) {
+            return false;
+        }
+        if !self.holds_records() {
+            self.seal_wanted = false;
+            return false;
+        }
+        self.spare = self.spare.take().or_else(|| self.prepared.try_recv().ok());
+        self.spare.is_some()
+    }
+
     /// Whether the newest segment with a durable header may hold records.
     pub(super) fn holds_records(&self) -> bool {
         let headed = self.shared.headed.load(Ordering::Acquire) > 0;
@@ -155,6 +201,12 @@ impl Writer {
     pub(super) fn roll(&mut self) -> io::Result<()> {
         // The one before is used on if there is no other.
         let segment = self.next_segment()?;
+        (self.seal_wanted, self.sealed) = (false, Some(clock::instant()));
+        if let Some(current) = &self.current
+            && current.offset < current.bytes / GROWTH
+        {
+            self.shared.segment_bytes.fetch_min(current.bytes / GROWTH, Ordering::AcqRel);
+        }
         let current = self.current.insert(segment);
         let (number, epoch, first_lsn) = (current.number, self.epoch, self.next_lsn);
         let header = Header { number, epoch, first_lsn }.encode();
@@ -178,7 +230,9 @@ impl Writer {
         if let Some(segment) = self.current.take() {
             drop(segment.file.set_len(segment.offset.max(HEADER_BYTES as u64)));
         }
-        while let Ok(prepared) = self.prepared.recv_timeout(SEGMENT_WAIT) {
+        let spare = self.spare.take();
+        let others = std::iter::from_fn(|| self.prepared.recv_timeout(SEGMENT_WAIT).ok());
+        for prepared in spare.into_iter().chain(others) {
             drop(fs::remove_file(segment::path(&self.dir, prepared.number)));
         }
     }
@@ -238,7 +292,10 @@ impl Writer {
     fn make_room(&mut self, first: &Encoded) -> io::Result<()> {
         let first = segment::stride(first.payload.len()) as u64;
         let full = |s: &Segment| s.offset > HEADER_BYTES as u64 && s.offset + first > s.bytes;
-        if self.current.as_ref().is_some_and(full) {
+        if let Some(current) = self.current.take_if(|current| full(current)) {
+            // Those that fill are worth their zeros.
+            self.shared.segment_bytes.fetch_max(current.bytes * GROWTH, Ordering::AcqRel);
+            self.current = Some(current);
             self.abandon();
             self.shared.wake();
         }
@@ -297,6 +354,9 @@ impl Writer {
     fn next_segment(&mut self) -> io::Result<Segment> {
         let deadline = clock::instant() + SEGMENT_WAIT;
         let prepared = loop {
+            if let Some(prepared) = self.spare.take() {
+                break prepared;
+            }
             if let Ok(prepared) = self.prepared.recv_timeout(Duration::from_millis(20)) {
                 break prepared;
             }
