@@ -131,6 +131,17 @@ impl Core {
                 self.remove_if_told(hash);
                 self.make_ready(hash);
             }
+            Err(error) if error.is_shortage() => {
+                let text = describe(&error);
+                tracing::warn!(session.id = %cell.key.id(), "{kind} {:?} cannot be opened now: {text}", cell.key);
+                let no_shm = error.is_full() || matches!(error, storage::Error::Sqlite { .. });
+                let refused = if no_shm { Error::DiskFull } else { Error::Reset };
+                cell.refuse_all(&Refusal::Failed(refused));
+                cell.state = State::Asleep;
+                self.slept(kind);
+                self.forget_if_empty(hash);
+                self.admit();
+            }
             Err(error) => {
                 cell.quarantine(describe(&error).into(), now);
                 self.discard(hash);

@@ -1,7 +1,9 @@
 //! Opening an actor's file on a thread that may block, with whatever the journal holds beyond it.
 
+use std::fs;
 use std::panic;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::actor::found::Found;
@@ -9,6 +11,7 @@ use crate::actor::listing::note;
 use crate::actor::shared::Shared;
 use crate::base::Key;
 use crate::storage::Error;
+use crate::storage::While;
 use crate::storage::catalogue::Card;
 use crate::storage::describe;
 use crate::storage::file;
@@ -48,9 +51,10 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         |_| Err(Error::FileCorrupt { problem: "opening it panicked; see the log".to_owned() });
     let found = panic::catch_unwind(AssertUnwindSafe(|| bring_up(shared, key, known)));
     let found = found.unwrap_or_else(panicked);
+    let found = found.map_err(|error| seen_from_outside(error, &folder.file(key)));
     if let Err(error) = &found
         && is_pending
-        && !error.is_full()
+        && !error.is_shortage()
     {
         journal.set_aside(hash, &describe(error)).unwrap_or_else(|error| {
             tracing::warn!(session.id = %key.id(), "{key:?} keeps the journal: {}", describe(&error));
@@ -60,6 +64,12 @@ pub(super) fn open(shared: &Shared, key: &Key) -> Result<Found, Error> {
         Found::File(file) => Found::File(file.claimed(claim)),
         other => other,
     })
+}
+
+/// `error`, or why the file at `path` cannot be opened at all: SQLite does not say that there are no more descriptors.
+fn seen_from_outside(error: Error, path: &Path) -> Error {
+    let looked = fs::File::open(path).map(drop).while_("opening its file");
+    looked.err().filter(Error::is_shortage).unwrap_or(error)
 }
 
 fn bring_up(shared: &Shared, key: &Key, known: u64) -> Result<Found, Error> {

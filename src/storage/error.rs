@@ -203,6 +203,24 @@ impl Error {
         self.kind() == Kind::Corrupt && !matches!(self, Self::WrongFile | Self::TooNew { .. })
     }
 
+    /// Whether the machine has no more of something at the moment: space, descriptors, memory. Nothing speaks against the
+    /// file then.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        // ENOMEM, ENFILE, EMFILE; and SQLite has no space for the index of a log (SQLITE_IOERR_SHMSIZE).
+        let of_system = |error: &io::Error| matches!(error.raw_os_error(), Some(12 | 23 | 24));
+        const NO_SHM: i32 = 4_874;
+        self.is_full()
+            || match self {
+                Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
+                    error.code == rusqlite::ErrorCode::OutOfMemory || error.extended_code == NO_SHM
+                }
+                Self::Io { source, .. } => of_system(source),
+                Self::Folder { cause, .. } => of_system(cause),
+                _ => false,
+            }
+    }
+
     /// Whether the disk is full.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -8,12 +8,15 @@ use crate::support::client::seq;
 use crate::support::client::session;
 use crate::support::clock::SOON;
 use crate::support::clock::eventually;
+use crate::support::fault::files::open_session_files;
+use crate::support::fault::files::session_files;
 use crate::support::server::Options;
 use crate::support::socket::Heard;
 use crate::support::socket::Socket;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -318,4 +321,34 @@ async fn a_session_that_falls_asleep_under_fire_loses_nothing() {
     }
     writers.join_all().await;
     assert_eq!(client.log("s", 0).await.len(), 201);
+}
+
+#[tokio::test]
+async fn a_process_without_descriptors_says_try_again_and_takes_no_session_out_of_use() {
+    let server = Options::default().set("SESSILE__ACTOR__SLEEP_AFTER_MS", 100).start();
+    let client = Client::new(&server);
+    client.say("a", "words").await;
+    let asleep = async || {
+        let files = session_files(&server.data).count();
+        (files == 1 && open_session_files(&server) == 0).then_some(())
+    };
+    eventually(SOON, "it sleeps", asleep).await;
+    let limit = |count: usize| {
+        let pid = server.pid().to_string();
+        let limit = format!("--nofile={count}:");
+        let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(done.unwrap().success());
+    };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    let highest = open.filter_map(|fd| fd.ok()?.file_name().to_str()?.parse::<usize>().ok()).max();
+    // Nothing more, whatever was closed in between.
+    limit(3);
+    assert!(highest.unwrap() > 3);
+    let refused = client.get(&messages("a")).await;
+    refused.problem(503, "actor.reset");
+    let log = server.log();
+    assert!(log.contains("Too many open files"), "{log}");
+    assert!(!log.contains("quarantined"), "{log}");
+    limit(1_024);
+    assert_eq!(contents(&client.history("a").await), ["words"], "at once");
 }

@@ -266,7 +266,7 @@ async fn many_deletions_share_the_end_of_a_segment() {
     for _ in 0..60 {
         client.say("s", "x").await;
     }
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     for message in client.get(&format!("{}?limit=200", messages("s"))).await.expect(200)["items"]
         .as_array()
         .unwrap()
