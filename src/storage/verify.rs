@@ -92,7 +92,7 @@ pub fn folder(root: &Path, print: &mut dyn FnMut(&str)) -> Result<Report, Error>
         for (key, known) in known {
             let hash = key.hash();
             let file = in_files.get(&hash).copied();
-            let reached = file.max(in_journal.get(&hash).copied()).unwrap_or(0);
+            let reached = together(file, in_journal.get(&hash).copied());
             behind(root, &key, (file, reached, known), &mut report, print)?;
         }
     }
@@ -159,7 +159,7 @@ pub fn session(root: &Path, key: &Key, print: &mut dyn FnMut(&str)) -> Result<Re
             let missing = Err(io::Error::from(io::ErrorKind::NotFound));
             return missing.at(&path, "is not there: there is no such session in this folder");
         }
-        let reached = file.max(in_journal).unwrap_or(0);
+        let reached = together(file, in_journal);
         behind(root, key, (file, reached, known.unwrap_or(0)), &mut report, print)?;
     }
     Ok(report)
@@ -303,13 +303,23 @@ fn segments(root: &Path, report: &mut Report, print: &mut dyn FnMut(&str)) -> Op
 }
 
 /// How far each session goes of which `segments` hold something.
-fn reached(segments: &[Checked]) -> HashMap<KeyHash, u64> {
+fn reached(segments: &[Checked]) -> HashMap<KeyHash, (u64, u64)> {
     let mut reached = HashMap::new();
-    for (hash, last_seq) in segments.iter().flat_map(|segment| &segment.reached) {
-        let last: &mut u64 = reached.entry(*hash).or_default();
-        *last = (*last_seq).max(*last);
+    for (hash, (from, to)) in segments.iter().flat_map(|segment| &segment.reached) {
+        let (first, last) = reached.entry(*hash).or_insert((*from, *to));
+        (*first, *last) = ((*from).min(*first), (*to).max(*last));
     }
     reached
+}
+
+/// How far a session goes whose file ends at `file`, with what the journal has behind that.
+fn together(file: Option<u64>, in_journal: Option<(u64, u64)>) -> u64 {
+    let file = file.unwrap_or(0);
+    match in_journal {
+        // A journal that goes on further on does not help.
+        Some((first, last)) if first <= file + 1 => file.max(last),
+        _ => file,
+    }
 }
 
 /// Says what is wrong with the segments of the journal, and which sessions are quarantined with records that were set aside.

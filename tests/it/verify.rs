@@ -206,3 +206,28 @@ async fn a_journal_that_was_taken_away_is_missed() {
     assert_eq!(server.wait(), Some(0));
     assert!(server.log().contains("the journal is empty"), "{}", server.log());
 }
+
+#[tokio::test]
+async fn a_journal_that_goes_on_where_no_file_is_helps_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let mut server = Options::default().start_in(data);
+    for id in ["a", "b"] {
+        Client::new(&server).say(id, "in the file").await;
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let mut server = Options::default().start_in(data);
+    for id in ["a", "b"] {
+        Client::new(&server).say(id, "in the journal").await;
+    }
+    server.kill();
+    assert_eq!(sessile("verify", data, &[]).0, 0, "the journal has the rest");
+    lose(data, Some("a"));
+    for args in [&[][..], &["a"]] {
+        let (code, text) = sessile("verify", data, args);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("default/a") && !text.contains("default/b"), "{text}");
+    }
+    assert_eq!(sessile("verify", data, &["b"]).0, 0);
+}

@@ -297,8 +297,8 @@ pub struct Checked {
     pub has_header: bool,
     /// Records in it that are as they were written.
     pub whole: u64,
-    /// The last event of each session with such a record.
-    pub reached: HashMap<KeyHash, u64>,
+    /// The first and the last event of each session with such a record.
+    pub reached: HashMap<KeyHash, (u64, u64)>,
     /// Those that are as they were written, but not as this program writes them.
     pub not_understood: Vec<(KeyHash, Option<Key>, NotUnderstood)>,
     /// Records that are not as they were written, and whose they are.
@@ -340,10 +340,12 @@ pub fn check(dir: &Path) -> io::Result<Vec<Checked>> {
             let payload = rest.and_then(|rest| Frame::read(rest)?.payload(rest));
             match payload.map(|(payload, _)| Record::decode(payload)) {
                 Some(Err(error)) => this.not_understood.push((hash, key, error)),
-                _ => {
+                whole => {
                     this.whole += 1;
-                    let last = this.reached.entry(hash).or_default();
-                    *last = noted.place.last_seq.max(*last);
+                    let last_seq = noted.place.last_seq;
+                    let first_seq = whole.and_then(Result::ok).map_or(last_seq, |r| r.first_seq);
+                    let (first, last) = this.reached.entry(hash).or_insert((first_seq, last_seq));
+                    (*first, *last) = (first_seq.min(*first), last_seq.max(*last));
                 }
             }
         }
