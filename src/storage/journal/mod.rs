@@ -26,7 +26,8 @@
 //! voids the tail is durable. A process that starts does the same with the tail that it finds.
 //!
 //! **Retirement.** A sealed segment goes when every record in it is in its session's file and one `syncfs` has made
-//! the files durable. That happens on a thread of its own; shards and the writer do not wait for it.
+//! the files durable. That happens on a thread of its own; shards and the writer do not wait for it. One that holds something
+//! that was deleted is ended early, at most one a second, and the next are as large as those before were filled.
 //!
 //! What breaks if you change it: a reply before the fsync loses messages (tests `power`), appending behind a failed
 //! write resurrects or loses them (tests `faults`), unlinking before `syncfs` loses what the files did not keep.
