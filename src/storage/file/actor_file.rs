@@ -256,6 +256,7 @@ impl<T: Tables> ActorFile<T> {
         }
         self.tables.save(self.database.begun()?, &self.key)?;
         self.database.commit()?;
+        self.debts.has_cleared = false;
         self.open = None;
         Ok(())
     }

@@ -80,9 +80,10 @@ impl<T: Tables> AnyFile for ActorFile<T> {
     fn card(&self) -> Card {
         let card = self.tables.card(self.database.as_is(), self.key());
         // Whoever owes letters must wake at a start.
-        let unfinished = card.unfinished || self.letters_count() > 0;
+        let owes = self.letters_count() > 0 || self.debts.has_cleared;
+        let unfinished = card.unfinished || owes;
         let timer_ms = self.next_timer_ms().unwrap_or(None);
-        let tell_at_ms = (self.letters_count() > 0).then_some(card.updated_at_ms);
+        let tell_at_ms = owes.then_some(card.updated_at_ms);
         let next_timer_ms = timer_ms.into_iter().chain(tell_at_ms).min();
         // One that has ended and has something to tell still must be seen to, but no list shows it.
         let (ended, summary) = match self.is_ended() {

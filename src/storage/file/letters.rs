@@ -70,6 +70,7 @@ impl<T: Tables> ActorFile<T> {
         let values = params![to.kind().as_str(), to.workspace(), to.id(), sql_seq(through)];
         let clear = |db: &Connection| db.prepare_cached(sql)?.execute(values);
         let gone = clear(self.begin()?).while_(doing)?;
+        self.debts.has_cleared = true;
         if let Some((_, count)) = self.debts.receivers.get_mut(&to.hash()) {
             *count -= gone.min(*count);
             if *count == 0 {

@@ -53,6 +53,8 @@ pub(super) struct Debts {
     pub(super) receivers: BTreeMap<KeyHash, (Key, usize)>,
     /// Whether the tables are there.
     pub(super) has_tables: bool,
+    /// Whether letters went that are there again if what is not committed is lost.
+    pub(super) has_cleared: bool,
 }
 
 pub(super) fn receiver_at(row: &Row<'_>) -> rusqlite::Result<(Letter, Key)> {
@@ -70,7 +72,7 @@ impl Debts {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'outbox')")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .while_(doing)?;
-        let mut debts = Self { receivers: BTreeMap::new(), has_tables };
+        let mut debts = Self { has_tables, ..Self::default() };
         if !has_tables {
             return Ok(debts);
         }
