@@ -50,9 +50,6 @@ pub(super) enum Checkpoint {
     Rest,
 }
 
-/// How late a commit may be before it goes before others.
-const COMMIT_LATE: Duration = Duration::from_millis(250);
-
 /// First pause before a quarantined actor is tried again; doubled each time.
 const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -213,11 +210,6 @@ impl Cell {
         }
     }
 
-    /// Whether it has waited for its commit for noticeably longer than `delay`.
-    pub(super) fn is_overdue(&self, now: Instant, delay: Duration) -> bool {
-        now.saturating_duration_since(self.open_since) > delay + COMMIT_LATE
-    }
-
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
         self.key.kind().as_str()
@@ -283,7 +275,11 @@ impl Cell {
     /// Whether it may be put to sleep.
     pub(super) fn may_sleep(&self) -> bool {
         let State::Awake(file) = &self.state else { return false };
-        self.jobs.is_empty() && !self.host.is_in_flight() && self.host.is_idle(&**file)
+        // Who moves its log would leave it beside a file that is closed meanwhile.
+        self.jobs.is_empty()
+            && !self.host.is_in_flight()
+            && self.checkpoint != Checkpoint::Beside
+            && self.host.is_idle(&**file)
     }
 
     /// Whether a batch could be made now.

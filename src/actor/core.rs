@@ -298,6 +298,7 @@ impl Core {
 
     /// The gate, actor by actor: answer, publish, start tasks; then commit if enough has gathered.
     fn durable(&mut self, hashes: &[KeyHash]) {
+        let is_overdue = self.is_overdue();
         for &hash in hashes {
             let Some(cell) = self.cells.get_mut(&hash) else { continue };
             let Some((tasks, flags)) = cell.host.release(&mut cell.hub) else { continue };
@@ -319,10 +320,11 @@ impl Core {
                     note(&self.shared, &**file, None);
                 }
                 let due = file.open_transaction();
-                let is_late = cell.is_overdue(self.now.instant, self.shared.options.commit_delay);
                 if flags.redacts
                     || due.is_some_and(|o| {
-                        is_late || o.events >= COMMIT_EVENTS || o.bytes >= COMMIT_BYTES
+                        is_overdue(cell.open_since)
+                            || o.events >= COMMIT_EVENTS
+                            || o.bytes >= COMMIT_BYTES
                     })
                 {
                     self.commit(hash);

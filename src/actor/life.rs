@@ -13,6 +13,7 @@ use crate::actor::delivery::Deliveries;
 use crate::actor::found::Found;
 use crate::actor::listing::note;
 use crate::actor::output::Output;
+use crate::actor::shared::Shared;
 use crate::actor::wake;
 use crate::actor::work::Work;
 use crate::base::clock;
@@ -35,6 +36,9 @@ const FIRE_AGAIN_MS: i64 = 1_000;
 const COMMITS_PER_TICK: usize = 16;
 const COMMITS_PER_TICK_LATE: usize = 256;
 
+/// How late a commit may be before it goes before others.
+const COMMIT_LATE: Duration = Duration::from_millis(250);
+
 /// How often is looked for cells that nobody needs.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,6 +50,11 @@ enum Due {
     Timers,
     Attend,
     Tell,
+}
+
+/// Whether `file` has reached the largest size.
+fn is_full(file: &dyn AnyFile, shared: &Shared) -> bool {
+    file.bytes().is_ok_and(|bytes| bytes >= shared.options.limits.session_bytes)
 }
 
 impl Core {
@@ -120,9 +129,7 @@ impl Core {
                 (cell.last_used, cell.awake_since, cell.resting) = (now, now, true);
                 cell.open_since = now;
                 cell.epoch = epoch;
-                cell.full = file
-                    .bytes()
-                    .is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
+                cell.full = is_full(&*file, &self.shared);
                 cell.next_timer_ms = file.next_timer_ms().unwrap_or(None);
                 cell.state = State::Awake(file);
                 cell.attend(true, now);
@@ -134,8 +141,7 @@ impl Core {
             Err(error) if error.is_shortage() => {
                 let text = describe(&error);
                 tracing::warn!(session.id = %cell.key.id(), "{kind} {:?} cannot be opened now: {text}", cell.key);
-                let no_shm = error.is_full() || matches!(error, storage::Error::Sqlite { .. });
-                let refused = if no_shm { Error::DiskFull } else { Error::Reset };
+                let refused = if error.is_full() { Error::DiskFull } else { Error::Reset };
                 cell.refuse_all(&Refusal::Failed(refused));
                 cell.state = State::Asleep;
                 self.slept(kind);
@@ -222,6 +228,12 @@ impl Core {
         }
     }
 
+    /// Tells whether what waits for its commit since some time has waited for noticeably longer than it should.
+    pub(super) fn is_overdue(&self) -> impl Fn(Instant) -> bool + use<> {
+        let (now, most) = (self.now.instant, self.shared.options.commit_delay + COMMIT_LATE);
+        move |since| now.saturating_duration_since(since) > most
+    }
+
     /// Commits at most `count` of the actors whose time has come, since each keeps the others of its thread waiting.
     pub(super) fn commit_some(&mut self, count: usize) {
         for _ in 0..count {
@@ -259,8 +271,7 @@ impl Core {
         }
         metric::counters().commit.observe(started.elapsed().as_secs_f64());
         cell.log_bytes += open.bytes;
-        cell.full =
-            file.bytes().is_ok_and(|bytes| bytes >= self.shared.options.limits.session_bytes);
+        cell.full = is_full(&**file, &self.shared);
         // Before the books say so: segments may go then, and the catalogue must know what they said.
         cell.next_timer_ms = note(&self.shared, &**file, cell.deliveries.next_ms(self.now));
         self.shared.journal.ledger().applied(hash, file.log().last_seq);
@@ -313,10 +324,7 @@ impl Core {
     pub(super) fn sleep(&mut self, hash: KeyHash) {
         let Some(cell) = self.cells.get_mut(&hash) else { return };
         cell.hub.prune();
-        // Somebody moves its log, and would leave it beside the file.
-        if cell.checkpoint != Checkpoint::Beside {
-            self.lend(hash, Work::Close);
-        }
+        self.lend(hash, Work::Close);
     }
 
     /// Moves the log of an actor that is in use all the time into its file: most of it beside the traffic, the rest in a
@@ -432,10 +440,8 @@ impl Core {
                 }
             }
         }
-        let is_late = self.uncommitted.front().is_some_and(|(since, _)| {
-            self.now.instant.saturating_duration_since(*since)
-                > 2 * self.shared.options.commit_delay
-        });
+        let is_overdue = self.is_overdue();
+        let is_late = self.uncommitted.front().is_some_and(|(since, _)| is_overdue(*since));
         self.commit_some(if is_late { COMMITS_PER_TICK_LATE } else { COMMITS_PER_TICK });
         if !self.waiting.is_empty() {
             for hash in &self.waiting {

@@ -196,6 +196,9 @@ fn short(file: u64) -> String {
     }
 }
 
+/// There is no space for the index of a write-ahead log. Source: SQLite's result codes, `SQLITE_IOERR_SHMSIZE`.
+const IOERR_SHMSIZE: i32 = 4_874;
+
 impl Error {
     /// Whether a session's file is damaged. One of another session or of a newer program is not.
     #[must_use]
@@ -207,13 +210,12 @@ impl Error {
     /// file then.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
-        // ENOMEM, ENFILE, EMFILE; and SQLite has no space for the index of a log (SQLITE_IOERR_SHMSIZE).
+        // ENOMEM, ENFILE, EMFILE.
         let of_system = |error: &io::Error| matches!(error.raw_os_error(), Some(12 | 23 | 24));
-        const NO_SHM: i32 = 4_874;
         self.is_full()
             || match self {
-                Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
-                    error.code == rusqlite::ErrorCode::OutOfMemory || error.extended_code == NO_SHM
+                Self::Sqlite { source, .. } => {
+                    source.sqlite_error_code() == Some(rusqlite::ErrorCode::OutOfMemory)
                 }
                 Self::Io { source, .. } => of_system(source),
                 Self::Folder { cause, .. } => of_system(cause),
@@ -226,7 +228,9 @@ impl Error {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Sqlite { source, .. } => {
+                let code = source.sqlite_error().map(|error| error.extended_code);
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+                    || code == Some(IOERR_SHMSIZE)
             }
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             _ => false,

@@ -31,16 +31,22 @@ pub(super) fn made_by<T>(
         .while_(doing)
 }
 
-/// Puts what stands in for them into the place of those of `tables` that are made later; what that is in the schema.
-pub(super) fn unmake(connection: &Connection, tables: &[Table]) -> Result<Vec<Object>, Error> {
-    let unmake = |(table, stand_in): (&Table, &StandIn)| {
-        connection.execute_batch(stand_in.drop_table)?;
-        connection.execute_batch(stand_in.create)?;
-        let name = table.name.to_owned();
-        Ok(Object("view".to_owned(), name.clone(), name, Some(stand_in.create.to_owned())))
-    };
-    let made: rusqlite::Result<_> = made_later(tables).map(unmake).collect();
-    made.while_("making an empty database")
+/// Puts what stands in for them into the place of those of `tables` that are made later.
+pub(super) fn unmake(connection: &Connection, tables: &[Table]) -> Result<(), Error> {
+    let doing = "making an empty database";
+    for (_, stand_in) in made_later(tables) {
+        connection.execute_batch(stand_in.drop_table).while_(doing)?;
+        connection.execute_batch(stand_in.create).while_(doing)?;
+    }
+    Ok(())
+}
+
+impl StandIn {
+    /// What it is in the schema.
+    fn object(&self, name: &str) -> Object {
+        let name = name.to_owned();
+        Object("view".to_owned(), name.clone(), name, Some(self.create.to_owned()))
+    }
 }
 
 /// Those of `tables` that are made when something is first written to them, and what stands in for them.
@@ -76,8 +82,8 @@ pub(super) fn make(
     Ok(())
 }
 
-/// Compares the schema of `connection` with `expected`, or with what it is before the tables in whose place `views` are
-/// were made. What else is there is nobody's business.
+/// Compares the schema of `connection` with `expected`, or with what it is before those of `tables` are made for which
+/// something stands in. What else is there is nobody's business.
 ///
 /// # Errors
 ///
@@ -85,7 +91,7 @@ pub(super) fn make(
 pub(super) fn check(
     connection: &Connection,
     expected: &[Object],
-    views: &[Object],
+    tables: &[Table],
 ) -> Result<(), Error> {
     let doing = "reading a schema";
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name = ?1";
@@ -96,10 +102,11 @@ pub(super) fn check(
     };
     for wanted in expected {
         let is = called(&wanted.1)?;
-        let view = views.iter().find(|view| view.1 == wanted.2);
-        let stands_in = match view {
-            Some(view) if wanted.1 == view.1 => is == [view.clone()],
-            Some(view) => is.is_empty() && called(&view.1)? == [view.clone()],
+        let stands_in = match made_later(tables).find(|(table, _)| table.name == wanted.2) {
+            Some((table, stand_in)) => {
+                let is_table = wanted.1 == table.name;
+                (is_table || is.is_empty()) && called(table.name)? == [stand_in.object(table.name)]
+            }
             None => false,
         };
         if !stands_in && is != [wanted.clone()] {

@@ -55,7 +55,7 @@ pub(super) fn rows<T: Tables>(db: &Connection, key: Option<&Key>) -> Result<Vec<
             None
         }
     };
-    findings.note(schema::check(db, T::blank().schema()?, T::blank().views()?))?;
+    findings.note(schema::check(db, T::blank().schema()?, T::blank().tables()))?;
     for table in T::blank().tables() {
         findings.note(sums(db, table))?;
     }

@@ -292,10 +292,9 @@ impl Writer {
     fn make_room(&mut self, first: &Encoded) -> io::Result<()> {
         let first = segment::stride(first.payload.len()) as u64;
         let full = |s: &Segment| s.offset > HEADER_BYTES as u64 && s.offset + first > s.bytes;
-        if let Some(current) = self.current.take_if(|current| full(current)) {
+        if let Some(current) = self.current.as_ref().filter(|current| full(current)) {
             // Those that fill are worth their zeros.
             self.shared.segment_bytes.fetch_max(current.bytes * GROWTH, Ordering::AcqRel);
-            self.current = Some(current);
             self.abandon();
             self.shared.wake();
         }
